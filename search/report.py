@@ -1,0 +1,184 @@
+"""What a client gets back: frozen dataclasses, JSON in and out. Times are seconds inside, milliseconds on the wire."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Literal
+
+import cattrs
+
+SCHEMA_VERSION = 1
+LatencyKind = Literal["measured", "modelled"]
+DataRegime = Literal["labelled", "unlabelled", "data-free"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """A quality on data that the search did not see, with a 95 % interval; ``delta`` is against the dense model."""
+
+    value: float
+    low: float
+    high: float
+    delta: float
+    delta_low: float
+    delta_high: float
+    n: int
+    metric: str
+    """``top1``; ``agreement`` with the dense model where there are no labels; ``r2`` for float targets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Milliseconds for one inference at the profile's batch size, with its interval and where it comes from."""
+
+    value: float
+    low: float
+    high: float
+    kind: LatencyKind
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerChange:
+    """What happened to one weighted node. ``kept`` of ``units`` output channels, ``kept_inputs`` of ``inputs``."""
+
+    node: str
+    op: str
+    units: int
+    kept: int
+    inputs: int
+    kept_inputs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One model of a front."""
+
+    id: str
+    profile: str
+    accuracy: Accuracy
+    latency_ms: Latency
+    predicted_latency_ms: Latency
+    """What the latency model said before anything was timed; equal to ``latency_ms`` where nothing can be timed."""
+    speedup: float
+    """Dense latency over this latency, both of the kind that ``latency_ms`` names, within one run."""
+    predicted_speedup: float
+    parameters: int
+    macs: int
+    bytes: int
+    compression_ratio: float
+    """Dense bytes over these bytes."""
+    theoretical_speedup: float
+    """Dense MACs over these MACs."""
+    layers: tuple[LayerChange, ...]
+    artifact: str
+    """Path below the output directory, e.g. ``points/host-cpu-onnxruntime/p3.onnx``."""
+    sha256: str
+    parity: float
+    """Largest |pruned file - masked model| over largest |masked model|, in ONNX Runtime on held-out inputs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Front:
+    """The accuracy/latency front of one target: sorted by latency, none dominated."""
+
+    dense: Point
+    points: tuple[Point, ...]
+    best: str | None
+    best_reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenGroup:
+    """A node whose channels stay, and why, in words."""
+
+    node: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PrunableGroup:
+    """Units that live and die together."""
+
+    id: str
+    kind: Literal["channel", "head", "width", "block"]
+    units: int
+    removable_parameters: int
+    nodes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Reachable latency in milliseconds."""
+
+    min: float
+    max: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetInspection:
+    """What a target makes of the model before any search."""
+
+    latency_ms: Latency
+    reachable_ms: Range
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """Answer of a dry run."""
+
+    groups: tuple[PrunableGroup, ...]
+    frozen: tuple[FrozenGroup, ...]
+    macs: int
+    parameters: int
+    profiles: dict[str, TargetInspection]
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The inspection as JSON."""
+        return json.dumps(cattrs.unstructure(self), indent=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataUse:
+    """How the data set was divided: no sample serves two purposes."""
+
+    regime: DataRegime
+    calibration: int
+    search: int
+    evaluation: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Everything a job found."""
+
+    headline: str
+    fronts: dict[str, Front]
+    data: DataUse
+    groups: tuple[PrunableGroup, ...]
+    frozen: tuple[FrozenGroup, ...]
+    warnings: tuple[str, ...]
+    seed: int
+    stage_s: dict[str, float]
+    """Wall seconds each stage took; the only part of a report that differs between two equal runs."""
+    complete: bool = True
+    """False when the deadline or a cancellation ended the search early; the front is then partial."""
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return json.dumps(cattrs.unstructure(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: another schema version.
+        """
+        fields: dict[str, Any] = json.loads(text)
+        if fields.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(f"report has schema_version {fields.get('schema_version')}; this release reads {SCHEMA_VERSION}")
+        return cattrs.structure(fields, cls)

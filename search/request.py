@@ -1,0 +1,120 @@
+"""What a client asks for: frozen dataclasses, JSON in and out. The HTTP schema is generated from these same classes.
+
+Limits stand in the annotations (``annotated_types``), so that the OpenAPI document, the command line and `search` agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import cattrs
+from annotated_types import Ge, Gt, Interval, Le, Len
+
+from search.errors import InvalidRequest
+
+SCHEMA_VERSION = 1
+StructureName = Literal["channel", "depth", "block", "nm", "unstructured"]
+CriterionName = Literal["l1", "l2", "obs", "auto"]
+_FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What makes a point of the front the best one. At most one field is set; with none, ``max_accuracy_drop=0.01``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    max_latency_ms: Annotated[float, Gt(0), Le(1e7)] | None = None
+    """Most accurate point at or below this latency, in milliseconds."""
+    speedup: Annotated[float, Ge(1), Le(1000)] | None = None
+    """Most accurate point at least this many times as fast as the dense model."""
+    max_accuracy_drop: Annotated[float, Interval(ge=0, le=1)] | None = None
+    """Fastest point whose accuracy is at most this much below dense, as a fraction (0.01 is one point)."""
+
+    def __post_init__(self) -> None:
+        """Refuse two objectives at once."""
+        chosen = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None]
+        if len(chosen) > 1:
+            raise ValueError(f"objective has {' and '.join(chosen)}; give only one of them")
+        if not chosen:
+            object.__setattr__(self, "max_accuracy_drop", 0.01)
+
+
+@dataclasses.dataclass(frozen=True)
+class Constraints:
+    """What every point must respect, whatever the objective."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    max_accuracy_drop: Annotated[float, Interval(ge=0, le=1)] | None = None
+    """Points that lose more than this (fraction) are left out of the choice of ``best``."""
+    exclude: Annotated[tuple[str, ...], Len(0, 64)] = ()
+    """Shell patterns of node or weight names that must stay as they are, e.g. ``head*``."""
+    structures: Annotated[tuple[StructureName, ...], Len(1, 5)] = ("channel",)
+    """Kinds of removal that the search may use; those that a target does not execute are left out for that target."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """How long and how finely to search."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    points: Annotated[int, Interval(ge=2, le=32)] = 8
+    """Most points on a front, per target."""
+    seed: Annotated[int, Interval(ge=0, le=2**31 - 1)] = 0
+    """The same request and seed give the same points and the same bytes."""
+    seeds: Annotated[int, Interval(ge=1, le=1)] = 1
+    """Independent repetitions of the search; one for now."""
+    criterion: CriterionName = "auto"
+    """Channel importance; ``auto`` keeps, for every candidate, whichever did best after repair."""
+    finetune_minutes: Annotated[float, Interval(ge=0, le=1440)] = 0.0
+    """Minutes of fine-tuning for the whole front; 0 repairs in closed form only."""
+    deadline_minutes: Annotated[float, Interval(gt=0, le=1440)] = 60.0
+    """The job ends by then, with the best front so far."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JobSpec:
+    """The part of a request that does not say where the files are."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    profiles: Annotated[tuple[Annotated[str, Len(1, 100)], ...], Len(1, 8)] = ("host-cpu-onnxruntime",)
+    """Target profile ids; every one gets its own front from the same calibration."""
+    objective: Objective = Objective()
+    constraints: Constraints = Constraints()
+    search: SearchOptions = SearchOptions()
+
+    def __post_init__(self) -> None:
+        """Refuse a target named twice."""
+        if len(set(self.profiles)) != len(self.profiles):
+            raise ValueError(f"profiles names a target twice: {', '.join(self.profiles)}")
+
+    def to_json(self) -> str:
+        """The spec as JSON, with ``schema_version``."""
+        return json.dumps({"schema_version": SCHEMA_VERSION, **cattrs.unstructure(self)}, indent=2, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> JobSpec:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InvalidRequest: not JSON, another schema version, or fields that do not fit; names the field.
+        """
+        try:
+            fields = json.loads(text)
+            version = fields.pop("schema_version", None)
+            if version != SCHEMA_VERSION:
+                raise InvalidRequest(f"request.json has schema_version {version}; this release reads {SCHEMA_VERSION}")
+            return _converter.structure(fields, cls)
+        except (ValueError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
+            reasons = cattrs.transform_error(error) if isinstance(error, cattrs.BaseValidationError) else [str(error)]
+            raise InvalidRequest(f"request.json is not a valid request: {'; '.join(reasons)}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> JobSpec:
+        """`from_json` of a file."""
+        return cls.from_json(path.read_text(encoding="utf-8"))
+
+
+_converter = cattrs.Converter(forbid_extra_keys=True)
