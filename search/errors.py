@@ -39,7 +39,13 @@ class SecateurError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """The problem object: ``type``, ``title``, ``detail``, ``retryable`` and the fields."""
-        return {"type": self.type, "title": self.title, "detail": self.detail, "retryable": self.retryable, **self.fields}
+        return {
+            "type": self.type,
+            "title": self.title,
+            "detail": self.detail,
+            "retryable": self.retryable,
+            **self.fields,
+        }
 
 
 class InvalidModel(SecateurError):

@@ -180,5 +180,7 @@ class Report:
         """
         fields: dict[str, Any] = json.loads(text)
         if fields.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"report has schema_version {fields.get('schema_version')}; this release reads {SCHEMA_VERSION}")
+            raise ValueError(
+                f"report has schema_version {fields.get('schema_version')}; this release reads {SCHEMA_VERSION}"
+            )
         return cattrs.structure(fields, cls)

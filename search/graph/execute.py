@@ -1,0 +1,164 @@
+"""Run a graph: a jit-able, differentiable function of its parameters and inputs, and a flax.nnx module over it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from search.errors import InvalidModel, UnsupportedOperator
+from search.graph.ir import Array, Graph, Node
+from search.graph.lower import Value
+from search.graph.ops import OPS
+
+Values = dict[str, Value]
+
+
+def trainable(graph: Graph) -> tuple[str, ...]:
+    """Names of the initializers that are weights: floats that stand in a weight slot of an operator that computes."""
+    floats = set(graph.float_initializers())
+    names = {
+        node.input(slot)
+        for node in graph.nodes
+        if node.op in OPS
+        for slot in OPS[node.op].weights
+        if node.input(slot) in floats and graph.initializers[node.input(slot)].ndim > 0
+    }
+    return tuple(sorted(names))
+
+
+def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, ...]:
+    """Compute one operator on numpy (static) or JAX (traced) values.
+
+    Raises:
+        UnsupportedOperator: the operator, or this use of it, is not in the table; names the node.
+        InvalidModel: the operator's inputs contradict each other; names the node.
+    """
+    if node.domain not in ("", "ai.onnx") or node.op not in OPS:
+        raise _unsupported(node, "it is not in the operator table")
+    try:
+        result = OPS[node.op].lowering(opset)(node, inputs)
+    except (NotImplementedError, AttributeError) as error:
+        raise _unsupported(node, str(error)) from error
+    except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:
+        shapes = [tuple(v.shape) if v is not None else None for v in inputs]
+        raise InvalidModel(
+            f"node `{node.name}` ({node.op}) cannot be computed on inputs of shapes {shapes}: {str(error).splitlines()[0]}; "
+            "check the model with onnx.checker",
+            node=node.name,
+            operator=node.op,
+        ) from error
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _unsupported(node: Node, why: str) -> UnsupportedOperator:
+    name = f"{node.domain}::{node.op}" if node.domain else node.op
+    return UnsupportedOperator(
+        f"node `{node.name}`: operator {name} cannot be run: {why}; export the model with standard ONNX operators",
+        node=node.name,
+        operator=name,
+    )
+
+
+def walk(graph: Graph, values: Values, *, until: Iterable[str] | None = None) -> Values:
+    """Compute every node in order. ``values`` holds inputs and initializers and is extended in place.
+
+    With ``until`` only those values and what they need are computed.
+    """
+    for node in _needed(graph, until) if until is not None else graph.nodes:
+        outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset)
+        values.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
+    return values
+
+
+def _needed(graph: Graph, until: Iterable[str]) -> list[Node]:
+    wanted, nodes = set(until), []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs):
+            nodes.append(node)
+            wanted.update(node.inputs)
+    return nodes[::-1]
+
+
+def forward(graph: Graph, *, outputs: Sequence[str] | None = None) -> Callable[[Mapping[str, Any], Mapping[str, Any]], list[Any]]:
+    """A pure function ``f(parameters, feeds) -> [outputs]`` over the names in `trainable` and the graph's inputs.
+
+    Initializers that are not passed as parameters are constants. Shapes are static: every batch size compiles once.
+    """
+    names = [info.name for info in graph.outputs] if outputs is None else list(outputs)
+
+    def run(parameters: Mapping[str, Any], feeds: Mapping[str, Any]) -> list[Any]:
+        values: Values = {**graph.initializers, **parameters, **feeds}
+        walk(graph, values, until=names)
+        return [values[name] for name in names]
+
+    return run
+
+
+def shapes(graph: Graph, feeds: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
+    """Shape of every value for the given input shapes, and every static value, without computing anything."""
+    static: dict[str, Array] = dict(graph.initializers)
+    found: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in static.items()}
+
+    def trace(inputs: dict[str, Any]) -> int:
+        values = walk(graph, {**graph.initializers, **inputs})
+        for name, value in values.items():
+            found[name] = tuple(value.shape)
+            if isinstance(value, np.ndarray):
+                static[name] = value
+        return 0
+
+    specs = {info.name: jax.ShapeDtypeStruct(feeds[info.name], _dtype(info.dtype)) for info in graph.inputs}
+    jax.eval_shape(trace, specs)
+    return found, static
+
+
+def _dtype(dtype: np.dtype[Any]) -> Any:
+    return jax.dtypes.canonicalize_dtype(dtype)
+
+
+class Engine:
+    """Runs one graph on batches of a fixed size (the last one padded), so that each network compiles once."""
+
+    def __init__(self, graph: Graph, *, batch: int = 128) -> None:
+        """Nothing is compiled until the first call."""
+        self.graph = graph
+        self.batch = batch
+        self._run = jax.jit(forward(graph))
+
+    def __call__(self, parameters: Mapping[str, Any], feeds: Mapping[str, Array]) -> list[Array]:
+        """Outputs for all samples: arrays (N, ...) on the host."""
+        parts = [self._run(parameters, part)[: len(self.graph.outputs)] for part in batches(feeds, self.batch)]
+        count = len(next(iter(feeds.values())))
+        return [np.concatenate([np.asarray(part[i]) for part in parts])[:count] for i in range(len(self.graph.outputs))]
+
+
+def batches(feeds: Mapping[str, Array], size: int) -> Iterable[dict[str, Array]]:
+    """Feeds in batches of ``size`` samples; the last one repeats its last sample to fill up."""
+    count = len(next(iter(feeds.values())))
+    for start in range(0, count, size):
+        index = np.minimum(np.arange(start, start + size), count - 1)
+        yield {name: value[index] for name, value in feeds.items()}
+
+
+class Network(nnx.Module):
+    """An imported graph as a flax module; its parameters are ``nnx.Param`` under the initializers' names.
+
+    Example:
+        >>> network = Network(graph)                                  # doctest: +SKIP
+        >>> gradients = nnx.grad(lambda m: m({"x": x})[0].sum())(network)  # doctest: +SKIP
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        """Copy the graph's trainable initializers."""
+        self.parameters = nnx.Dict({name: nnx.Param(jnp.asarray(graph.initializers[name])) for name in trainable(graph)})
+        self._run = nnx.static(functools.partial(forward(graph)))
+
+    def __call__(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """Outputs of the graph, in its order."""
+        return self._run({name: parameter[...] for name, parameter in self.parameters.items()}, feeds)

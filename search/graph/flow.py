@@ -1,0 +1,285 @@
+"""How unit ids flow through operators: channel coupling by running the graph on integers.
+
+Every output channel of a weighted operator is a *unit* with an id of its own (1, 2, ...; 0 is "no unit": an input or a
+constant). An activation is then an integer array of the activation's own shape, batch 1, that says which unit each element
+belongs to. Units that meet in an addition are one unit from there on. Where a weight consumes, produces or scales units,
+a *slot* (weight, axis, ids along that axis) is recorded: cutting a unit is deleting its positions from every slot.
+
+Idea: dependency groups, Fang et al., "DepGraph" (2023), without offset bookkeeping: ids travel through the operators'
+own lowering.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from search.graph.ir import Array, Node
+
+Ids = Array
+Role = Literal["produces", "consumes", "scales"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Axis ``axis`` of initializer ``weight``, read by ``node``; position i belongs to unit ``ids[i]`` (0: to none)."""
+
+    node: str
+    weight: str
+    axis: int
+    ids: Ids
+    role: Role
+
+
+@dataclasses.dataclass
+class Coupling:
+    """What a run on ids has found so far. Filled by the flow functions below, read by `search.prune.groups`."""
+
+    initializers: Mapping[str, Array]
+    shapes: Mapping[str, tuple[int, ...]]
+    static: Mapping[str, Array]
+    """Values that do not depend on the inputs: weights, shapes, indices."""
+    slots: list[Slot] = dataclasses.field(default_factory=list)
+    unions: list[Ids] = dataclasses.field(default_factory=list)
+    """Arrays (n, 2) of ids that are one unit."""
+    frozen: dict[str, tuple[Ids, str]] = dataclasses.field(default_factory=dict)
+    """Node name to the ids that must stay, and why."""
+    producer: dict[int, str] = dataclasses.field(default_factory=dict)
+    """First id of a run of fresh units to the node that produces them."""
+    count: int = 0
+
+    def fresh(self, node: Node, units: int) -> Ids:
+        """New ids for the output channels of a weighted operator."""
+        first = self.count + 1
+        self.count += units
+        self.producer[first] = node.name
+        return np.arange(first, first + units, dtype=np.int32)
+
+    def slot(self, node: Node, weight: str, axis: int, ids: Ids, role: Role) -> None:
+        """Record a slot of a weight (a missing optional input is ignored)."""
+        if weight:
+            self.slots.append(Slot(node.name, weight, axis, ids, role))
+
+    def unite(self, a: Ids, b: Ids) -> Ids:
+        """Say that two equally shaped arrays hold the same units, element by element; returns the ids to go on with."""
+        differ = (a != b) & (a > 0) & (b > 0)
+        if differ.any():
+            self.unions.append(np.unique(np.stack([a[differ], b[differ]], axis=1), axis=0))
+        return np.maximum(a, b)
+
+    def keep(self, node: Node, ids: Ids | None, reason: str) -> None:
+        """Freeze units and remember why."""
+        if ids is None:
+            return
+        found = np.unique(ids[ids > 0])
+        if found.size:
+            before = self.frozen.get(node.name, (np.zeros(0, np.int32), ""))[0]
+            self.frozen[node.name] = (np.union1d(before, found), reason)
+
+    def channels(self, node: Node, ids: Ids, axis: int) -> Ids:
+        """Ids along one axis, where they are the same at all other positions; otherwise they are frozen."""
+        moved = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
+        if moved.shape[1] == 0 or (moved == moved[:, :1]).all():
+            return moved[:, 0] if moved.shape[1] else np.zeros(len(moved), np.int32)
+        self.keep(node, ids, f"{node.op} reads units that are spread over more than one axis")
+        return np.zeros(len(moved), np.int32)
+
+    def along(self, ids: Ids, axis: int, value: str) -> Ids:
+        """Channel ids spread over the shape of ``value``."""
+        shape = self.shapes[value]
+        view = ids.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))])
+        return np.broadcast_to(view, shape)
+
+    def none(self, value: str) -> Ids:
+        """No unit anywhere in ``value``."""
+        return np.broadcast_to(np.int32(0), self.shapes[value])
+
+
+Flow = Callable[[Node, Sequence[Ids | None], Coupling], Sequence[Ids]]
+"""(node, ids of the inputs or None for weights and constants, coupling) to ids of the outputs."""
+
+
+def freeze(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Units that enter an operator which mixes them stay."""
+    for ids in inputs:
+        at.keep(node, ids, f"{node.op} mixes or orders the channels of its input")
+    return [at.none(value) for value in node.outputs if value]
+
+
+def unknown(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Units that meet an operator outside the table stay."""
+    for ids in inputs:
+        at.keep(node, ids, f"{node.op} is not an operator that we can cut")
+    return [at.none(value) for value in node.outputs if value]
+
+
+def forget(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """The output depends on shapes only."""
+    return [at.none(value) for value in node.outputs if value]
+
+
+def same(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """One element in, one element out."""
+    ids = inputs[0] if inputs[0] is not None else at.none(node.outputs[0])
+    return [ids for value in node.outputs if value]
+
+
+def spatial(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Acts on every channel (axis 1) by itself."""
+    assert inputs[0] is not None
+    ids = at.channels(node, inputs[0], 1)
+    return [at.along(ids, 1, value) for value in node.outputs if value]
+
+
+def conv(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Consumes c_in units and produces c_out; a depthwise convolution passes its units on."""
+    weight, bias, out = node.inputs[1], node.input(2), node.outputs[0]
+    if inputs[0] is None or weight not in at.initializers:
+        return freeze(node, inputs, at)
+    c_out, c_in_per_group = at.initializers[weight].shape[:2]
+    groups = int(node.get("group", 1))
+    ids = at.channels(node, inputs[0], 1)
+    if groups == 1:
+        at.slot(node, weight, 1, ids, "consumes")
+    elif c_in_per_group == 1:
+        ids = np.repeat(ids, c_out // groups)
+        if c_out != groups and (ids > 0).any():
+            at.keep(node, ids, f"a depthwise {node.op} with {c_out // groups} outputs a channel")
+        at.slot(node, weight, 0, ids, "scales")
+        at.slot(node, bias, 0, ids, "scales")
+        return [at.along(ids, 1, out)]
+    else:
+        at.keep(node, ids, f"a {node.op} with {groups} groups")
+    fresh = at.fresh(node, c_out)
+    at.slot(node, weight, 0, fresh, "produces")
+    at.slot(node, bias, 0, fresh, "produces")
+    if groups > 1:
+        at.keep(node, fresh, f"a {node.op} with {groups} groups")
+    return [at.along(fresh, 1, out)]
+
+
+def conv_transpose(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """As `conv`; the weight is (c_in, c_out / groups, ...)."""
+    weight, bias, out = node.inputs[1], node.input(2), node.outputs[0]
+    if inputs[0] is None or weight not in at.initializers or int(node.get("group", 1)) != 1:
+        return freeze(node, inputs, at)
+    at.slot(node, weight, 0, at.channels(node, inputs[0], 1), "consumes")
+    fresh = at.fresh(node, at.initializers[weight].shape[1])
+    at.slot(node, weight, 1, fresh, "produces")
+    at.slot(node, bias, 0, fresh, "produces")
+    return [at.along(fresh, 1, out)]
+
+
+def gemm(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Rows of features times a weight matrix."""
+    weight, bias, out = node.inputs[1], node.input(2), node.outputs[0]
+    usable = inputs[0] is not None and weight in at.initializers and not node.get("transA", 0)
+    if not usable or (bias and bias not in at.initializers):
+        return freeze(node, inputs, at)
+    assert inputs[0] is not None
+    consumed = 1 if node.get("transB", 0) else 0
+    at.slot(node, weight, consumed, at.channels(node, inputs[0], 1), "consumes")
+    fresh = at.fresh(node, at.initializers[weight].shape[1 - consumed])
+    at.slot(node, weight, 1 - consumed, fresh, "produces")
+    if bias and at.initializers[bias].shape[-1:] == fresh.shape:
+        at.slot(node, bias, at.initializers[bias].ndim - 1, fresh, "produces")
+    return [at.along(fresh, 1, out)]
+
+
+def matmul(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Features on the last axis times a weight matrix (c_in, c_out); anything else is frozen."""
+    weight, out = node.inputs[1], node.outputs[0]
+    if inputs[0] is None or weight not in at.initializers or at.initializers[weight].ndim != 2:
+        return freeze(node, inputs, at)
+    at.slot(node, weight, 0, at.channels(node, inputs[0], -1), "consumes")
+    fresh = at.fresh(node, at.initializers[weight].shape[1])
+    at.slot(node, weight, 1, fresh, "produces")
+    return [at.along(fresh, -1, out)]
+
+
+def batch_norm(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Scales every channel by itself."""
+    if inputs[0] is None or any(weight not in at.initializers for weight in node.inputs[1:5]):
+        return freeze(node, inputs, at)
+    ids = at.channels(node, inputs[0], 1)
+    for weight in node.inputs[1:5]:
+        at.slot(node, weight, 0, ids, "scales")
+    return [at.along(ids, 1, node.outputs[0])]
+
+
+def elementwise(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Units that meet in an element are one unit; weights that broadcast against units scale them."""
+    out = node.outputs[0]
+    shape = at.shapes[out]
+    total: Ids = at.none(out)
+    for ids in inputs:
+        if ids is not None:
+            total = _meet(node, total, ids, shape, at)
+    for value, ids in zip(node.inputs, inputs, strict=True):
+        if ids is None and value:
+            _scale(node, value, total, shape, at)
+    return [total]
+
+
+def _meet(node: Node, total: Ids, ids: Ids, shape: tuple[int, ...], at: Coupling) -> Ids:
+    """Unite an operand with the others, unless one of its units would spread over several."""
+    aligned = ids.reshape((1,) * (len(shape) - ids.ndim) + ids.shape)
+    for axis, (size, wanted) in enumerate(zip(aligned.shape, shape, strict=True)):
+        if size == 1 and wanted > 1 and (aligned > 0).any():
+            along = np.moveaxis(total, axis, 0)
+            if (along != along[:1]).any():
+                at.keep(node, ids, f"{node.op} spreads one channel over several")
+                return total
+    return at.unite(total, np.broadcast_to(aligned, shape))
+
+
+def _scale(node: Node, value: str, total: Ids, shape: tuple[int, ...], at: Coupling) -> None:
+    """Slots of a weight that broadcasts against units; one value for all of them needs no slot."""
+    weight = at.static.get(value)
+    if weight is None or weight.ndim > len(shape):
+        at.keep(node, total, f"{node.op} has an operand that we cannot follow")
+        return
+    for axis in range(weight.ndim):
+        aligned = axis + len(shape) - weight.ndim
+        moved = np.moveaxis(total, aligned, 0).reshape(shape[aligned], -1)
+        if weight.shape[axis] == 1 or not (moved != moved[:1]).any():
+            continue
+        if value not in at.initializers:
+            at.keep(node, total, f"{node.op} has a computed operand of fixed width")
+            return
+        at.slot(node, value, axis, at.channels(node, total, aligned), "scales")
+
+
+def reduce(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Passes units that are the same along every reduced axis; a reduction over channels freezes them."""
+    ids, out = inputs[0], node.outputs[0]
+    if ids is None:
+        return [at.none(out)]
+    axes = node.get("axes")
+    if axes is None:
+        axes = at.static[node.inputs[1]].reshape(-1).tolist() if node.input(1) else list(range(ids.ndim))
+    for axis in sorted((int(a) % ids.ndim for a in axes), reverse=True):
+        if (ids != ids.take([0], axis)).any():
+            return freeze(node, inputs, at)
+        ids = ids.take([0], axis)
+    return [np.broadcast_to(ids.reshape(at.shapes[out]), at.shapes[out])]
+
+
+def move(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Run the operator's own lowering on the ids."""
+    from search.graph.ops import OPS  # the table refers to the flows, and movement to the table  # noqa: PLC0415
+
+    if inputs[0] is None and node.op != "Concat":
+        return [at.none(value) for value in node.outputs if value]
+    data = range(len(inputs)) if node.op == "Concat" else (0,)
+    values: list[Any] = [at.static.get(value) for value in node.inputs]
+    for position in data:
+        ids = inputs[position]
+        values[position] = ids if ids is not None else np.zeros(at.static[node.inputs[position]].shape, np.int32)
+    if node.op == "Pad" and len(values) > 2:
+        values[2] = np.int32(0)
+    moved = OPS[node.op].lowering(13)(node, values)
+    return moved if isinstance(moved, tuple) else [moved]

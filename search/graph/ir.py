@@ -1,0 +1,84 @@
+"""A small, immutable picture of an ONNX graph: nodes in topological order, weights as arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Params = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One operator. Empty strings stand for optional inputs and outputs that are left out, as in ONNX."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    domain: str = ""
+
+    def get(self, attribute: str, default: Any = None) -> Any:
+        """An attribute, or the operator's default."""
+        return self.attributes.get(attribute, default)
+
+    def input(self, position: int) -> str:
+        """Name of an input, ``""`` where it is left out."""
+        return self.inputs[position] if position < len(self.inputs) else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of the graph. A dimension is a number, a name (symbolic) or None (unknown)."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A normalised graph: every constant is an initializer, every name is unique, nothing is dead."""
+
+    nodes: tuple[Node, ...]
+    initializers: Params
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    opsets: Mapping[str, int]
+    ir_version: int
+    name: str = "graph"
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set."""
+        return self.opsets[""]
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """Value name to the nodes that read it."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                if value:
+                    readers.setdefault(value, []).append(node)
+        return readers
+
+    def producers(self) -> dict[str, Node]:
+        """Value name to the node that writes it."""
+        return {value: node for node in self.nodes for value in node.outputs if value}
+
+    def replace(self, **changes: Any) -> Graph:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def with_initializers(self, changes: Params) -> Graph:
+        """A copy with some initializers changed."""
+        return self.replace(initializers={**self.initializers, **changes})
+
+    def float_initializers(self) -> Iterator[str]:
+        """Names of the initializers that hold floats: weights, but also scales and constants."""
+        return (name for name, value in self.initializers.items() if np.issubdtype(value.dtype, np.floating))
