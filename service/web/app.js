@@ -1,0 +1,47 @@
+// The page: wires the form, the list of jobs and the job in view. The job in view is named by the address (#job=ID),
+// so that it survives a reload and can be bookmarked.
+
+import { Problem, request } from "./api.js";
+import { byId, showProblem } from "./dom.js";
+import { loadTargets, startForm } from "./form.js";
+import { showJob } from "./job.js";
+import { startList } from "./jobs.js";
+
+const list = startList(byId("jobs"));
+
+/** Runs a piece of work and shows its problem, if it has one. */
+async function guarded(work) {
+  try {
+    return await work();
+  } catch (error) {
+    showProblem(error instanceof Problem ? error.fields : { title: "The page has a fault", detail: String(error) });
+    return null;
+  }
+}
+
+function jobInAddress() {
+  return new URLSearchParams(location.hash.slice(1)).get("job");
+}
+
+async function route({ focus = true } = {}) {
+  const id = jobInAddress();
+  list.mark(id);
+  byId("job").hidden = id === null;
+  if (id === null) return;
+  showProblem(null);
+  const job = await guarded(() => request(`/v1/jobs/${encodeURIComponent(id)}`));
+  if (job === null) byId("job").hidden = true;
+  else showJob(byId("job-view"), job, { focus, guarded, onchange: list.update });
+}
+
+startForm(byId("form"), {
+  guarded,
+  onsubmitted: (job) => {
+    list.update(job);
+    location.hash = `job=${job.id}`;
+  },
+});
+addEventListener("hashchange", () => route());
+byId("more-jobs").addEventListener("click", () => guarded(list.more));
+guarded(loadTargets);
+guarded(list.refresh).then(() => route({ focus: false }));

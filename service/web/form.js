@@ -1,0 +1,145 @@
+// The form of a new job: files, targets, objective; uploads, then creates the job exactly once.
+
+import { createJob, randomKey, request, upload } from "./api.js";
+import { announce, byId, h, showProblem } from "./dom.js";
+import { percent } from "./format.js";
+
+const OBJECTIVES = ["max_accuracy_drop", "max_latency_ms", "speedup"];
+const FIRST_TARGET = "host-cpu-onnxruntime";
+let lastRequest = { body: null, key: null };
+
+/** Fills the list of targets from the service's profiles. */
+export async function loadTargets() {
+  const { data } = await request("/v1/profiles");
+  const first = data.some((profile) => profile.id === FIRST_TARGET) ? FIRST_TARGET : data[0]?.id;
+  const onHostFirst = [...data].sort((a, b) => Number(b.id === first) - Number(a.id === first));
+  byId("targets").replaceChildren(...onHostFirst.map((profile) => targetChoice(profile, profile.id === first)));
+}
+
+/** Makes the form work. `onsubmitted` gets the new job. */
+export function startForm(form, { guarded, onsubmitted }) {
+  for (const zone of form.querySelectorAll("[data-drop]")) startDropZone(zone);
+  for (const radio of form.querySelectorAll("[name=objective]")) radio.addEventListener("change", enableChosenObjective);
+  byId("clear-dataset").addEventListener("click", () => {
+    byId("dataset").value = "";
+    byId("dataset").dispatchEvent(new Event("change"));
+    byId("dataset").focus();
+  });
+  form.addEventListener("invalid", (event) => event.target.closest("details")?.setAttribute("open", ""), true);
+  form.addEventListener("change", () => targetInputs().forEach((input) => input.setCustomValidity("")));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (!requireTarget()) return;
+    showProblem(null);
+    setBusy(true);
+    const job = await guarded(submit);
+    setBusy(false);
+    if (job !== null) onsubmitted(job);
+  });
+  enableChosenObjective();
+}
+
+function targetChoice(profile, checked) {
+  const id = `target-${profile.id}`;
+  return h("div", { class: "target" },
+    h("input", { type: "checkbox", name: "profile", value: profile.id, id, checked, "aria-describedby": `${id}-about` }),
+    h("label", { for: id }, profile.name),
+    h("p", { class: "hint", id: `${id}-about` },
+      h("code", {}, profile.id), ` · ${profile.runtime} · ${profile.dtype} · channels in steps of ${profile.channel_grid} · ${profile.provenance} `,
+      trustBadge(profile)));
+}
+
+/** How far the latency model can be trusted, in two or three words. */
+function trustBadge(profile) {
+  if (!profile.calibrated) return h("span", { class: "badge" }, "calibrated on first use");
+  if (!profile.held_out_error) return h("span", { class: "badge warn" }, "not validated");
+  return h("span", { class: "badge good" }, `held-out error ${percent(profile.held_out_error.mape)}`);
+}
+
+function startDropZone(zone) {
+  const input = zone.querySelector("input");
+  const text = zone.querySelector(".drop-text");
+  const clear = zone.querySelector("button");
+  const over = (event) => {
+    event.preventDefault();
+    zone.classList.toggle("over", event.type === "dragover");
+  };
+  zone.addEventListener("dragover", over);
+  zone.addEventListener("dragleave", over);
+  zone.addEventListener("drop", (event) => {
+    over(event);
+    if (event.dataTransfer.files.length === 0) return;
+    const first = new DataTransfer();
+    first.items.add(event.dataTransfer.files[0]);
+    input.files = first.files;
+    input.dispatchEvent(new Event("change"));
+  });
+  input.addEventListener("change", () => {
+    const file = input.files[0];
+    text.textContent = file ? file.name : text.dataset.empty;
+    zone.classList.toggle("filled", Boolean(file));
+    if (clear) clear.hidden = !file;
+  });
+}
+
+function enableChosenObjective() {
+  const chosen = document.querySelector("[name=objective]:checked").value;
+  for (const name of OBJECTIVES) byId(name).disabled = name !== chosen;
+}
+
+const targetInputs = () => [...document.querySelectorAll("[name=profile]")];
+
+function requireTarget() {
+  const inputs = targetInputs();
+  if (inputs.length === 0 || inputs.some((input) => input.checked)) return true;
+  inputs[0].setCustomValidity("Choose at least one target.");
+  inputs[0].reportValidity();
+  return false;
+}
+
+async function submit() {
+  const model = await sendFile("model");
+  const dataset = byId("dataset").files.length ? await sendFile("dataset") : null;
+  const body = jobBody(model.id, dataset?.id ?? null);
+  const text = JSON.stringify(body);
+  // The same request sent again, say after a lost answer, keeps its key and so makes no second job.
+  if (lastRequest.body !== text) lastRequest = { body: text, key: randomKey() };
+  const job = await createJob(body, lastRequest.key);
+  lastRequest = { body: null, key: null };
+  announce("The job is accepted.");
+  return job;
+}
+
+function sendFile(purpose) {
+  const file = byId(purpose).files[0];
+  byId("upload-label").textContent = `Uploading ${file.name}`;
+  byId("upload-bar").value = 0;
+  return upload(file, purpose, (share) => (byId("upload-bar").value = share));
+}
+
+function jobBody(model, dataset) {
+  const chosen = document.querySelector("[name=objective]:checked").value;
+  const value = Number(byId(chosen).value);
+  const exclude = byId("exclude").value.split(",").map((name) => name.trim()).filter(Boolean);
+  const number = (id) => Number(byId(id).value);
+  return {
+    model,
+    ...(dataset ? { dataset } : {}),
+    profiles: targetInputs().filter((input) => input.checked).map((input) => input.value),
+    // People say "one point"; the interface says 0.01.
+    objective: { [chosen]: chosen === "max_accuracy_drop" ? value / 100 : value },
+    ...(exclude.length ? { constraints: { exclude } } : {}),
+    search: {
+      points: number("points"),
+      seed: number("seed"),
+      finetune_minutes: number("finetune_minutes"),
+      deadline_minutes: number("deadline_minutes"),
+    },
+    metadata: { model_name: byId("model").files[0].name },
+  };
+}
+
+function setBusy(busy) {
+  byId("submit").disabled = busy;
+  byId("upload").hidden = !busy;
+}

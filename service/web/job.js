@@ -1,0 +1,160 @@
+// One job in view: stages, progress, events, cancel, and its fronts when it has them.
+
+import { Problem, request, TERMINAL, watchEvents } from "./api.js";
+import { announce, h, problemParts } from "./dom.js";
+import { milliseconds, percent, when } from "./format.js";
+import { frontSection } from "./front.js";
+import { jobName, pill } from "./jobs.js";
+
+const STAGES = ["import", "calibrate", "sensitivity", "search", "recover", "export", "evaluate"];
+const MAX_LINES = 200;
+const REFRESH_MS = 5000;
+let leave = () => {};
+
+/** Shows a job and follows it until it ends or another one is shown. */
+export function showJob(element, job, { focus, guarded, onchange }) {
+  leave();
+  const view = drawFrame(element, job);
+  let stopped = false;
+  let pending = null;
+  leave = () => {
+    stopped = true;
+    stopEvents();
+    clearInterval(timer);
+  };
+  const refresh = () => {
+    pending ??= guarded(() => request(job.urls.self)).then(async (fresh) => {
+      pending = null;
+      if (fresh === null || stopped) return;
+      onchange(fresh);
+      drawJob(view, fresh, { guarded, refresh });
+      if (!TERMINAL.has(fresh.status)) return;
+      clearInterval(timer);
+      await guarded(() => drawFronts(view, fresh));
+    });
+    return pending;
+  };
+  // The row of the job is the truth; events say when to read it again, the timer covers what they miss.
+  const timer = setInterval(refresh, REFRESH_MS);
+  const stopEvents = watchEvents(job, (event) => {
+    drawEvent(view, event);
+    if (event.type === "status" && TERMINAL.has(event.status)) stopEvents();
+    if (event.type !== "progress" && event.type !== "candidate") refresh();
+  });
+  drawJob(view, job, { guarded, refresh });
+  if (TERMINAL.has(job.status)) refresh();
+  if (focus) view.title.focus();
+}
+
+function drawFrame(element, job) {
+  const view = {
+    title: h("h2", { id: "job-title", tabindex: "-1" }, jobName(job)),
+    facts: h("p", { class: "small" }),
+    head: h("div", { class: "job-head" }),
+    stages: h("ol", { class: "stages", "aria-label": "Stages" }, STAGES.map((stage) => h("li", { "data-stage": stage }, stage))),
+    bar: h("progress", { max: "1", id: "job-bar" }),
+    barText: h("label", { for: "job-bar", class: "small" }),
+    notes: h("div", {}),
+    fronts: h("div", {}),
+    lines: h("ol", { class: "log", tabindex: "0", "aria-label": "Events" }),
+    status: null,
+  };
+  view.running = h("div", { class: "running" }, view.stages, view.barText, view.bar);
+  const log = h("details", { class: "more" }, h("summary", {}, "Events"), view.lines);
+  element.replaceChildren(view.head, view.facts, view.running, view.notes, view.fronts, log);
+  return view;
+}
+
+function drawJob(view, job, { guarded, refresh }) {
+  const ended = TERMINAL.has(job.status);
+  if (view.status !== null && view.status !== job.status) announce(`Job ${job.status}.`);
+  if (view.status !== job.status) view.head.replaceChildren(view.title, pill(job.status), ended ? "" : cancelButton(job, guarded, refresh));
+  view.status = job.status;
+  view.facts.textContent = factLine(job);
+  view.running.hidden = ended;
+  if (!ended) drawProgress(view, job);
+  view.notes.replaceChildren(
+    ...(job.error ? [h("div", { class: "problem shown" }, problemParts(job.error))] : []),
+    ...(job.warnings?.length ? [h("div", { class: "note" }, h("strong", {}, "Warnings"), h("ul", {}, job.warnings.map((w) => h("li", {}, w))))] : []),
+  );
+}
+
+function factLine(job) {
+  const ended = job.finished_at ? `ended ${when(job.finished_at)}` : null;
+  const attempt = job.attempt > 1 ? `attempt ${job.attempt}` : null;
+  return [job.id, `started ${when(job.created_at)}`, ended, attempt].filter(Boolean).join(" · ");
+}
+
+function cancelButton(job, guarded, refresh) {
+  const cancelling = job.status === "cancelling";
+  const button = h("button", { type: "button", class: "quiet", disabled: cancelling }, cancelling ? "Cancelling" : "Cancel job");
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    await guarded(() => request(job.urls.cancel, { method: "POST" }));
+    await refresh();
+    // A refused cancel leaves the state as it was: let people try again.
+    button.disabled = false;
+  });
+  return button;
+}
+
+function drawProgress(view, { stage, progress, status, queue_position: position }) {
+  const reached = STAGES.indexOf(stage);
+  for (const [index, item] of [...view.stages.children].entries()) {
+    item.classList.toggle("done", index < reached);
+    if (index === reached) item.setAttribute("aria-current", "step");
+    else item.removeAttribute("aria-current");
+  }
+  if (progress && typeof progress.fraction === "number") view.bar.value = progress.fraction;
+  else view.bar.removeAttribute("value");
+  view.barText.textContent = progressText(status, progress, position);
+}
+
+function progressText(status, progress, position) {
+  if (status === "queued") return typeof position === "number" ? `Queued, ${position} before it` : "Queued";
+  if (!progress || typeof progress.fraction !== "number") return `${status[0].toUpperCase()}${status.slice(1)}`;
+  const steps = progress.total ? ` · ${progress.done} of ${progress.total} ${progress.unit ?? ""}` : "";
+  return `${Math.round(100 * progress.fraction)} %${steps}`;
+}
+
+function drawEvent(view, event) {
+  if (event.type === "progress") {
+    if (view.running.hidden) return;
+    drawProgress(view, { stage: event.stage, progress: event, status: "running" });
+    return;
+  }
+  if (event.type === "stage") announce(`Stage: ${event.stage}.`);
+  view.lines.append(h("li", {}, h("time", { datetime: event.at }, new Date(event.at).toLocaleTimeString()), ` ${eventText(event)}`));
+  if (view.lines.children.length > MAX_LINES) view.lines.firstChild.remove();
+}
+
+function eventText(event) {
+  switch (event.type) {
+    case "status": return `status: ${event.status}`;
+    case "stage": return `stage: ${event.stage}`;
+    case "warning": return `warning: ${event.message}`;
+    case "candidate": return `candidate for ${event.profile}: ${milliseconds(event.predicted_latency_ms)} ms predicted, ${percent(event.quality)}`;
+    default: return event.type;
+  }
+}
+
+async function drawFronts(view, job) {
+  const fronts = await optional(job.urls.front);
+  const artifacts = (await optional(job.urls.artifacts))?.data ?? [];
+  const wanted = ["best.onnx", "report.html", "report.json"];
+  const files = wanted.map((name) => artifacts.find((artifact) => artifact.name === name)).filter(Boolean);
+  view.fronts.replaceChildren(
+    ...(files.length ? [h("p", { class: "downloads" }, files.map((file, index) => h("a", { class: index ? "button" : "button primary", href: file.url, download: true }, `Download ${file.name}`)))] : []),
+    ...Object.entries(fronts ?? {}).map(([profile, front]) => frontSection(profile, front, artifacts)),
+  );
+}
+
+/** A failed or early cancelled job has no front: that is an answer here, not a problem. */
+async function optional(url) {
+  try {
+    return await request(url);
+  } catch (error) {
+    if (error instanceof Problem && [404, 409].includes(error.fields.status)) return null;
+    throw error;
+  }
+}
