@@ -282,4 +282,12 @@ def move(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids
     if node.op == "Pad" and len(values) > 2:
         values[2] = np.int32(0)
     moved = OPS[node.op].lowering(13)(node, values)
-    return moved if isinstance(moved, tuple) else [moved]
+    outputs = moved if isinstance(moved, tuple) else (moved,)
+    for ids in outputs:
+        if node.op == "Reshape" and sum(_varies(ids, axis) for axis in range(ids.ndim)) > 1:
+            at.keep(node, ids, "Reshape splits the channels over several axes")
+    return outputs
+
+
+def _varies(ids: Ids, axis: int) -> bool:
+    return bool((ids != ids.take([0], axis)).any()) if ids.shape[axis] > 1 else False

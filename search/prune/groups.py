@@ -1,0 +1,160 @@
+"""Groups of coupled units: what must be kept or cut together, found by running the graph on unit ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from search.errors import InvalidModel
+from search.graph import execute, flow
+from search.graph.flow import Coupling, Ids, Slot
+from search.graph.ir import Array, Graph
+from search.graph.ops import OPS
+from search.report import FrozenGroup
+
+Keep = Mapping[str, Array]
+"""Group id to a boolean vector over the group's units: True stays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Units that share producers; any subset of them can be cut. ``units`` are canonical unit ids, ascending."""
+
+    id: str
+    units: Array
+    nodes: tuple[str, ...]
+    """Nodes that hold a slot of the group, in the order of the graph."""
+    slots: tuple[Slot, ...]
+
+    def __len__(self) -> int:
+        """Number of units."""
+        return len(self.units)
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """The coupling of a whole graph."""
+
+    prunable: tuple[Group, ...]
+    frozen: tuple[FrozenGroup, ...]
+    slots: tuple[Slot, ...]
+    """Every slot, with canonical unit ids."""
+    value_ids: Mapping[str, Ids]
+    """Unit ids of every activation, canonical, batch 1."""
+    shapes: Mapping[str, tuple[int, ...]]
+    static: Mapping[str, Array]
+
+    def removed(self, keep: Keep) -> Array:
+        """Boolean table over unit ids: True where a unit is cut. Entry 0 (no unit) is never cut."""
+        size = 1 + max((int(group.units[-1]) for group in self.prunable), default=0)
+        table = np.zeros(max(size, 1 + max((int(s.ids.max(initial=0)) for s in self.slots), default=0)), bool)
+        for group in self.prunable:
+            if group.id in keep:
+                table[group.units[~keep[group.id]]] = True
+        return table
+
+    def dense(self) -> dict[str, Array]:
+        """Keep everything."""
+        return {group.id: np.ones(len(group), bool) for group in self.prunable}
+
+
+def find_groups(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude: Sequence[str] = ()) -> Groups:
+    """Couple the channels of a graph.
+
+    Args:
+        graph: a normalised graph.
+        shapes: input name to shape, batch 1.
+        exclude: shell patterns of node or weight names that stay as they are.
+    """
+    found, static = execute.shapes(graph, shapes)
+    at = Coupling(graph.initializers, found, static)
+    ids: dict[str, Ids] = {info.name: at.none(info.name) for info in graph.inputs}
+    for node in graph.nodes:
+        inputs = [None if not name or name in static else ids[name] for name in node.inputs]
+        if all(name in static for name in node.outputs if name):
+            continue
+        rule = OPS[node.op].flow if node.op in OPS and not node.domain else flow.unknown
+        outputs = rule(node, inputs, at) if any(value is not None for value in inputs) else [at.none(name) for name in node.outputs]
+        ids.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
+    for info in graph.outputs:
+        if info.name in ids:
+            at.frozen[info.name] = (np.unique(ids[info.name][ids[info.name] > 0]), "it is an output of the model")
+    return _assemble(graph, at, ids, exclude)
+
+
+def _assemble(graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Sequence[str]) -> Groups:
+    canonical = _canonical(at)
+    slots = tuple(dataclasses.replace(slot, ids=canonical[slot.ids]) for slot in at.slots)
+    reasons = _reasons(at, canonical, slots, exclude)
+    order = {node.name: position for position, node in enumerate(graph.nodes)}
+    prunable, frozen = [], []
+    for units in _components(slots, len(canonical)):
+        mine = tuple(slot for slot in slots if np.isin(slot.ids, units).any())
+        nodes = tuple(sorted({slot.node for slot in mine}, key=order.__getitem__))
+        producer = next((slot.node for slot in sorted(mine, key=lambda s: order[s.node]) if slot.role == "produces"), "")
+        reason = next((why for unit in units if (why := reasons.get(int(unit)))), None)
+        if reason is None and not any(slot.role == "consumes" for slot in mine):
+            reason = f"nothing reads `{producer}` through weights"
+        if reason is not None or len(units) < 2:
+            frozen.append(FrozenGroup(producer, reason or "it has a single channel"))
+        else:
+            prunable.append(Group(producer, units, nodes, mine))
+    value_ids = {name: canonical[value] for name, value in ids.items()}
+    if len({group.id for group in prunable}) != len(prunable):
+        raise InvalidModel("two groups of channels have the same producer; node names must be unique")
+    return Groups(tuple(sorted(prunable, key=lambda g: order[g.id])), tuple(frozen), slots, value_ids, at.shapes, at.static)
+
+
+def _canonical(at: Coupling) -> Ids:
+    """Smallest id of every unit's equivalence class; index 0 is "no unit"."""
+    pairs = np.concatenate(at.unions) if at.unions else np.zeros((0, 2), np.int32)
+    size = at.count + 1
+    matrix = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
+    count, label = connected_components(matrix, directed=False)
+    first = np.full(count, size, np.int32)
+    np.minimum.at(first, label, np.arange(size, dtype=np.int32))
+    return first[label]
+
+
+def _components(slots: Sequence[Slot], size: int) -> list[Array]:
+    """Units that share a producing slot, as ascending arrays."""
+    rows, columns = [], []
+    for slot in slots:
+        units = np.unique(slot.ids[slot.ids > 0])
+        if slot.role == "produces" and len(units):
+            rows.append(np.full(len(units), units[0]))
+            columns.append(units)
+    if not rows:
+        return []
+    pairs = (np.concatenate(rows), np.concatenate(columns))
+    _, label = connected_components(coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(size, size)), directed=False)
+    used = np.unique(pairs[1])
+    return [used[label[used] == part] for part in dict.fromkeys(label[used].tolist())]
+
+
+def _reasons(at: Coupling, canonical: Ids, slots: Sequence[Slot], exclude: Sequence[str]) -> dict[int, str]:
+    """Unit to the reason why it stays."""
+    reasons: dict[int, str] = {}
+    for name, (units, reason) in at.frozen.items():
+        reasons.update({int(unit): f"`{name}`: {reason}" for unit in np.unique(canonical[units]) if int(unit) not in reasons})
+    for slot in slots:
+        names = (slot.node, slot.weight)
+        hit = next((p for p in exclude if any(fnmatch.fnmatchcase(name, p) for name in names)), None)
+        if hit is not None and slot.role != "consumes":
+            reasons.update({int(unit): f"`{slot.node}`: excluded by the pattern {hit!r}" for unit in np.unique(slot.ids[slot.ids > 0])})
+    return reasons
+
+
+def removable_parameters(group: Group, initializers: Mapping[str, Array]) -> int:
+    """Weights that would go if all units but one went."""
+    share = 1 - 1 / len(group)
+    total = 0.0
+    for slot in group.slots:
+        weight = initializers[slot.weight]
+        total += weight.size / weight.shape[slot.axis] * np.isin(slot.ids, group.units).sum() * share
+    return int(total)
