@@ -1,0 +1,1 @@
+"""What a device costs: profiles, latency models and sparsity rules."""

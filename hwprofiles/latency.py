@@ -1,0 +1,136 @@
+"""Seconds of kernels and networks on a device, and the interval that the profile's validation allows."""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hwprofiles.device import DeviceProfile, LatencyModel, Roofline
+from hwprofiles.kernels import Floats, Shape, features, kernel_paths
+from hwprofiles.layout import reorders
+from hwprofiles.workload import Workload
+
+UNVALIDATED_FACTOR = 3.0
+"""Half-width, as a factor, of the interval of a model that no measurement has tested. No figure: a plain warning."""
+_STAND_INS = {
+    "fallback": "conv",
+    "fallback_depthwise": "depthwise",
+    "fallback_pool": "pool",
+    "direct": "conv",
+    "grouped": "conv",
+    "conv": "pointwise",
+    "pointwise": "conv",
+    "depthwise": "conv",
+    "matmul": "dense",
+    "dense": "pointwise",
+    "pool": "elementwise",
+    "global_pool": "pool",
+    "norm": "elementwise",
+    "softmax": "elementwise",
+    "embedding": "elementwise",
+    "data_movement": "elementwise",
+    "elementwise": "pool",
+}
+"""The fitted path that prices one whose kernels the fit has not seen."""
+FeatureSums = dict[tuple[str, str], float]
+"""(path, feature) -> total over a network."""
+
+
+def workload_latency_s(
+    workload: Workload, profile: DeviceProfile, *, c_in: ArrayLike | None = None, c_out: ArrayLike | None = None
+) -> Floats:
+    """Seconds of one kernel at each width.
+
+    Args:
+        workload: the kernel; its own widths where ``c_in`` or ``c_out`` is not given.
+        profile: the device.
+        c_in: input channels, any integer array.
+        c_out: output channels, broadcast against ``c_in``. A depthwise or element-wise kernel takes both alike, or one.
+
+    Returns:
+        Seconds, with the broadcast shape of ``c_in`` and ``c_out``. Layout reorders between kernels are a matter of the
+        whole network and are in `network_latency_s` only.
+
+    Raises:
+        ValueError: a width below 1 or one that the workload's groups do not divide.
+    """
+    shape = Shape.of(workload, c_in, c_out)
+    if profile.latency.kind == "roofline" and profile.latency.roofline is not None:
+        return _roofline_s(shape, profile, profile.latency.roofline)
+    seconds = np.zeros(shape.c_in.shape)
+    for path, mask in kernel_paths(shape, profile.latency.kernels, profile.latency.tiles):
+        if mask.any():
+            coefficients = _coefficients(profile.latency, path)
+            quantities = features(shape, path, profile.latency.tiles, profile.bytes_per_element)
+            path_s = sum((per_unit_s * quantities[name] for name, per_unit_s in coefficients.items()), np.float64(0))
+            seconds = np.where(mask, path_s, seconds)
+    return seconds * profile.batch
+
+
+def network_latency_s(workloads: Sequence[Workload], profile: DeviceProfile) -> float:
+    """Seconds of one inference: kernels, layout reorders found through ``sources``, and the overhead of a network."""
+    kernels_s = math.fsum(float(workload_latency_s(workload, profile)) for workload in workloads)
+    if profile.latency.kind == "roofline":
+        return kernels_s
+    extra = network_features(workloads, profile.latency, profile.bytes_per_element)
+    return kernels_s + math.fsum(
+        profile.latency.paths.get(path, {}).get(name, 0.0) * amount for (path, name), amount in extra.items()
+    )
+
+
+def latency_interval_s(latency_s: float, profile: DeviceProfile) -> tuple[float, float]:
+    """The 90 % interval of a predicted latency in seconds, from the errors on networks that the fit has not seen.
+
+    Without such a validation it is a factor of `UNVALIDATED_FACTOR` both ways, which is a warning and no statistic.
+    """
+    error = profile.held_out_error
+    factor = UNVALIDATED_FACTOR if error is None else math.exp(error.log_error_q90)
+    return latency_s / factor, latency_s * factor
+
+
+def network_features(workloads: Sequence[Workload], model: LatencyModel, bytes_per_element: float) -> FeatureSums:
+    """What a network costs beyond its kernels: reorders, weights that no cache keeps, and once the start."""
+    sums: FeatureSums = collections.defaultdict(float)
+    sums["network", "kernels"] = 1.0
+    weight_bytes = sum(workload.weights for workload in workloads) * bytes_per_element
+    sums["network", "cold_weight_bytes"] = max(0.0, weight_bytes - model.l2_bytes)
+    if model.kernels == "nchwc":
+        for direction, elements in reorders(workloads, model.tiles):
+            sums[direction, "kernels"] += 1
+            sums[direction, "output_bytes"] += elements * bytes_per_element
+    return sums
+
+
+def kernel_features(workload: Workload, model: LatencyModel, bytes_per_element: float) -> FeatureSums:
+    """What one kernel's latency depends on, at its own widths."""
+    shape = Shape.of(workload)
+    path = next(path for path, mask in kernel_paths(shape, model.kernels, model.tiles) if mask.all())
+    quantities = features(shape, path, model.tiles, bytes_per_element)
+    return {(path, name): float(amount) for name, amount in quantities.items()}
+
+
+def _coefficients(model: LatencyModel, path: str) -> dict[str, float]:
+    """Coefficients of ``path``, or of the nearest path that was fitted."""
+    seen = set()
+    while path not in model.paths and path not in seen:
+        seen.add(path)
+        path = _STAND_INS.get(path, path)
+    return model.paths.get(path, {})
+
+
+def _roofline_s(shape: Shape, profile: DeviceProfile, roofline: Roofline) -> Floats:
+    """Time of the tile-rounded arithmetic or of the padded tensors, whichever is longer."""
+    quantities = features(shape, "conv", profile.latency.tiles, profile.bytes_per_element)
+    moved = (
+        quantities["input_bytes"]
+        + quantities["weight_bytes"]
+        + quantities["output_bytes"]
+        + quantities["residual_bytes"]
+    )
+    arithmetic_s = quantities["macs"] / roofline.macs_per_s
+    seconds = np.maximum(arithmetic_s, moved / roofline.dram_bytes_per_s) * np.ones(shape.c_in.shape)
+    return np.asarray((seconds + roofline.kernel_overhead_s) * profile.batch)
