@@ -2,6 +2,7 @@
 
 const EVENT_TYPES = ["message", "status", "stage", "progress", "candidate", "warning"];
 const POLL_MS = 2000;
+export const UNREACHABLE = "unreachable";
 export const TERMINAL = new Set(["succeeded", "failed", "cancelled", "expired"]);
 
 export class Problem extends Error {
@@ -93,7 +94,7 @@ export function watchEvents(job, onevent) {
 }
 
 function unreachable() {
-  return new Problem({ title: "The service cannot be reached", detail: "Check that it is running, then try again." });
+  return new Problem({ type: UNREACHABLE, title: "The service cannot be reached", detail: "Check that it is running, then try again." });
 }
 
 function problemOf(text, status) {

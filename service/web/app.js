@@ -1,18 +1,20 @@
 // The page: wires the form, the list of jobs and the job in view. The job in view is named by the address (#job=ID),
 // so that it survives a reload and can be bookmarked.
 
-import { Problem, request } from "./api.js";
-import { byId, showProblem } from "./dom.js";
+import { Problem, request, UNREACHABLE } from "./api.js";
+import { byId, showProblem, shownProblem } from "./dom.js";
 import { loadTargets, startForm } from "./form.js";
 import { showJob } from "./job.js";
 import { startList } from "./jobs.js";
 
 const list = startList(byId("jobs"));
 
-/** Runs a piece of work and shows its problem, if it has one. */
+/** Runs a piece of work and shows its problem, if it has one; a service that answers again ends "cannot be reached". */
 async function guarded(work) {
   try {
-    return await work();
+    const result = await work();
+    if (shownProblem()?.type === UNREACHABLE) showProblem(null);
+    return result;
   } catch (error) {
     showProblem(error instanceof Problem ? error.fields : { title: "The page has a fault", detail: String(error) });
     return null;

@@ -5,7 +5,7 @@ import { h, s } from "./dom.js";
 import { METRICS, milliseconds, percent, points, times } from "./format.js";
 
 const MARGIN = { top: 16, right: 20, bottom: 46, left: 56 };
-const PIXELS_PER_TICK = { x: 90, y: 48 };
+const PIXELS_PER_TICK = { x: 70, y: 44 };
 
 /** A figure that redraws itself when its width changes. */
 export function frontChart(profile, front) {

@@ -20,7 +20,7 @@ function fill(element, attributes, children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -32,10 +32,17 @@ export function announce(text) {
 /** Shows a problem (RFC 9457: title, detail, request_id) where everybody notices it; null takes it away. */
 export function showProblem(problem) {
   const box = byId("problem");
+  const shown = JSON.stringify(problem);
+  // The same problem met again must not take the focus again.
+  if (box.dataset.shown === shown) return;
+  box.dataset.shown = shown;
   box.classList.toggle("shown", problem !== null);
   box.replaceChildren(...(problem === null ? [] : problemParts(problem)));
   if (problem !== null) box.focus();
 }
+
+/** The problem that is shown, or null. */
+export const shownProblem = () => JSON.parse(byId("problem").dataset.shown ?? "null");
 
 /** The parts of a problem as elements: title, detail, what is wrong with each field, request id. */
 export function problemParts(problem) {

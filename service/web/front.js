@@ -11,6 +11,7 @@ export function frontSection(profile, front, artifacts) {
     h("h3", {}, profile),
     h("p", {}, best ? bestSentence(best) : h("strong", {}, "No point is marked best. "), ` ${front.best_reason}`),
     frontChart(profile, front),
+    h("p", { class: "small" }, `The same figures: the dense control, then ${front.points.length} points, fastest first. Small print: the interval (95 % for accuracy), or the ratio to dense.`),
     table(profile, front, artifacts));
 }
 
@@ -22,10 +23,9 @@ function bestSentence(best) {
 }
 
 function table(profile, front, artifacts) {
-  const heads = ["Point", "Accuracy", "Change, points", "Latency, ms", "Predicted, ms", "Speed-up", "MACs", "Parameters", "File", "Download"];
+  const heads = ["Point", "Accuracy", "Change, points", "Latency, ms", "Predicted, ms", "Speed-up", "MACs", "Parameters", "File"];
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Points of ${profile}` },
-    h("table", {},
-      h("caption", {}, `The dense control and ${front.points.length} points, fastest first. Small print: 95 % interval of accuracy, interval of latency, ratio to dense.`),
+    h("table", { "aria-label": `Points of ${profile}` },
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
       h("tbody", {}, [front.dense, ...front.points].map((point) => row(point, point.id === front.best, artifacts)))));
 }
@@ -34,20 +34,21 @@ function row(point, best, artifacts) {
   const { accuracy, latency_ms: latency, predicted_latency_ms: predicted } = point;
   const cell = (text, small) => h("td", {}, text, small ? h("small", {}, small) : null);
   return h("tr", { class: best ? "best" : null, "data-point": point.id },
-    h("th", { scope: "row" }, point.id, best ? h("small", { class: "tag" }, "best") : null),
-    cell(percent(accuracy.value), `${(100 * accuracy.low).toFixed(2)} to ${(100 * accuracy.high).toFixed(2)}`),
-    cell(points(accuracy.delta), `${points(accuracy.delta_low)} to ${points(accuracy.delta_high)}`),
-    cell(milliseconds(latency.value), `${latency.kind}, ${milliseconds(latency.low)} to ${milliseconds(latency.high)}`),
-    cell(predicted ? milliseconds(predicted.value) : "", predicted ? `${milliseconds(predicted.low)} to ${milliseconds(predicted.high)}` : null),
+    h("th", { scope: "row" }, point.id, best ? h("span", { class: "tag" }, " best") : null, download(point, artifacts)),
+    cell(percent(accuracy.value), interval(100 * accuracy.low, 100 * accuracy.high, (value) => value.toFixed(2))),
+    cell(points(accuracy.delta), interval(accuracy.delta_low, accuracy.delta_high, points)),
+    cell(milliseconds(latency.value), `${latency.kind}, ${interval(latency.low, latency.high, milliseconds)}`),
+    predicted ? cell(milliseconds(predicted.value), interval(predicted.low, predicted.high, milliseconds)) : cell("not stated"),
     cell(times(point.speedup), point.predicted_speedup ? `${times(point.predicted_speedup)} predicted` : null),
     cell(count(point.macs), times(point.theoretical_speedup)),
     cell(count(point.parameters)),
-    cell(fileSize(point.bytes), times(point.compression_ratio)),
-    h("td", {}, download(point, artifacts)));
+    cell(fileSize(point.bytes), times(point.compression_ratio)));
 }
+
+const interval = (low, high, format) => `${format(low)} to ${format(high)}`;
 
 function download(point, artifacts) {
   const file = artifacts.find((artifact) => artifact.name === point.artifact);
-  if (!file) return "";
-  return h("a", { href: file.url, download: true, "aria-label": `Download ${point.id} as ONNX` }, ".onnx");
+  if (!file) return null;
+  return h("small", {}, h("a", { href: file.url, download: true, "aria-label": `Download ${point.id} as ONNX` }, "download"));
 }

@@ -7,6 +7,8 @@ import { frontSection } from "./front.js";
 import { jobName, pill } from "./jobs.js";
 
 const STAGES = ["import", "calibrate", "sensitivity", "search", "recover", "export", "evaluate"];
+const WITH_FRONT = new Set(["succeeded", "cancelled"]);
+const DOWNLOADS = { "best.onnx": "Download best.onnx", "report.html": "Report, HTML", "report.json": "Report, JSON" };
 const MAX_LINES = 200;
 const REFRESH_MS = 5000;
 let leave = () => {};
@@ -16,22 +18,33 @@ export function showJob(element, job, { focus, guarded, onchange }) {
   leave();
   const view = drawFrame(element, job);
   let stopped = false;
+  let stale = false;
   let pending = null;
   leave = () => {
     stopped = true;
     stopEvents();
     clearInterval(timer);
   };
+  const readOnce = async () => {
+    const fresh = await guarded(() => request(job.urls.self));
+    if (fresh === null || stopped) return;
+    onchange(fresh);
+    drawJob(view, fresh, { guarded, refresh });
+    if (!TERMINAL.has(fresh.status)) return;
+    clearInterval(timer);
+    if (WITH_FRONT.has(fresh.status)) await guarded(() => drawFronts(view, fresh));
+  };
+  const readWhileStale = async () => {
+    while (stale && !stopped) {
+      stale = false;
+      await readOnce();
+    }
+    pending = null;
+  };
+  // One reading at a time; what happens during a reading makes another one follow.
   const refresh = () => {
-    pending ??= guarded(() => request(job.urls.self)).then(async (fresh) => {
-      pending = null;
-      if (fresh === null || stopped) return;
-      onchange(fresh);
-      drawJob(view, fresh, { guarded, refresh });
-      if (!TERMINAL.has(fresh.status)) return;
-      clearInterval(timer);
-      await guarded(() => drawFronts(view, fresh));
-    });
+    stale = true;
+    pending ??= readWhileStale();
     return pending;
   };
   // The row of the job is the truth; events say when to read it again, the timer covers what they miss.
@@ -59,30 +72,35 @@ function drawFrame(element, job) {
     lines: h("ol", { class: "log", tabindex: "0", "aria-label": "Events" }),
     status: null,
   };
-  view.running = h("div", { class: "running" }, view.stages, view.barText, view.bar);
+  view.underWay = h("div", { class: "under-way" }, view.stages, view.barText, view.bar);
   const log = h("details", { class: "more" }, h("summary", {}, "Events"), view.lines);
-  element.replaceChildren(view.head, view.facts, view.running, view.notes, view.fronts, log);
+  element.replaceChildren(view.head, view.facts, view.underWay, view.notes, view.fronts, log);
   return view;
 }
 
 function drawJob(view, job, { guarded, refresh }) {
   const ended = TERMINAL.has(job.status);
   if (view.status !== null && view.status !== job.status) announce(`Job ${job.status}.`);
-  if (view.status !== job.status) view.head.replaceChildren(view.title, pill(job.status), ended ? "" : cancelButton(job, guarded, refresh));
+  if (view.status !== job.status) {
+    view.head.replaceChildren(view.title, pill(job.status), ended ? "" : cancelButton(job, guarded, refresh));
+  }
   view.status = job.status;
   view.facts.textContent = factLine(job);
-  view.running.hidden = ended;
+  view.underWay.hidden = ended;
   if (!ended) drawProgress(view, job);
   view.notes.replaceChildren(
     ...(job.error ? [h("div", { class: "problem shown" }, problemParts(job.error))] : []),
-    ...(job.warnings?.length ? [h("div", { class: "note" }, h("strong", {}, "Warnings"), h("ul", {}, job.warnings.map((w) => h("li", {}, w))))] : []),
+    ...(job.warnings?.length ? [warningNote(job.warnings)] : []),
   );
 }
+
+const warningNote = (warnings) =>
+  h("div", { class: "note" }, h("strong", {}, "Warnings"), h("ul", {}, warnings.map((warning) => h("li", {}, warning))));
 
 function factLine(job) {
   const ended = job.finished_at ? `ended ${when(job.finished_at)}` : null;
   const attempt = job.attempt > 1 ? `attempt ${job.attempt}` : null;
-  return [job.id, `started ${when(job.created_at)}`, ended, attempt].filter(Boolean).join(" · ");
+  return [job.id, `created ${when(job.created_at)}`, ended, attempt].filter(Boolean).join(" · ");
 }
 
 function cancelButton(job, guarded, refresh) {
@@ -119,7 +137,7 @@ function progressText(status, progress, position) {
 
 function drawEvent(view, event) {
   if (event.type === "progress") {
-    if (view.running.hidden) return;
+    if (view.underWay.hidden) return;
     drawProgress(view, { stage: event.stage, progress: event, status: "running" });
     return;
   }
@@ -141,15 +159,19 @@ function eventText(event) {
 async function drawFronts(view, job) {
   const fronts = await optional(job.urls.front);
   const artifacts = (await optional(job.urls.artifacts))?.data ?? [];
-  const wanted = ["best.onnx", "report.html", "report.json"];
-  const files = wanted.map((name) => artifacts.find((artifact) => artifact.name === name)).filter(Boolean);
+  const files = Object.keys(DOWNLOADS).map((name) => artifacts.find((artifact) => artifact.name === name)).filter(Boolean);
   view.fronts.replaceChildren(
-    ...(files.length ? [h("p", { class: "downloads" }, files.map((file, index) => h("a", { class: index ? "button" : "button primary", href: file.url, download: true }, `Download ${file.name}`)))] : []),
+    ...(files.length ? [h("p", { class: "downloads" }, files.map(downloadButton))] : []),
     ...Object.entries(fronts ?? {}).map(([profile, front]) => frontSection(profile, front, artifacts)),
   );
 }
 
-/** A failed or early cancelled job has no front: that is an answer here, not a problem. */
+function downloadButton(file) {
+  const look = file.name === "best.onnx" ? "button primary" : "button";
+  return h("a", { class: look, href: file.url, download: true }, DOWNLOADS[file.name]);
+}
+
+/** A job cancelled early has no front: that is an answer here, not a problem. */
 async function optional(url) {
   try {
     return await request(url);
