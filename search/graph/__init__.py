@@ -1,0 +1,1 @@
+"""ONNX graphs: read, normalised, run in JAX, coupled, priced and written back."""

@@ -48,12 +48,16 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, 
     except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:
         shapes = [tuple(v.shape) if v is not None else None for v in inputs]
         raise InvalidModel(
-            f"node `{node.name}` ({node.op}) cannot be computed on inputs of shapes {shapes}: {str(error).splitlines()[0]}; "
+            f"node `{node.name}` ({node.op}) cannot be computed on inputs of shapes {shapes}: {_first_line(error)}; "
             "check the model with onnx.checker",
             node=node.name,
             operator=node.op,
         ) from error
     return result if isinstance(result, tuple) else (result,)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _unsupported(node: Node, why: str) -> UnsupportedOperator:
@@ -85,7 +89,9 @@ def _needed(graph: Graph, until: Iterable[str]) -> list[Node]:
     return nodes[::-1]
 
 
-def forward(graph: Graph, *, outputs: Sequence[str] | None = None) -> Callable[[Mapping[str, Any], Mapping[str, Any]], list[Any]]:
+def forward(
+    graph: Graph, *, outputs: Sequence[str] | None = None
+) -> Callable[[Mapping[str, Any], Mapping[str, Any]], list[Any]]:
     """A pure function ``f(parameters, feeds) -> [outputs]`` over the names in `trainable` and the graph's inputs.
 
     Initializers that are not passed as parameters are constants. Shapes are static: every batch size compiles once.
@@ -113,13 +119,13 @@ def shapes(graph: Graph, feeds: Mapping[str, tuple[int, ...]]) -> tuple[dict[str
                 static[name] = value
         return 0
 
-    specs = {info.name: jax.ShapeDtypeStruct(feeds[info.name], _dtype(info.dtype)) for info in graph.inputs}
+    specs = {info.name: _spec(feeds[info.name], info.dtype) for info in graph.inputs}
     jax.eval_shape(trace, specs)
     return found, static
 
 
-def _dtype(dtype: np.dtype[Any]) -> Any:
-    return jax.dtypes.canonicalize_dtype(dtype)
+def _spec(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))  # type: ignore[no-untyped-call]
 
 
 class Engine:
@@ -156,7 +162,9 @@ class Network(nnx.Module):
 
     def __init__(self, graph: Graph) -> None:
         """Copy the graph's trainable initializers."""
-        self.parameters = nnx.Dict({name: nnx.Param(jnp.asarray(graph.initializers[name])) for name in trainable(graph)})
+        self.parameters = nnx.Dict(
+            {name: nnx.Param(jnp.asarray(graph.initializers[name])) for name in trainable(graph)}
+        )
         self._run = nnx.static(functools.partial(forward(graph)))
 
     def __call__(self, feeds: Mapping[str, Any]) -> list[Any]:

@@ -1,9 +1,10 @@
 """How unit ids flow through operators: channel coupling by running the graph on integers.
 
-Every output channel of a weighted operator is a *unit* with an id of its own (1, 2, ...; 0 is "no unit": an input or a
-constant). An activation is then an integer array of the activation's own shape, batch 1, that says which unit each element
-belongs to. Units that meet in an addition are one unit from there on. Where a weight consumes, produces or scales units,
-a *slot* (weight, axis, ids along that axis) is recorded: cutting a unit is deleting its positions from every slot.
+Every output channel of a weighted operator is a *unit* with an id of its own (1, 2, ...; 0 is "no unit": an input or
+a constant). An activation is then an integer array of the activation's own shape, batch 1, that says which unit each
+element belongs to. Units that meet in an addition are one unit from there on. Where a weight consumes, produces or
+scales units, a *slot* (weight, axis, ids along that axis) is recorded: cutting a unit is deleting its positions from
+every slot.
 
 Idea: dependency groups, Fang et al., "DepGraph" (2023), without offset bookkeeping: ids travel through the operators'
 own lowering.
@@ -116,7 +117,7 @@ def unknown(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[
     return [at.none(value) for value in node.outputs if value]
 
 
-def forget(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+def forget(node: Node, _inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
     """The output depends on shapes only."""
     return [at.none(value) for value in node.outputs if value]
 

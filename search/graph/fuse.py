@@ -25,15 +25,15 @@ def workloads(graph: Graph, shapes: Shapes, static: Mapping[str, Array]) -> list
         shapes: value name to shape, from `search.graph.execute.shapes`.
         static: values that do not depend on the inputs, from the same call.
     """
-    consumers = graph.consumers()
     outputs = {info.name for info in graph.outputs}
+    private = {value for value, readers in graph.consumers().items() if len(readers) == 1 and value not in outputs}
     kernels: list[Workload] = []
     made_by: dict[str, int] = {info.name: GRAPH_INPUT for info in graph.inputs}
     for node in graph.nodes:
         if all(name in static for name in node.outputs if name):
             continue
         active = [name for name in node.inputs if name and name not in static]
-        host = _host(node, active, made_by, kernels, consumers, outputs)
+        host = _host(node, active, made_by, kernels, private)
         if host is not None:
             kernels[host] = _absorb(kernels[host], node, active, made_by, host)
             position = host
@@ -52,15 +52,14 @@ def _is_free(node: Node) -> bool:
 
 
 def _host(
-    node: Node, active: list[str], made_by: Mapping[str, int], kernels: list[Workload], consumers: Mapping[str, list[Node]], outputs: set[str]
+    node: Node, active: list[str], made_by: Mapping[str, int], kernels: list[Workload], private: set[str]
 ) -> int | None:
-    """Position of the kernel that a node runs inside, or None."""
+    """Position of the kernel that a node runs inside, or None. ``private`` values have one reader."""
     if node.op not in OPS or not OPS[node.op].fusible:
         return None
     for value in active:
         position = made_by.get(value, GRAPH_INPUT)
-        alone = len(consumers.get(value, ())) == 1 and value not in outputs
-        if position == GRAPH_INPUT or not alone or kernels[position].kind not in ("conv", "dense"):
+        if position == GRAPH_INPUT or value not in private or kernels[position].kind not in ("conv", "dense"):
             continue
         last = all(made_by[other] < position or other == value for other in active)
         if len(active) == 1 or (node.op == "Add" and last and "Add" not in kernels[position].fused):
@@ -89,7 +88,9 @@ def _pair(values: object) -> tuple[int, int]:
 def _kernel(node: Node, active: list[str], made_by: Mapping[str, int], shapes: Shapes) -> Workload:
     sources = tuple(made_by.get(value, GRAPH_INPUT) for value in active)
     out = shapes[node.outputs[0]]
-    base = Workload(node.name, OPS[node.op].kind or "elementwise" if node.op in OPS else "elementwise", 1, 1, sources=sources)
+    base = Workload(
+        node.name, OPS[node.op].kind or "elementwise" if node.op in OPS else "elementwise", 1, 1, sources=sources
+    )
     first = shapes[active[0]] if active else out
     if base.kind == "conv":
         weight = shapes[node.inputs[1]]
@@ -99,7 +100,9 @@ def _kernel(node: Node, active: list[str], made_by: Mapping[str, int], shapes: S
             c_in=first[1],
             c_out=out[1],
             in_hw=_hw(first),
-            out_hw=_hw(out) if node.op == "Conv" else _hw(first),  # a transposed convolution multiplies once per input position
+            out_hw=_hw(out)
+            if node.op == "Conv"
+            else _hw(first),  # a transposed convolution multiplies once per input position
             kernel=_pair(weight[2:]),
             stride=_pair(node.get("strides", [1] * len(weight[2:]))),
             dilation=_pair(node.get("dilations", [1] * len(weight[2:]))),
@@ -108,7 +111,9 @@ def _kernel(node: Node, active: list[str], made_by: Mapping[str, int], shapes: S
     if base.kind == "dense" and len(active) == 1:
         return dataclasses.replace(base, c_in=first[-1], c_out=out[-1], rows=math.prod(first[:-1]))
     if base.kind == "dense":
-        return dataclasses.replace(base, kind="matmul", c_in=first[-1], c_out=out[-1], rows=first[-2], groups=math.prod(first[:-2]), operands=2)
+        return dataclasses.replace(
+            base, kind="matmul", c_in=first[-1], c_out=out[-1], rows=first[-2], groups=math.prod(first[:-2]), operands=2
+        )
     images = len(out) == 4
     return dataclasses.replace(
         base,

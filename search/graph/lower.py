@@ -1,7 +1,8 @@
 """Lowering of everything but convolution and pooling: one small function a family of operators.
 
-Every function works on numpy and on JAX arrays alike (`namespace` picks): values that do not depend on the graph's inputs
-stay numpy, so that chains of Shape, Gather and Concat fold while tracing, and unit ids can travel through the very same code.
+Every function works on numpy and on JAX arrays alike (`namespace` picks): values that do not depend on the graph's
+inputs stay numpy, so that chains of Shape, Gather and Concat fold while tracing, and unit ids can travel through the
+very same code.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ def reduce(name: str) -> Lower:
         axes = axes_of(node, inputs, 1)
         if not axes and node.get("noop_with_empty_axes", 0):
             return x
-        return getattr(namespace(x), name)(x, axis=tuple(axes) if axes else None, keepdims=bool(node.get("keepdims", 1)))
+        return getattr(namespace(x), name)(
+            x, axis=tuple(axes) if axes else None, keepdims=bool(node.get("keepdims", 1))
+        )
 
     return lower
 
@@ -165,7 +168,11 @@ def flatten(node: Node, inputs: Inputs) -> Value:
     x = inputs[0]
     axis = node.get("axis", 1)
     axis = axis + x.ndim if axis < 0 else axis
-    return x.reshape(int(np.prod(x.shape[:axis])), -1) if x.size else x.reshape(int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:])))
+    return (
+        x.reshape(int(np.prod(x.shape[:axis])), -1)
+        if x.size
+        else x.reshape(int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:])))
+    )
 
 
 def transpose(node: Node, inputs: Inputs) -> Value:
@@ -272,7 +279,9 @@ def shape(node: Node, inputs: Inputs) -> Value:
 def constant_of_shape(node: Node, inputs: Inputs) -> Value:
     """ONNX ``ConstantOfShape``."""
     value = node.get("value")
-    return np.full(ints(inputs[0]), 0.0 if value is None else value.reshape(-1)[0], np.float32 if value is None else value.dtype)
+    return np.full(
+        ints(inputs[0]), 0.0 if value is None else value.reshape(-1)[0], np.float32 if value is None else value.dtype
+    )
 
 
 def range_(_: Node, inputs: Inputs) -> Value:

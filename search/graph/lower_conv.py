@@ -59,13 +59,14 @@ def conv(node: Node, x: jax.Array, weight: jax.Array, bias: jax.Array | None = N
     dilations = tuple(node.get("dilations", [1] * len(kernel)))
     pads = pads_of(node, x.shape[2:], kernel)
     groups = int(node.get("group", 1))
-    y = _conv(x, weight, strides, pads, dilations, groups)
+    y = _conv(x, weight, strides=strides, pads=pads, dilations=dilations, groups=groups)
     return y if bias is None else y + bias.reshape(1, -1, *[1] * len(kernel))
 
 
 def _conv(
     x: jax.Array,
     weight: jax.Array,
+    *,
     strides: tuple[int, ...],
     pads: list[tuple[int, int]],
     dilations: tuple[int, ...],
@@ -84,8 +85,8 @@ def _conv(
             taps[0] * flat[None, :, 0, None, None],
         )
     if plain and groups == 1 and math.prod(x.shape[2:]) <= math.prod(kernel):
-        taps = jnp.stack(shifted_windows(padded, kernel, strides, dilations), axis=2)
-        return jnp.einsum("nckhw,ock->nohw", taps, weight.reshape(*weight.shape[:2], -1))
+        columns = jnp.stack(shifted_windows(padded, kernel, strides, dilations), axis=2)
+        return jnp.einsum("nckhw,ock->nohw", columns, weight.reshape(*weight.shape[:2], -1))
     return lax.conv_general_dilated(x, weight, strides, pads, rhs_dilation=dilations, feature_group_count=groups)
 
 

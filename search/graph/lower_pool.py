@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,14 +38,14 @@ def _ceil_pad(size: int, kernel: int, stride: int, dilation: int, pad: tuple[int
     return pad[0], max(pad[1], (out - 1) * stride + dilation * (kernel - 1) + 1 - size - pad[0])
 
 
-def max_pool(node: Node, x: jax.Array) -> jax.Array:
+def max_pool(node: Node, x: jax.Array) -> Any:
     """ONNX ``MaxPool`` (first output)."""
     window, strides, dilations, pads = _window(node, x)
     lowest = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
     return lax.reduce_window(x, np.array(lowest, x.dtype), lax.max, window, strides, pads, window_dilation=dilations)
 
 
-def average_pool(node: Node, x: jax.Array) -> jax.Array:
+def average_pool(node: Node, x: jax.Array) -> Any:
     """ONNX ``AveragePool``; padding counts only with ``count_include_pad``, ceil-mode overhang never does."""
     window, strides, dilations, pads = _window(node, x)
     zero = np.array(0, x.dtype)
@@ -57,7 +58,7 @@ def average_pool(node: Node, x: jax.Array) -> jax.Array:
     return total / lax.reduce_window(jnp.asarray(ones), zero, lax.add, window, strides, pads, window_dilation=dilations)
 
 
-def global_pool(x: jax.Array, reduce: str) -> jax.Array:
+def global_pool(x: jax.Array, reduce: str) -> Any:
     """ONNX ``GlobalAveragePool`` and ``GlobalMaxPool``."""
     axes = tuple(range(2, x.ndim))
     return x.mean(axes, keepdims=True) if reduce == "mean" else x.max(axes, keepdims=True)

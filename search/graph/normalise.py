@@ -1,7 +1,7 @@
 """Exact rewrites that every graph goes through before anything else looks at it.
 
-Each pass takes a graph and returns an equivalent one. They make the file faster in the runtime as well, so the normalised
-graph is also the dense control: no speed-up is claimed that a rewrite alone would give.
+Each pass takes a graph and returns an equivalent one. They make the file faster in the runtime as well, so the
+normalised graph is also the dense control: no speed-up is claimed that a rewrite alone would give.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ def drop_identities(graph: Graph) -> Graph:
 
 
 def fold_batch_norms(graph: Graph) -> Graph:
-    """Conv then BatchNormalization becomes Conv: W' = W * g, b' = (b - mean) * g + beta with g = scale / sqrt(var + eps)."""
+    """Conv then BatchNormalization becomes Conv.
+
+    W' = W * g and b' = (b - mean) * g + beta with g = scale / sqrt(variance + epsilon).
+    """
     consumers, producers = graph.consumers(), graph.producers()
     outputs = {info.name for info in graph.outputs}
     weights = dict(graph.initializers)
@@ -102,7 +105,7 @@ def fold_batch_norms(graph: Graph) -> Graph:
 def pad_slice_to_conv(graph: Graph) -> Graph:
     """The shortcut of CIFAR ResNets, x[:, :, ::s, ::s] padded with zero channels, becomes a strided 1x1 convolution.
 
-    A pad ties the channels of two stages together position by position; the convolution sets them free, and runs faster.
+    A pad ties the channels of two stages together position by position; the convolution sets them free, and is faster.
     """
     consumers, producers = graph.consumers(), graph.producers()
     weights = dict(graph.initializers)
@@ -173,9 +176,11 @@ def _strided(node: Node, weights: dict[str, Array]) -> dict[int, int] | None:
 
 
 def unshare(graph: Graph) -> Graph:
-    """Give every weight slot an initializer of its own: exporters merge equal ones, which would tie weights in training."""
+    """Give every weight slot an initializer of its own: exporters merge equals, which ties them in training."""
     weights = dict(graph.initializers)
-    slots = [(node, i) for node in graph.nodes if node.op in OPS for i in OPS[node.op].weights if node.input(i) in weights]
+    slots = [
+        (node, i) for node in graph.nodes if node.op in OPS for i in OPS[node.op].weights if node.input(i) in weights
+    ]
     uses = Counter(node.input(i) for node, i in slots)
     reads = Counter(name for node in graph.nodes for name in node.inputs)
     renamed: dict[tuple[str, int], str] = {}
@@ -185,7 +190,14 @@ def unshare(graph: Graph) -> Graph:
             renamed[node.name, i] = f"{name}.{node.name}.{i}"
             weights[renamed[node.name, i]] = weights[name]
     nodes = tuple(
-        Node(n.name, n.op, tuple(renamed.get((n.name, i), v) for i, v in enumerate(n.inputs)), n.outputs, n.attributes, n.domain)
+        Node(
+            n.name,
+            n.op,
+            tuple(renamed.get((n.name, i), v) for i, v in enumerate(n.inputs)),
+            n.outputs,
+            n.attributes,
+            n.domain,
+        )
         for n in graph.nodes
     )
     return graph.replace(nodes=nodes, initializers=weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -22,7 +24,7 @@ def export(graph: Graph) -> bytes:
     opsets = [helper.make_opsetid(domain, version) for domain, version in graph.opsets.items()]
     model = helper.make_model(proto, opset_imports=opsets, ir_version=graph.ir_version, producer_name="secateur")
     onnx.checker.check_model(model)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _node(node: Node) -> onnx.NodeProto:
@@ -30,7 +32,7 @@ def _node(node: Node) -> onnx.NodeProto:
     return helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain, **attributes)
 
 
-def _attribute(node: Node, name: str, value: object) -> object:
+def _attribute(node: Node, name: str, value: object) -> Any:
     if isinstance(value, np.dtype):
         return helper.np_dtype_to_tensor_dtype(value)
     if isinstance(value, np.ndarray):

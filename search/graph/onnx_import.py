@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import google.protobuf.message
+import google.protobuf.message  # type: ignore[import-untyped]
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from search.errors import ExternalDataRefused, InvalidModel, UnsupportedOperator, UnsupportedOpset
@@ -40,7 +41,9 @@ def read(data: bytes) -> Graph:
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise InvalidModel(f"the ONNX checker refuses the model: {_first_line(error)}; check it with onnx.checker.check_model") from error
+        raise InvalidModel(
+            f"the ONNX checker refuses the model: {_first_line(error)}; check it with onnx.checker.check_model"
+        ) from error
     return _graph(proto, opsets)
 
 
@@ -60,7 +63,12 @@ def _parse(data: bytes) -> onnx.ModelProto:
 
 def _describe(data: bytes) -> str:
     """What the first bytes look like, for the message."""
-    known = {b"\x89PNG": "it is a PNG image", b"PK": "it is a zip archive", b"\xff\xd8": "it is a JPEG image", b"\x80\x02": "it is a pickle"}
+    known = {
+        b"\x89PNG": "it is a PNG image",
+        b"PK": "it is a zip archive",
+        b"\xff\xd8": "it is a JPEG image",
+        b"\x80\x02": "it is a pickle",
+    }
     found = next((text for magic, text in known.items() if data.startswith(magic)), "truncated or another format")
     return f"{found}, {len(data)} bytes"
 
@@ -80,7 +88,8 @@ def _refuse_external_data(proto: onnx.ModelProto) -> None:
     for tensor in _tensors(proto):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise ExternalDataRefused(
-                f"tensor `{tensor.name}` is stored outside the file; save the model with save_as_external_data=False", tensor=tensor.name
+                f"tensor `{tensor.name}` is stored outside the file; save the model with save_as_external_data=False",
+                tensor=tensor.name,
             )
 
 
@@ -89,7 +98,8 @@ def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
     version = opsets.get("", 0)
     if not OLDEST_OPSET <= version <= NEWEST_OPSET:
         raise UnsupportedOpset(
-            f"the model uses operator set {version}; {OLDEST_OPSET} to {NEWEST_OPSET} are read; convert it with onnx.version_converter",
+            f"the model uses operator set {version}; {OLDEST_OPSET} to {NEWEST_OPSET} are read; "
+            "convert it with onnx.version_converter",
             found=version,
             oldest=OLDEST_OPSET,
             newest=NEWEST_OPSET,
@@ -106,7 +116,8 @@ def _refuse_unknown_operators(proto: onnx.ModelProto, opsets: dict[str, int]) ->
             name = node.name or f"{node.op_type}_{index}"
             operator = f"{domain}::{node.op_type}" if domain else node.op_type
             raise UnsupportedOperator(
-                f"node `{name}`: no runtime here knows the operator {operator}; export the model with standard ONNX operators",
+                f"node `{name}`: no runtime here knows the operator {operator}; "
+                "export the model with standard ONNX operators",
                 node=name,
                 operator=operator,
             )
@@ -138,14 +149,20 @@ def _unique(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     for node in nodes:
         count = seen.get(node.name, 0)
         seen[node.name] = count + 1
-        result.append(node if not count else Node(f"{node.name}_{count}", node.op, node.inputs, node.outputs, node.attributes, node.domain))
+        result.append(
+            node
+            if not count
+            else Node(f"{node.name}_{count}", node.op, node.inputs, node.outputs, node.attributes, node.domain)
+        )
     return tuple(result)
 
 
 def _node(node: onnx.NodeProto, index: int) -> Node:
     domain = "" if node.domain in STANDARD_DOMAINS else node.domain
     attributes = {attribute.name: _attribute(node.op_type, attribute) for attribute in node.attribute}
-    return Node(node.name or f"{node.op_type}_{index}", node.op_type, tuple(node.input), tuple(node.output), attributes, domain)
+    return Node(
+        node.name or f"{node.op_type}_{index}", node.op_type, tuple(node.input), tuple(node.output), attributes, domain
+    )
 
 
 def _attribute(op: str, attribute: AttributeProto) -> Any:
@@ -164,13 +181,9 @@ def _attribute(op: str, attribute: AttributeProto) -> Any:
 def _info(value: onnx.ValueInfoProto) -> TensorInfo:
     tensor = value.type.tensor_type
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else np.dtype(object)
-    shape: list[int | str | None] = []
-    for dim in tensor.shape.dim:
-        shape.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None)
-    return TensorInfo(value.name, np.dtype(dtype), tuple(shape))
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim)
+    return TensorInfo(value.name, np.dtype(dtype), shape)
 
 
 def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-

@@ -1,14 +1,15 @@
 """THE operator table: one entry an operator.
 
-An entry says how the operator is computed (`lower`), how unit ids flow through it when channels are coupled (`flow`), which
-inputs hold trainable weights (`weights`) and what kernel a device runs for it (`kind`). An operator that is not in the
-table freezes its neighbours and is explained; it never fails a job on its own.
+An entry says how the operator is computed (`lower`), how unit ids flow through it when channels are coupled (`flow`),
+which inputs hold trainable weights (`weights`) and what kernel a device runs for it (`kind`). An operator that is not
+in the table freezes its neighbours and is explained; it never fails a job on its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ class Op:
         return self.lower(opset) if self.by_opset else self.lower  # type: ignore[return-value, call-arg, arg-type]
 
 
-def _pointwise(function: Callable[[object, Value], Value]) -> Op:
+def _pointwise(function: Callable[[Any, Value], Value]) -> Op:
     return Op(unary(function), flow.same, kind="elementwise", fusible=True)
 
 
@@ -101,22 +102,37 @@ OPS: dict[str, Op] = {
     # functions of one element
     "Relu": _pointwise(lambda xp, x: xp.maximum(x, np.array(0, x.dtype))),
     "LeakyRelu": Op(
-        lambda node, v: lower.namespace(v[0]).where(v[0] < 0, v[0] * np.asarray(node.get("alpha", 0.01), v[0].dtype), v[0]),
-        flow.same, kind="elementwise", fusible=True,
+        lambda node, v: lower.namespace(v[0]).where(
+            v[0] < 0, v[0] * np.asarray(node.get("alpha", 0.01), v[0].dtype), v[0]
+        ),
+        flow.same,
+        kind="elementwise",
+        fusible=True,
     ),
-    "Elu": Op(lambda node, v: jax.nn.elu(jnp.asarray(v[0]), node.get("alpha", 1.0)), flow.same, kind="elementwise", fusible=True),
+    "Elu": Op(
+        lambda node, v: jax.nn.elu(jnp.asarray(v[0]), node.get("alpha", 1.0)),
+        flow.same,
+        kind="elementwise",
+        fusible=True,
+    ),
     "Selu": _pointwise(lambda _, x: jax.nn.selu(jnp.asarray(x))),
     "Sigmoid": _pointwise(lower.sigmoid),
     "Tanh": _pointwise(lambda xp, x: xp.tanh(x)),
     "Softplus": _pointwise(lambda _, x: jax.nn.softplus(jnp.asarray(x))),
     "Gelu": Op(
         lambda node, v: jax.nn.gelu(jnp.asarray(v[0]), approximate=node.get("approximate", "none") == "tanh"),
-        flow.same, kind="elementwise", fusible=True,
+        flow.same,
+        kind="elementwise",
+        fusible=True,
     ),
     "HardSwish": _pointwise(lambda xp, x: x * xp.clip(x / np.asarray(6, x.dtype) + np.asarray(0.5, x.dtype), 0, 1)),
     "HardSigmoid": Op(
-        lambda node, v: lower.namespace(v[0]).clip(v[0] * np.asarray(node.get("alpha", 0.2), v[0].dtype) + np.asarray(node.get("beta", 0.5), v[0].dtype), 0, 1),
-        flow.same, kind="elementwise", fusible=True,
+        lambda node, v: lower.namespace(v[0]).clip(
+            v[0] * np.asarray(node.get("alpha", 0.2), v[0].dtype) + np.asarray(node.get("beta", 0.5), v[0].dtype), 0, 1
+        ),
+        flow.same,
+        kind="elementwise",
+        fusible=True,
     ),
     "Clip": Op(lower.clip, flow.same, kind="elementwise", fusible=True),
     "Exp": _pointwise(lambda xp, x: xp.exp(x)),
@@ -158,8 +174,18 @@ OPS: dict[str, Op] = {
     "Pad": _movement(lower.pad),
     "Gather": _movement(lower.gather),
     "Expand": _movement(lower.expand),
-    "Resize": Op(lambda opset: lambda node, v: lower.resize_nearest(node, v, opset), flow.spatial, kind="data_movement", by_opset=True),
-    "Upsample": Op(lambda opset: lambda node, v: lower.resize_nearest(node, v, opset), flow.spatial, kind="data_movement", by_opset=True),
+    "Resize": Op(
+        lambda opset: lambda node, v: lower.resize_nearest(node, v, opset),
+        flow.spatial,
+        kind="data_movement",
+        by_opset=True,
+    ),
+    "Upsample": Op(
+        lambda opset: lambda node, v: lower.resize_nearest(node, v, opset),
+        flow.spatial,
+        kind="data_movement",
+        by_opset=True,
+    ),
     # static values
     "Shape": Op(lower.shape, flow.forget),
     "Size": Op(lambda _, v: np.array(np.prod(v[0].shape), np.int64), flow.forget),

@@ -1,0 +1,1 @@
+"""What belongs together, and how it is masked and cut."""

@@ -79,7 +79,11 @@ def find_groups(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude:
         if all(name in static for name in node.outputs if name):
             continue
         rule = OPS[node.op].flow if node.op in OPS and not node.domain else flow.unknown
-        outputs = rule(node, inputs, at) if any(value is not None for value in inputs) else [at.none(name) for name in node.outputs]
+        outputs = (
+            rule(node, inputs, at)
+            if any(value is not None for value in inputs)
+            else [at.none(name) for name in node.outputs]
+        )
         ids.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
     for info in graph.outputs:
         if info.name in ids:
@@ -96,7 +100,9 @@ def _assemble(graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Seque
     for units in _components(slots, len(canonical)):
         mine = tuple(slot for slot in slots if np.isin(slot.ids, units).any())
         nodes = tuple(sorted({slot.node for slot in mine}, key=order.__getitem__))
-        producer = next((slot.node for slot in sorted(mine, key=lambda s: order[s.node]) if slot.role == "produces"), "")
+        producer = next(
+            (slot.node for slot in sorted(mine, key=lambda s: order[s.node]) if slot.role == "produces"), ""
+        )
         reason = next((why for unit in units if (why := reasons.get(int(unit)))), None)
         if reason is None and not any(slot.role == "consumes" for slot in mine):
             reason = f"nothing reads `{producer}` through weights"
@@ -107,7 +113,9 @@ def _assemble(graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Seque
     value_ids = {name: canonical[value] for name, value in ids.items()}
     if len({group.id for group in prunable}) != len(prunable):
         raise InvalidModel("two groups of channels have the same producer; node names must be unique")
-    return Groups(tuple(sorted(prunable, key=lambda g: order[g.id])), tuple(frozen), slots, value_ids, at.shapes, at.static)
+    return Groups(
+        tuple(sorted(prunable, key=lambda g: order[g.id])), tuple(frozen), slots, value_ids, at.shapes, at.static
+    )
 
 
 def _canonical(at: Coupling) -> Ids:
@@ -132,7 +140,9 @@ def _components(slots: Sequence[Slot], size: int) -> list[Array]:
     if not rows:
         return []
     pairs = (np.concatenate(rows), np.concatenate(columns))
-    _, label = connected_components(coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(size, size)), directed=False)
+    _, label = connected_components(
+        coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(size, size)), directed=False
+    )
     used = np.unique(pairs[1])
     return [used[label[used] == part] for part in dict.fromkeys(label[used].tolist())]
 
@@ -141,12 +151,19 @@ def _reasons(at: Coupling, canonical: Ids, slots: Sequence[Slot], exclude: Seque
     """Unit to the reason why it stays."""
     reasons: dict[int, str] = {}
     for name, (units, reason) in at.frozen.items():
-        reasons.update({int(unit): f"`{name}`: {reason}" for unit in np.unique(canonical[units]) if int(unit) not in reasons})
+        reasons.update(
+            {int(unit): f"`{name}`: {reason}" for unit in np.unique(canonical[units]) if int(unit) not in reasons}
+        )
     for slot in slots:
         names = (slot.node, slot.weight)
         hit = next((p for p in exclude if any(fnmatch.fnmatchcase(name, p) for name in names)), None)
         if hit is not None and slot.role != "consumes":
-            reasons.update({int(unit): f"`{slot.node}`: excluded by the pattern {hit!r}" for unit in np.unique(slot.ids[slot.ids > 0])})
+            reasons.update(
+                {
+                    int(unit): f"`{slot.node}`: excluded by the pattern {hit!r}"
+                    for unit in np.unique(slot.ids[slot.ids > 0])
+                }
+            )
     return reasons
 
 

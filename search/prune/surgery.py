@@ -1,4 +1,7 @@
-"""Masking and cutting. Both start from a graph, its groups and the units to keep; the cut graph equals the masked one."""
+"""Masking and cutting.
+
+Both start from a graph, its groups and the units to keep; the cut graph equals the masked one.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,10 @@ def mask(initializers: Mapping[str, Array], groups: Groups, keep: Keep) -> dict[
 
 
 def cut(graph: Graph, groups: Groups, keep: Keep) -> Graph:
-    """The physically smaller graph: cut units are deleted from every slot, and constants that name sizes are rewritten.
+    """The physically smaller graph: cut units are deleted from every slot, constants that name sizes are rewritten.
 
-    Post-condition (proved by `search.evaluate.parity` for every file that leaves): it computes what the masked graph computes.
+    Post-condition, proved by `search.evaluate.parity` for every file that leaves: it computes what the masked graph
+    computes.
     """
     removed = groups.removed(keep)
     initializers = dict(graph.initializers)
@@ -46,7 +50,9 @@ def cut(graph: Graph, groups: Groups, keep: Keep) -> Graph:
 def _resize(node: Node, groups: Groups, removed: Array) -> tuple[Node, dict[str, Array]]:
     """Rewrite what a node says about sizes: reshape targets, split sizes, groups of a depthwise convolution."""
     if node.op in ("Conv", "ConvTranspose") and int(node.get("group", 1)) > 1:
-        channels = int((~removed[groups.value_ids[node.inputs[0]]]).any(axis=_others(groups.shapes[node.inputs[0]], 1)).sum())
+        channels = int(
+            (~removed[groups.value_ids[node.inputs[0]]]).any(axis=_others(groups.shapes[node.inputs[0]], 1)).sum()
+        )
         return _with_attributes(node, group=channels), {}
     if node.op in ("Reshape", "Expand") and node.input(1) in groups.static:
         old, new = groups.shapes[node.outputs[0]], _kept_shape(node.outputs[0], groups, removed)
