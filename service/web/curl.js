@@ -13,14 +13,17 @@ export function curlExample(api, operation, origin) {
     ...body(api, operation.requestBody?.content ?? {}),
     quote(`${origin}${path}${query.length ? `?${query.join("&")}` : ""}`),
   ];
-  return parts.join(" \\\n  ");
+  return parts.length < 3 ? parts.join(" ") : parts.join(" \\\n  ");
 }
 
 function body(api, content) {
   const json = content["application/json"];
   if (json) return ["-H 'Content-Type: application/json'", `-d ${quote(JSON.stringify(json.example ?? sample(api, json.schema ?? {}, DEPTH)))}`];
   const form = content["multipart/form-data"];
-  if (form) return Object.entries(deref(api, form.schema ?? {}).properties ?? {}).map(([name, schema]) => `-F ${quote(`${name}=${isFile(schema) ? "@FILE" : text(sample(api, schema, DEPTH))}`)}`);
+  if (form) {
+    const fields = Object.entries(deref(api, form.schema ?? {}).properties ?? {});
+    return fields.map(([name, schema]) => `-F ${quote(`${name}=${isFile(schema) ? "@FILE" : text(sample(api, schema, DEPTH))}`)}`);
+  }
   return Object.keys(content).length ? ["--data-binary @FILE"] : [];
 }
 

@@ -19,7 +19,9 @@ async function start() {
 }
 
 function operationsOf(api) {
-  return Object.entries(api.paths).flatMap(([path, item]) =>
+  const underVersion = ([path]) => Number(!path.startsWith("/v1/"));
+  const paths = Object.entries(api.paths).sort((a, b) => underVersion(a) - underVersion(b));
+  return paths.flatMap(([path, item]) =>
     METHODS.filter((method) => item[method]).map((method) => {
       const operation = item[method];
       const parameters = [...(item.parameters ?? []), ...(operation.parameters ?? [])].map((one) => resolve(api, one));
@@ -36,7 +38,7 @@ function resolve(api, thing) {
 function contents(api, operations) {
   const names = Object.keys(api.components?.schemas ?? {});
   return [
-    h("ul", {}, operations.map(({ method, path, id, summary }) => h("li", {}, h("a", { href: `#${id}` }, summary ?? `${method.toUpperCase()} ${path}`)))),
+    h("ul", {}, operations.map(({ method, path, id }) => h("li", {}, h("a", { href: `#${id}` }, h("code", {}, `${method.toUpperCase()} ${path}`))))),
     names.length ? h("ul", { "aria-label": "Schemas" }, names.map((name) => h("li", {}, h("a", { href: `#schema-${name}` }, name)))) : "",
   ];
 }

@@ -11,7 +11,9 @@ export function frontSection(profile, front, artifacts) {
     h("h3", {}, profile),
     h("p", {}, best ? bestSentence(best) : h("strong", {}, "No point is marked best. "), ` ${front.best_reason}`),
     frontChart(profile, front),
-    h("p", { class: "small" }, `The same figures: the dense control, then ${front.points.length} points, fastest first. Small print: the interval (95 % for accuracy), or the ratio to dense.`),
+    h("p", { class: "small" },
+      `The same figures: the dense control, then ${front.points.length} points, fastest first. `,
+      "Small print: the interval (95 % for accuracy), or the ratio to dense."),
     table(profile, front, artifacts));
 }
 

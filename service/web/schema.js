@@ -56,8 +56,8 @@ function bound(low, high, unit) {
 
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
-/** Descriptions come from docstrings, where ``two backticks`` mark code. */
-export const prose = (text) => text.split("``").map((part, index) => (index % 2 ? h("code", {}, part) : part));
+/** Descriptions come from docstrings, where backticks mark code. */
+export const prose = (text) => text.split(/`{1,2}/).map((part, index) => (index % 2 ? h("code", {}, part) : part));
 
 const description = (schema) => (schema.description ? h("span", { class: "hint" }, " ", prose(schema.description)) : null);
 
