@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jinja2
 from markupsafe import Markup
 
@@ -84,8 +86,11 @@ def _delta_interval(accuracy: Accuracy) -> str:
 
 
 def _latency(milliseconds: float) -> str:
-    """Three significant digits, never an exponent: 0.0123 -> ``0.0123``, 12.345 -> ``12.3``, 1234.5 -> ``1234``."""
-    return f"{milliseconds:.0f}" if abs(milliseconds) >= 1000 else f"{milliseconds:#.3g}".rstrip(".")
+    """Three significant digits, never an exponent: 0.01234 -> ``0.0123``, 12.345 -> ``12.3``, 1234.6 -> ``1235``."""
+    if milliseconds == 0:
+        return "0"
+    decimals = 2 - math.floor(math.log10(abs(milliseconds)))
+    return f"{milliseconds:.{min(max(decimals, 0), 9)}f}"
 
 
 def _latency_interval(latency: Latency) -> str:

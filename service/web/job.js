@@ -63,7 +63,8 @@ function drawFrame(element, job) {
   const view = {
     title: h("h2", { id: "job-title", tabindex: "-1" }, jobName(job)),
     facts: h("p", { class: "small" }),
-    head: h("div", { class: "job-head" }),
+    pill: h("span", {}),
+    cancel: h("span", { class: "cancel" }),
     stages: h("ol", { class: "stages", "aria-label": "Stages" }, STAGES.map((stage) => h("li", { "data-stage": stage }, stage))),
     bar: h("progress", { max: "1", id: "job-bar" }),
     barText: h("label", { for: "job-bar", class: "small" }),
@@ -74,7 +75,8 @@ function drawFrame(element, job) {
   };
   view.underWay = h("div", { class: "under-way" }, view.stages, view.barText, view.bar);
   const log = h("details", { class: "more" }, h("summary", {}, "Events"), view.lines);
-  element.replaceChildren(view.head, view.facts, view.underWay, view.notes, view.fronts, log);
+  const head = h("div", { class: "job-head" }, view.title, view.pill, view.cancel);
+  element.replaceChildren(head, view.facts, view.underWay, view.notes, view.fronts, log);
   return view;
 }
 
@@ -82,7 +84,9 @@ function drawJob(view, job, { guarded, refresh }) {
   const ended = TERMINAL.has(job.status);
   if (view.status !== null && view.status !== job.status) announce(`Job ${job.status}.`);
   if (view.status !== job.status) {
-    view.head.replaceChildren(view.title, pill(job.status), ended ? "" : cancelButton(job, guarded, refresh));
+    view.pill.replaceChildren(pill(job.status));
+    view.cancel.replaceChildren(ended ? "" : cancelButton(view, job, guarded, refresh));
+    document.title = `${job.status}: ${jobName(job)} - Secateur`;
   }
   view.status = job.status;
   view.facts.textContent = factLine(job);
@@ -103,15 +107,16 @@ function factLine(job) {
   return [job.id, `created ${when(job.created_at)}`, ended, attempt].filter(Boolean).join(" · ");
 }
 
-function cancelButton(job, guarded, refresh) {
+function cancelButton(view, job, guarded, refresh) {
   const cancelling = job.status === "cancelling";
   const button = h("button", { type: "button", class: "quiet", disabled: cancelling }, cancelling ? "Cancelling" : "Cancel job");
   button.addEventListener("click", async () => {
     button.disabled = true;
     await guarded(() => request(job.urls.cancel, { method: "POST" }));
     await refresh();
-    // A refused cancel leaves the state as it was: let people try again.
-    button.disabled = false;
+    // A refused cancel leaves the state as it was: let people try again. Otherwise the button has gone.
+    if (button.isConnected) button.disabled = false;
+    else view.title.focus();
   });
   return button;
 }
