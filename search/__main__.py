@@ -1,0 +1,108 @@
+"""The process border: ``python -m search run JOBDIR``.
+
+Input is ``request.json``, ``model.onnx`` and perhaps ``data.npz`` in JOBDIR; output is ``out/``, ``events.jsonl`` and, on a
+typed failure, ``error.json``. Exit codes: 0 done, 2 refused with ``error.json``, 3 stopped with what was finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from search.errors import SecateurError
+from search.progress import Progress, Stopped
+from search.request import JobSpec
+
+DONE, REFUSED, STOPPED = 0, 2, 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run one verb."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, text in (
+        ("run", "search, and write the front"),
+        ("inspect", "say what could be pruned, without a search"),
+    ):
+        sub = verbs.add_parser(verb, help=text)
+        sub.add_argument("jobdir", type=Path)
+        sub.add_argument(
+            "--cache-dir", type=Path, help="calibrations and measurements of this machine (default: JOBDIR/cache)"
+        )
+        sub.add_argument("--deadline-s", type=float, help="seconds until the job must have ended")
+    calibrate = verbs.add_parser("calibrate", help="measure this machine and write a profile")
+    calibrate.add_argument("--id", required=True, help="id of the profile to write")
+    calibrate.add_argument("--runtime", choices=["onnxruntime"], default="onnxruntime")
+    calibrate.add_argument("--threads", type=int, default=1)
+    calibrate.add_argument("--cache-dir", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    if arguments.verb == "calibrate":
+        return _calibrate(arguments.id, arguments.threads, arguments.cache_dir)
+    jobdir: Path = arguments.jobdir
+    return _job(arguments.verb, jobdir, arguments.cache_dir or jobdir / "cache", arguments.deadline_s)
+
+
+def _job(verb: str, jobdir: Path, cache_dir: Path, deadline_s: float | None) -> int:
+    progress = Progress(jobdir / "events.jsonl", deadline_s=deadline_s)
+    signal.signal(signal.SIGTERM, lambda *_: progress.cancel())
+    error = jobdir / "error.json"
+    error.unlink(missing_ok=True)
+    try:
+        spec = JobSpec.read(jobdir / "request.json")
+        return (_inspect if verb == "inspect" else _run)(spec, jobdir, cache_dir, progress)
+    except SecateurError as problem:
+        error.write_text(json.dumps(problem.to_dict(), indent=2), encoding="utf-8")
+        print(f"{problem.type}: {problem.detail}", file=sys.stderr)  # noqa: T201
+        return REFUSED
+
+
+def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> int:
+    from search import pipeline, plots, report_html  # JAX is loaded only once the request is good  # noqa: PLC0415
+
+    data = jobdir / "data.npz"
+    try:
+        report = pipeline.compress(
+            spec, (jobdir / "model.onnx").read_bytes(), data if data.exists() else None, jobdir, cache_dir, progress
+        )
+    except Stopped as stop:
+        if stop.reason == "cancelled":
+            return STOPPED
+        raise pipeline.deadline_error() from stop
+    out = jobdir / "out"
+    out.mkdir(exist_ok=True)
+    front = report.fronts[spec.profiles[0]]
+    best = next((point for point in front.points if point.id == front.best), None)
+    if best is not None:
+        shutil.copyfile(out / best.artifact, out / "best.onnx")
+    (out / "front.svg").write_text(plots.fronts_svg(report), encoding="utf-8")
+    (out / "report.html").write_text(report_html.render(report), encoding="utf-8")
+    (out / "report.json").write_text(report.to_json(), encoding="utf-8")
+    return STOPPED if progress.cancelled else DONE
+
+
+def _inspect(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> int:
+    from search import inspection  # noqa: PLC0415
+
+    inspected = inspection.inspect(spec, (jobdir / "model.onnx").read_bytes(), cache_dir, progress)
+    (jobdir / "out").mkdir(exist_ok=True)
+    (jobdir / "out" / "inspect.json").write_text(inspected.to_json(), encoding="utf-8")
+    return DONE
+
+
+def _calibrate(name: str, threads: int, cache_dir: Path) -> int:
+    from hwprofiles.registry import save_profile  # noqa: PLC0415
+    from search.evaluate.calibrate import calibrate_host  # noqa: PLC0415
+
+    path = save_profile(calibrate_host(name, threads=threads), cache_dir / "profiles")
+    print(path)  # noqa: T201
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

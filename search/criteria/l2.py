@@ -1,0 +1,14 @@
+"""L2 norm of filters: the magnitude baseline of Han et al. (2015), summed over a filter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from search.criteria.base import Evidence, filter_scores
+from search.graph.ir import Array
+from search.prune.groups import Group
+
+
+def l2(group: Group, evidence: Evidence) -> Array:
+    """Weakest filters go first, by sum of squared weights."""
+    return np.argsort(filter_scores(group, evidence, 2), kind="stable")

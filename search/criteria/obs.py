@@ -1,0 +1,81 @@
+"""Group OBS: the units whose removal costs their consumers least after every other weight has adjusted.
+
+For a consumer with inputs X and H = X'X / R + lambda I, removing the input columns S costs
+rho_S = sum_i W_iS ((H^-1)_SS)^-1 W_iS'  and is made up for by  W <- W - W_S ((H^-1)_SS)^-1 (H^-1)_S,: .
+Sources: Hassibi & Stork, "Second order derivatives for network pruning" (1993); ZipLM, Kurtic et al. (2023), eq. 3-5.
+Units that several nodes read are scored by the sum over all of them, each relative to its output's energy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from search.criteria.base import Evidence
+from search.graph.ir import Array
+from search.prune.groups import Group
+from search.recover.least_squares import DAMPING, Target
+
+STEPS = 64
+"""Units go in at most about this many rounds; within a round scores are not refreshed."""
+
+
+def obs(group: Group, evidence: Evidence) -> Array:
+    """Greedy order: in every round the cheapest units left go, and all consumers are updated."""
+    consumers = [
+        _Consumer(evidence.targets[slot.node], slot.ids, group)
+        for slot in group.slots
+        if slot.role == "consumes" and slot.node in evidence.targets
+    ]
+    alive = np.ones(len(group), bool)
+    order: list[int] = []
+    while alive.any() and consumers:
+        left = np.flatnonzero(alive)
+        costs = sum(consumer.costs(left) for consumer in consumers)
+        going = left[np.argsort(costs, kind="stable")[: max(1, len(group) // STEPS)]]
+        for unit in going:
+            for consumer in consumers:
+                consumer.remove(int(unit))
+        alive[going] = False
+        order.extend(int(unit) for unit in going)
+    return np.array([*order, *np.flatnonzero(alive)], dtype=np.int64)
+
+
+class _Consumer:
+    """One linear map that reads the group's units: its weights (d, m) and inverse Hessian (d, d) as units go."""
+
+    def __init__(self, target: Target, ids: Array, group: Group) -> None:
+        moments = target.moments
+        gram = moments.gram[0].astype(np.float64)
+        damping = DAMPING * np.trace(gram) / len(gram) + 1e-12
+        self.inverse = np.linalg.inv(gram + damping * np.eye(len(gram)))
+        self.weight = np.linalg.solve(gram + damping * np.eye(len(gram)), moments.cross[0].astype(np.float64))
+        self.energy = max(float((self.weight * moments.cross[0]).sum()), 1e-30)
+        taps = len(gram) // len(ids)
+        channels = [np.flatnonzero(ids == unit) for unit in group.units]
+        self.columns = [(c[:, None] * taps + np.arange(taps)).reshape(-1) for c in channels]
+
+    def costs(self, units: Array) -> Array:
+        """rho of every unit in ``units``, over the output's energy."""
+        return np.array([self._cost(self.columns[unit]) for unit in units]) / self.energy
+
+    def _cost(self, columns: Array) -> float:
+        weight = self.weight[columns]
+        return (
+            float((weight * np.linalg.solve(self.inverse[np.ix_(columns, columns)], weight)).sum())
+            if len(columns)
+            else 0.0
+        )
+
+    def remove(self, unit: int) -> None:
+        """Cut a unit and let the rest make up for it."""
+        columns = self.columns[unit]
+        if not len(columns):
+            return
+        block = np.linalg.inv(self.inverse[np.ix_(columns, columns)])
+        rows = self.inverse[columns]
+        self.weight -= rows.T @ (block @ self.weight[columns])
+        self.inverse -= rows.T @ (block @ rows)
+        self.weight[columns] = 0.0
+        self.inverse[columns, :] = 0.0
+        self.inverse[:, columns] = 0.0
+        self.inverse[columns, columns] = 1.0

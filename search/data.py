@@ -1,0 +1,200 @@
+"""The client's data set: opened carefully, checked against the model, divided so that no sample serves two purposes."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit
+from search.graph.ir import Array, Graph, TensorInfo
+from search.report import DataRegime, DataUse
+
+LARGEST_ARRAY_BYTES = 8 << 30
+SYNTHETIC_SAMPLES = 256
+FEWEST_SAMPLES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some samples: input name to array (N, ...), and labels (N,), (N, ...) or None."""
+
+    feeds: dict[str, Array]
+    labels: Array | None
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.feeds.values())))
+
+    def take(self, index: Any) -> Part:
+        """The samples at these positions."""
+        return Part(
+            {name: value[index] for name, value in self.feeds.items()},
+            None if self.labels is None else self.labels[index],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Calibration fits weights, search ranks candidates, evaluation is seen once, at the end."""
+
+    calibration: Part
+    search: Part
+    evaluation: Part
+    regime: DataRegime
+
+    def use(self) -> DataUse:
+        """Sizes, for the report."""
+        return DataUse(self.regime, len(self.calibration), len(self.search), len(self.evaluation))
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Open an .npz file without trusting it: no pickles, no duplicate members, sizes known before anything is read.
+
+    Raises:
+        InvalidDataset: not an .npz, or members that we do not open.
+        ResourceLimit: an array larger than `LARGEST_ARRAY_BYTES`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _check_members(members)
+            return {info.filename.removesuffix(".npy"): _read_member(archive, info) for info in members}
+    except zipfile.BadZipFile as error:
+        raise InvalidDataset("the data set is not an .npz file; write it with numpy.savez(file, x=x, y=y)") from error
+
+
+def _check_members(members: list[zipfile.ZipInfo]) -> None:
+    names = [info.filename for info in members]
+    if not names:
+        raise InvalidDataset("the .npz is empty; it needs an array `x` (samples first)")
+    if len(set(names)) != len(names):
+        raise InvalidDataset(f"the .npz has two members called {next(n for n in names if names.count(n) > 1)!r}")
+    for info in members:
+        if info.flag_bits & 1:
+            raise InvalidDataset(f"member {info.filename!r} is encrypted; write the data set with numpy.savez")
+        if not info.filename.endswith(".npy"):
+            raise InvalidDataset(f"member {info.filename!r} is not an array; write the data set with numpy.savez")
+    spans = sorted((info.header_offset, info.header_offset + info.compress_size) for info in members)
+    if any(start < end for (_, end), (start, _) in zip(spans, spans[1:], strict=False)):
+        raise InvalidDataset("members of the .npz overlap; write the data set with numpy.savez")
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
+    with archive.open(info) as file:
+        try:
+            version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(file)  # type: ignore[no-untyped-call]
+        except (ValueError, EOFError) as error:
+            raise InvalidDataset(f"member {info.filename!r} is not a numpy array: {error}") from error
+    if dtype.hasobject or dtype.names is not None or dtype.kind not in "biufc":
+        raise InvalidDataset(
+            f"array {info.filename.removesuffix('.npy')!r} has dtype {dtype}; pickled objects, records and strings are not opened: "
+            "use numbers"
+        )
+    declared = int(np.prod(shape, dtype=object)) * dtype.itemsize if shape else dtype.itemsize
+    if declared > LARGEST_ARRAY_BYTES:
+        raise ResourceLimit(
+            f"array {info.filename!r} declares {declared} bytes; at most {LARGEST_ARRAY_BYTES} are read",
+            declared=declared,
+        )
+    if declared > info.file_size:
+        raise InvalidDataset(
+            f"array {info.filename!r} declares {declared} bytes but holds {info.file_size}; the file is truncated"
+        )
+    try:
+        with archive.open(info) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call, no-any-return]
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidDataset(f"array {info.filename!r} cannot be read: {error}") from error
+
+
+def check(arrays: dict[str, Array], graph: Graph, classes: int | None) -> Part:
+    """Match arrays to the model's inputs: ``x`` for a single input, else arrays named as the inputs; ``y`` for labels.
+
+    Raises:
+        InvalidDataset: missing arrays, no samples, NaN, labels out of range.
+        DatasetShapeMismatch: samples of another shape than the model's input.
+    """
+    feeds = {info.name: _input(arrays, info, single=len(graph.inputs) == 1) for info in graph.inputs}
+    counts = {name: len(value) for name, value in feeds.items()}
+    labels = arrays.get("y")
+    count = next(iter(counts.values()))
+    if labels is not None:
+        counts["y"] = len(labels) if labels.ndim else 0
+    if len(set(counts.values())) != 1:
+        raise InvalidDataset(f"arrays have different numbers of samples: {counts}")
+    if count < FEWEST_SAMPLES:
+        raise InvalidDataset(
+            f"the data set has {count} samples; at least {FEWEST_SAMPLES} are needed, some hundreds serve well"
+        )
+    return Part(feeds, None if labels is None else _labels(labels, classes))
+
+
+def _input(arrays: dict[str, Array], info: TensorInfo, *, single: bool) -> Array:
+    name = "x" if single and "x" in arrays else info.name
+    if name not in arrays:
+        wanted = "`x`" if single else f"`{info.name}`"
+        raise InvalidDataset(
+            f"the .npz has arrays {sorted(arrays)} but not {wanted}, the samples of the model's input `{info.name}`"
+        )
+    value = arrays[name]
+    sample = info.shape[1:]
+    fits = value.ndim == len(info.shape) and all(
+        not isinstance(d, int) or d == n for d, n in zip(sample, value.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = ["N", *[d if isinstance(d, int) else "?" for d in sample]]
+        raise DatasetShapeMismatch(
+            f"array `{name}` has shape {list(value.shape)}; the model's input `{info.name}` needs {wanted} (samples first)",
+            found=list(value.shape),
+            expected=wanted,
+        )
+    if info.dtype.kind == "f" and value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise InvalidDataset(f"array `{name}` has values that are not finite (NaN or infinity)")
+    return value.astype(info.dtype, copy=False)
+
+
+def _labels(labels: Array, classes: int | None) -> Array:
+    if labels.dtype.kind == "f":
+        if not np.isfinite(labels).all():
+            raise InvalidDataset("array `y` has values that are not finite (NaN or infinity)")
+        return labels
+    if labels.dtype.kind not in "iub":
+        raise InvalidDataset(f"array `y` has dtype {labels.dtype}; class labels are integers, targets are floats")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (classes is not None and high >= classes):
+        raise InvalidDataset(
+            f"labels run from {low} to {high}; the model has {classes} classes, so labels run from 0 to {(classes or 0) - 1}"
+        )
+    return labels.astype(np.int64)
+
+
+def synthetic(graph: Graph, samples: int, rng: np.random.Generator) -> Part:
+    """Standard normal inputs, for a job without a data set."""
+    feeds = {}
+    for info in graph.inputs:
+        shape = (samples, *[d if isinstance(d, int) else 1 for d in info.shape[1:]])
+        feeds[info.name] = (
+            rng.standard_normal(shape).astype(info.dtype) if info.dtype.kind == "f" else np.zeros(shape, info.dtype)
+        )
+    return Part(feeds, None)
+
+
+def divide(
+    part: Part, regime: DataRegime, rng: np.random.Generator, *, most_calibration: int, most_search: int
+) -> Splits:
+    """Shuffle once, then 30 % for calibration, 20 % for the search (both capped) and all the rest for evaluation."""
+    order = rng.permutation(len(part))
+    calibration = min(most_calibration, max(2, int(0.3 * len(part))))
+    search = min(most_search, max(2, int(0.2 * len(part))))
+    return Splits(
+        part.take(order[:calibration]),
+        part.take(order[calibration : calibration + search]),
+        part.take(order[calibration + search :]),
+        regime,
+    )

@@ -1,0 +1,140 @@
+"""Times ONNX files against each other in ONNX Runtime, so that a ratio means something on a busy machine.
+
+Three habits make the figures hold: the calling thread's CPU time is the clock, so that waiting for a core does not
+count; models take turns, so that a change of clock speed hits all of them; a ratio is formed within each round, where its two
+times were taken milliseconds apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+WARM_UPS = 2
+"""Untimed calls at each visit: another model has just been in the caches."""
+VISIT_S = 2e-3
+"""A visit repeats a model for about this long; one call of a small model is shorter than the clock's noise."""
+_QUANTILES = (0.05, 0.95)
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """One model's latency over all rounds; ``low`` and ``high`` are the 5 % and 95 % quantiles."""
+
+    median_s: float
+    low_s: float
+    high_s: float
+    ratio: float
+    """Median over rounds of this model's time divided by the first model's in the same round; 1 for the first."""
+    ratio_low: float
+    ratio_high: float
+    rounds: int
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast as the first model."""
+        return 1.0 / self.ratio
+
+
+def open_session(model: bytes | Path, *, threads: int = 1, optimised_copy: Path | None = None) -> ort.InferenceSession:
+    """A session that runs on the calling thread when ``threads`` is 1, so that the thread's CPU time is its cost.
+
+    Args:
+        model: an ONNX file or its bytes.
+        threads: of one operator; operators run one after another.
+        optimised_copy: where to write the graph as ONNX Runtime has rewritten it.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    if optimised_copy is not None:
+        options.optimized_model_filepath = str(optimised_copy)
+    source = model if isinstance(model, bytes) else str(model)
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def measure_interleaved(
+    models: Sequence[bytes | Path],
+    inputs: Arrays,
+    *,
+    rounds: int,
+    threads: int = 1,
+    clock: Callable[[], float] = time.thread_time,
+) -> list[Timing]:
+    """Time every model in turn, ``rounds`` times.
+
+    Args:
+        models: ONNX files or bytes; the first one is the control that ratios refer to.
+        inputs: arrays for all of them, batch axis included; batch size 1 is what profiles speak of.
+        rounds: turns; each ratio is the median of this many.
+        threads: of one operator. With more than one, pass ``time.perf_counter`` as ``clock``.
+        clock: seconds; the calling thread's CPU time by default.
+
+    Raises:
+        ValueError: no model, no round, or a thread clock that would miss the other threads' work.
+    """
+    if not models or rounds < 1:
+        raise ValueError(f"{len(models)} models and {rounds} rounds; at least one of each is needed")
+    if threads > 1 and clock is time.thread_time:
+        raise ValueError(
+            f"threads={threads} with thread_time would miss the other threads; pass clock=time.perf_counter"
+        )
+    calls = [bound_call(open_session(model, threads=threads), inputs) for model in models]
+    return timings(take_turns(calls, rounds=rounds, clock=clock))
+
+
+def take_turns(
+    calls: Sequence[Callable[[], object]], *, rounds: int, clock: Callable[[], float] = time.thread_time
+) -> NDArray[np.float64]:
+    """Seconds of one call, of shape (rounds, calls); every round visits each call once."""
+    repeats = [_repeats(call, clock) for call in calls]
+    return np.array([[_visit(call, n, clock) for call, n in zip(calls, repeats, strict=True)] for _ in range(rounds)])
+
+
+def timings(seconds: NDArray[np.float64]) -> list[Timing]:
+    """Summaries of ``seconds`` (rounds x models), one a model; ratios are against column 0, round by round."""
+    ratios = seconds / seconds[:, :1]
+    low_s, median_s, high_s = np.quantile(seconds, (_QUANTILES[0], 0.5, _QUANTILES[1]), axis=0)
+    ratio_low, ratio, ratio_high = np.quantile(ratios, (_QUANTILES[0], 0.5, _QUANTILES[1]), axis=0)
+    columns = zip(median_s, low_s, high_s, ratio, ratio_low, ratio_high, strict=True)
+    return [Timing(*map(float, column), rounds=len(seconds)) for column in columns]
+
+
+def bound_call(session: ort.InferenceSession, inputs: Arrays) -> Callable[[], object]:
+    """A call with inputs and outputs bound once: copying them is no part of the model's latency."""
+    binding = session.io_binding()
+    for argument in session.get_inputs():
+        binding.bind_cpu_input(argument.name, np.ascontiguousarray(inputs[argument.name]))
+    for result in session.get_outputs():
+        binding.bind_output(result.name)
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _repeats(call: Callable[[], object], clock: Callable[[], float]) -> int:
+    """Calls that fill a visit, from a first warm estimate."""
+    for _ in range(WARM_UPS):
+        call()
+    return max(1, min(50, round(VISIT_S / max(_timed(call, 1, clock), 1e-6))))
+
+
+def _visit(call: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
+    for _ in range(WARM_UPS):
+        call()
+    return _timed(call, repeats, clock) / repeats
+
+
+def _timed(call: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
+    start = clock()
+    for _ in range(repeats):
+        call()
+    return clock() - start

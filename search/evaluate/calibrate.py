@@ -1,0 +1,155 @@
+"""Measures the machine we run on: random micro-networks timed in ONNX Runtime, and a latency model fitted to them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from hwprofiles.device import DeviceProfile, LatencyModel
+from hwprofiles.fit import MeasuredNetwork, fit
+from hwprofiles.kernels import Tiles
+from hwprofiles.registry import load_profile
+from hwprofiles.workload import Workload
+from search.evaluate.benchmark import bound_call, open_session, take_turns
+from search.evaluate.micronets import MicroNetwork, micro_network
+from search.graph.fuse import workloads
+from search.graph.onnx_import import load
+
+Progress = Callable[[float], None]
+NETWORKS = 300
+"""300 networks are enough: 150 give twice the error, 600 none less."""
+MAX_ROUNDS = 25
+"""Every round visits all networks, so that a busy spell of the machine touches each a little and none alone."""
+_FIT_SHARE = 0.15
+"""Part of the budget left for the fit."""
+_CPU_INFO = Path("/proc/cpuinfo")
+UNCALIBRATED_ID = "host-cpu-onnxruntime"
+
+
+def calibrate_host(
+    profile_id: str,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    budget_s: float = 45.0,
+    progress: Progress = lambda _fraction: None,
+) -> DeviceProfile:
+    """Measure this machine under ONNX Runtime.
+
+    Args:
+        profile_id: id of the profile.
+        threads: of one operator; with more than one, wall time is measured instead of the thread's CPU time.
+        seed: of the random networks.
+        budget_s: wall seconds; fewer networks are timed on a slow machine.
+        progress: called with the fraction done.
+
+    Returns:
+        The profile, fitted, with its error on networks that the fit did not see. The caller saves it.
+
+    Raises:
+        UnfitRows: the budget was too short for enough networks.
+    """
+    block = channel_block()
+    model = LatencyModel(
+        kind="roofline",
+        kernels="nchwc",
+        tiles=Tiles(c_out=block, c_in=block, panel=4 * block, block=block),
+        roofline=load_profile(UNCALIBRATED_ID).latency.roofline,
+        l2_bytes=float(l2_cache_bytes()),
+    )
+    rows = measure_micro_networks(threads=threads, seed=seed, budget_s=(1 - _FIT_SHARE) * budget_s, progress=progress)
+    fitted = fit(rows, model, bytes_per_element=4.0)
+    progress(1.0)
+    return DeviceProfile(
+        id=profile_id,
+        name=f"{cpu_name()}, ONNX Runtime, {threads} thread{'s' if threads > 1 else ''}",
+        runtime="onnxruntime",
+        runtime_version=ort.__version__,
+        dtype="fp32",
+        threads=threads,
+        core_type=f"{platform.machine()}, channel block {block}",
+        channel_grid=block,
+        latency=fitted.model,
+        provenance="measured here",
+        source=f"{len(rows)} random micro-networks timed end to end, seed {seed}",
+        licence="measured by the user",
+        date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        sparsity=load_profile(UNCALIBRATED_ID).sparsity,
+        held_out_error=fitted.error,
+        calibrated=True,
+        measurable_here=True,
+    )
+
+
+def measure_micro_networks(
+    *, threads: int, seed: int, budget_s: float, progress: Progress = lambda _fraction: None
+) -> list[MeasuredNetwork]:
+    """Random networks and their measured seconds, as many as the budget allows, at most `NETWORKS`."""
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    start = time.monotonic()
+    rng = np.random.default_rng(seed)
+    networks = [micro_network(rng) for _ in range(NETWORKS)]
+    calls = [_call(network, threads) for network in networks]
+    rounds: list[NDArray[np.float64]] = []
+    while not rounds or time.monotonic() - start < budget_s:
+        rounds.append(take_turns(calls, rounds=1, clock=clock)[0])
+        progress((1 - _FIT_SHARE) * min(1.0, (time.monotonic() - start) / budget_s))
+        if len(rounds) == MAX_ROUNDS:
+            break
+    seconds = np.median(rounds, axis=0)
+    return [_row(number, network, float(seconds[number])) for number, network in enumerate(networks)]
+
+
+def _call(network: MicroNetwork, threads: int) -> Callable[[], object]:
+    x: NDArray[np.float32] = np.random.default_rng(0).standard_normal(network.input_shape, dtype=np.float32)
+    return bound_call(open_session(network.model, threads=threads), {"x": x})
+
+
+def _row(number: int, network: MicroNetwork, latency_s: float) -> MeasuredNetwork:
+    name = f"{network.kind}-{number}"
+    return MeasuredNetwork(name, name, tuple(lower(network.model)), latency_s)
+
+
+def lower(model: bytes) -> list[Workload]:
+    """The kernels of an ONNX file whose input shapes are fixed; shapes come from ONNX's own inference, which is quick."""
+    graph = load(model)
+    inferred = onnx.shape_inference.infer_shapes(onnx.load_from_string(model)).graph
+    shapes = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+    }
+    shapes |= {name: tuple(array.shape) for name, array in graph.initializers.items()}
+    return workloads(graph, shapes, graph.initializers)
+
+
+def channel_block() -> int:
+    """Channels of one block in ONNX Runtime's layout: 16 where the CPU has AVX-512, else 8."""
+    return 16 if "avx512f" in _cpu_info().get("flags", "").split() else 8
+
+
+def cpu_name() -> str:
+    """The CPU's name as the system gives it."""
+    return _cpu_info().get("model name") or platform.processor() or platform.machine()
+
+
+def l2_cache_bytes() -> int:
+    """Size of one core's second-level cache; 1 MiB, a common size, where the system does not say."""
+    size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    return int(size.read_text().strip().removesuffix("K")) * 1024 if size.exists() else 1 << 20
+
+
+def _cpu_info() -> dict[str, str]:
+    """The first processor's entries; empty where the system has no such file."""
+    if not _CPU_INFO.exists():
+        return {}
+    first = _CPU_INFO.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,43 @@
+"""Files judged in ONNX Runtime itself: outputs of a file, and how far the cut file is from the masked one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime as ort
+
+from search.graph.execute import batches
+from search.graph.ir import Array
+
+ort.set_default_logger_severity(3)
+TOLERANCE = 1e-4
+"""Float32 sums in another order; a wrong cut is off by orders of magnitude more."""
+
+
+class Session:
+    """An ONNX file in ONNX Runtime, run on any number of samples in batches."""
+
+    def __init__(self, model: bytes, *, threads: int = 1) -> None:
+        """Load the file; its own batch size is used where it is fixed."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        fixed = self._session.get_inputs()[0].shape[:1]
+        self.batch = fixed[0] if fixed and isinstance(fixed[0], int) else 128
+
+    def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """All outputs for all samples."""
+        count = len(next(iter(feeds.values())))
+        parts = [self._session.run(None, part) for part in batches(feeds, self.batch)]
+        return [np.concatenate([part[i] for part in parts])[:count] for i in range(len(parts[0]))]
+
+
+def parity(cut: bytes, masked: bytes, feeds: Mapping[str, Array]) -> float:
+    """Largest difference of the two files' outputs, over the largest magnitude of the masked one's."""
+    worst = 0.0
+    for a, b in zip(Session(cut)(feeds), Session(masked)(feeds), strict=True):
+        scale = float(np.abs(b).max()) or 1.0
+        worst = max(worst, float(np.abs(a.astype(np.float64) - b).max()) / scale)
+    return worst

@@ -1,0 +1,74 @@
+"""A dry run: what could be pruned, what stays and why, and what each target would make of it. Needs no data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwprofiles.latency import latency_interval_s
+from hwprofiles.rules import executed_structures, sparsity_rule
+from search import profiles
+from search.allocate.price import Pricer
+from search.candidates import options_for
+from search.graph.ir import Graph
+from search.graph.onnx_import import load
+from search.progress import Progress
+from search.prune.groups import find_groups, removable_parameters
+from search.report import Inspection, Latency, PrunableGroup, Range, TargetInspection
+from search.request import JobSpec
+
+ASSUMED_EXTENT = 224
+"""Stands for a height or width that the file leaves open."""
+
+
+def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) -> Inspection:
+    """Read a model and price it on every target, dense and as narrow as it gets.
+
+    Raises:
+        SecateurError: the model or a profile is not usable.
+    """
+    graph = load(model)
+    shapes, warnings = _assumed_shapes(graph)
+    groups = find_groups(graph, shapes, exclude=spec.constraints.exclude)
+    targets = {}
+    for name in spec.profiles:
+        profile = profiles.resolve(name, cache_dir, progress)
+        pricer, options = Pricer(graph, groups, profile), options_for(groups, profile)
+        dense = pricer.latency_s({})
+        least = min(dense, pricer.latency_s({group: widths[-1] for group, widths in options.items()}))
+        notes = [f"{s} removal gives nothing: {sparsity_rule(s, profile).reason}" for s in _not_executed(profile)]
+        if least >= dense:
+            notes.insert(0, "pruning channels cannot help here: no layer has a narrower width that is cheaper")
+        if profile.held_out_error is None:
+            notes.append("the latency model of this profile is not validated")
+        latency = Latency(dense * 1e3, *(s * 1e3 for s in latency_interval_s(dense, profile)), kind="modelled")
+        targets[name] = TargetInspection(latency, Range(least * 1e3, dense * 1e3), tuple([*notes, *profile.notes]))
+    kernels = Pricer(graph, groups, profile).kernels
+    return Inspection(
+        groups=tuple(
+            PrunableGroup(g.id, "channel", len(g), removable_parameters(g, graph.initializers), g.nodes)
+            for g in groups.prunable
+        ),
+        frozen=groups.frozen,
+        macs=sum(kernel.macs for kernel in kernels),
+        parameters=sum(graph.initializers[name].size for name in graph.float_initializers()),
+        profiles=targets,
+        warnings=tuple(warnings),
+    )
+
+
+def _not_executed(profile: profiles.DeviceProfile) -> list[str]:
+    executed = executed_structures(profile)
+    return [structure for structure in ("unstructured", "nm", "block") if structure not in executed]
+
+
+def _assumed_shapes(graph: Graph) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """Input shapes at batch 1; open extents are assumed, and that is said."""
+    shapes, warnings = {}, []
+    for info in graph.inputs:
+        rest = tuple(d if isinstance(d, int) and d > 0 else ASSUMED_EXTENT for d in info.shape[1:])
+        if rest != info.shape[1:]:
+            warnings.append(
+                f"input `{info.name}` leaves sizes open: {ASSUMED_EXTENT} is assumed, so it is priced at {(1, *rest)}"
+            )
+        shapes[info.name] = (1, *rest)
+    return shapes, warnings

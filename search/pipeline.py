@@ -1,0 +1,267 @@
+"""The whole story: an ONNX file, a data set and targets in; measured fronts out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hwprofiles.device import DeviceProfile
+from hwprofiles.rules import executed_structures, sparsity_rule
+from search import points, profiles
+from search.allocate.base import Widths
+from search.allocate.price import Pricer
+from search.candidates import Candidate, Search, allocate, options_for
+from search.data import Part, Splits, check, divide, read_npz, synthetic
+from search.errors import DeadlineExceeded, InfeasibleConstraints
+from search.graph.ir import Graph
+from search.graph.onnx_import import load
+from search.progress import Progress
+from search.prune.groups import Groups, find_groups, removable_parameters
+from search.recover.least_squares import samples_that_fit
+from search.report import Front, PrunableGroup, Report
+from search.request import JobSpec
+from search.stopwatch import stopwatch
+from search.units import Units, digest
+
+MOST_SEARCH_SAMPLES = 1024
+QUICK_SAMPLES = 512
+"""Evaluation samples when the job was told to stop and has seconds left."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One profile and what it makes of the network."""
+
+    profile: DeviceProfile
+    pricer: Pricer
+    options: Mapping[str, Sequence[int]]
+
+    @property
+    def fastest(self) -> Widths:
+        """Narrowest option of every group."""
+        return {group: options[-1] for group, options in self.options.items()}
+
+
+def compress(
+    spec: JobSpec, model: bytes, data: Path | None, workdir: Path, cache_dir: Path, progress: Progress
+) -> Report:
+    """Prune a network for every target of the request.
+
+    Args:
+        spec: the request.
+        model: the ONNX file.
+        data: an .npz file, or None for a data-free job.
+        workdir: units of work are kept under ``units/``, results are written under ``out/``.
+        cache_dir: calibrations and measurements of this machine, shared between jobs.
+        progress: is told what happens; may ask to stop.
+
+    Raises:
+        SecateurError: bad input, or a target out of reach.
+        Stopped: told to stop before there was anything to return.
+    """
+    progress.stage("import")
+    graph = load(model)
+    splits, groups = _prepare(spec, graph, data, progress)
+    progress.stage("calibrate")
+    targets = [_target(name, graph, groups, cache_dir, progress) for name in spec.profiles]
+    _explain(spec, targets, groups, progress)
+    _refuse_unreachable(spec, targets)
+    units = Units(workdir / "units", digest(model, spec.to_json(), *(v for part in _arrays(splits) for v in part)))
+    search = Search(graph, groups, splits, spec, units, progress)
+
+    progress.stage("sensitivity")
+    sensitivities = search.sensitivities([target.options for target in targets])
+    progress.stage("search")
+    choices = [allocate(t.pricer, t.options, sensitivities, _budgets(t, spec)) for t in targets]
+    progress.stage("recover")
+    found = {_key(c.widths): c for c in search.candidates(_distinct(choices))}
+
+    progress.stage("export")
+    complete = not progress.stopping
+    evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
+    finisher = points.Finisher(graph, groups, evaluation)
+    chosen = [
+        _promising(target, [found[_key(w)] for w in mine if _key(w) in found])
+        for target, mine in zip(targets, choices, strict=True)
+    ]
+    wanted = {_key(c.widths): c for mine in chosen for c in mine}
+    files = {key: finisher.finish(candidate) for key, candidate in progress.finish(wanted.items(), "files")}
+
+    progress.stage("evaluate")
+    fronts: dict[str, Front] = {}
+    out = workdir / "out"
+    for target, mine in progress.finish(zip(targets, chosen, strict=True), "targets"):
+        finished = [(candidate, files[_key(candidate.widths)]) for candidate in mine]
+        watch = (
+            stopwatch(target.profile, evaluation, cache_dir / "measurements")
+            if target.profile.measurable_here and complete
+            else None
+        )
+        front, models = points.build_front(target.profile, target.pricer, finisher.dense, finished, spec, watch)
+        fronts[target.profile.id] = front
+        for path, content in models.items():
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            (out / path).write_bytes(content)
+    progress.stage(None)
+    return _report(spec, graph, splits, groups, fronts, progress, complete=complete)
+
+
+def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress) -> tuple[Splits, Groups]:
+    """Check the data against the model, couple the channels, divide the samples."""
+    rng = np.random.default_rng((spec.search.seed, 0))
+    if data is None:
+        part: Part = synthetic(graph, 512, rng)
+        progress.warn(
+            "data-free: no data set was given, so accuracy is agreement with the dense model on synthetic inputs"
+        )
+        shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
+        groups = find_groups(graph, shapes, exclude=spec.constraints.exclude)
+        regime = "data-free"
+    else:
+        arrays = read_npz(data)
+        part = check(arrays, graph, None)
+        shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
+        groups = find_groups(graph, shapes, exclude=spec.constraints.exclude)
+        output = groups.shapes[graph.outputs[0].name]
+        part = check(arrays, graph, output[1] if len(output) > 1 and output[1] > 1 else None)
+        regime = "labelled" if part.labels is not None else "unlabelled"
+    most = samples_that_fit(graph, groups.shapes)
+    splits = divide(part, regime, rng, most_calibration=most, most_search=MOST_SEARCH_SAMPLES)
+    if len(splits.evaluation) < 100:
+        progress.warn(f"accuracy is judged on {len(splits.evaluation)} samples only; its interval is wide")
+    for frozen in groups.frozen:
+        if "is an output of the model" not in frozen.reason:
+            progress.warn(f"`{frozen.node}` keeps its width: {frozen.reason}")
+    return splits, groups
+
+
+def _arrays(splits: Splits) -> list[list[object]]:
+    return [[part.labels, *part.feeds.values()] for part in (splits.calibration, splits.search, splits.evaluation)]
+
+
+def _target(name: str, graph: Graph, groups: Groups, cache_dir: Path, progress: Progress) -> Target:
+    profile = profiles.resolve(name, cache_dir, progress)
+    return Target(profile, Pricer(graph, groups, profile), options_for(groups, profile))
+
+
+def _explain(spec: JobSpec, targets: Sequence[Target], groups: Groups, progress: Progress) -> None:
+    """Say before the search what cannot help."""
+    if spec.search.finetune_minutes > 0:
+        progress.warn(
+            "fine-tuning is not part of this release: the points are repaired in closed form, without training"
+        )
+    if not groups.prunable:
+        progress.warn("no channels of this model can be removed; the front is empty")
+    for target in targets:
+        for structure in spec.constraints.structures:
+            rule = sparsity_rule(structure, target.profile)
+            if structure not in executed_structures(target.profile):
+                progress.warn(f"{target.profile.id} gains nothing from {structure} removal: {rule.reason}")
+            elif structure != "channel":
+                progress.warn(f"{structure} removal is not part of this release; the search removes channels")
+        if all(len(options) == 1 for options in target.options.values()):
+            progress.warn(
+                f"pruning cannot help on {target.profile.id}: no layer has a narrower width that is cheaper there"
+            )
+
+
+def _refuse_unreachable(spec: JobSpec, targets: Sequence[Target]) -> None:
+    """Refuse a latency that no width reaches on any target, before the search."""
+    reach = {t.profile.id: (t.pricer.latency_s({}) * 1e3, t.pricer.latency_s(t.fastest) * 1e3) for t in targets}
+    wanted = {
+        name: spec.objective.max_latency_ms or (dense / spec.objective.speedup if spec.objective.speedup else np.inf)
+        for name, (dense, _) in reach.items()
+    }
+    if all(least > wanted[name] for name, (_, least) in reach.items()):
+        best = {name: {"latency_ms": least, "speedup": dense / least} for name, (dense, least) in reach.items()}
+        words = "; ".join(
+            f"{name}: {v['latency_ms']:.3g} ms, {v['speedup']:.2f} times as fast as dense" for name, v in best.items()
+        )
+        asked = (
+            f"{spec.objective.max_latency_ms:g} ms"
+            if spec.objective.max_latency_ms
+            else f"{spec.objective.speedup:g} times as fast"
+        )
+        raise InfeasibleConstraints(
+            f"the objective asks for {asked}; the best reachable is {words} (predicted); relax it", best_reachable=best
+        )
+
+
+def _budgets(target: Target, spec: JobSpec) -> list[float]:
+    """Latency budgets from just below dense to the fastest, even in the logarithm, and around the objective."""
+    dense, least = target.pricer.latency_s({}), target.pricer.latency_s(target.fastest)
+    if least >= dense:
+        return []
+    budgets = list(np.geomspace(dense * 0.985, least, 3 * spec.search.points))
+    wanted = spec.objective.max_latency_ms
+    goal = wanted / 1e3 if wanted else dense / spec.objective.speedup if spec.objective.speedup else None
+    if goal is not None:
+        budgets += [goal * share for share in (0.85, 0.9, 0.95, 1.0) if least <= goal * share < dense]
+    return [float(budget) for budget in budgets]
+
+
+def _key(widths: Widths) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(widths.items()))
+
+
+def _distinct(choices: Sequence[Sequence[Widths]]) -> list[Widths]:
+    """Every choice once, the targets taking turns, so that a search that ends early has some of each."""
+    turns = [mine[i] for i in range(max(map(len, choices), default=0)) for mine in choices if i < len(mine)]
+    return list({_key(widths): widths for widths in turns}.values())
+
+
+def _promising(target: Target, candidates: Sequence[Candidate]) -> list[Candidate]:
+    latencies = [target.pricer.latency_s(c.widths) for c in candidates]
+    return [candidates[i] for i in points.spread(latencies, [c.divergence for c in candidates], len(candidates))]
+
+
+def _report(
+    spec: JobSpec,
+    graph: Graph,
+    splits: Splits,
+    groups: Groups,
+    fronts: dict[str, Front],
+    progress: Progress,
+    *,
+    complete: bool,
+) -> Report:
+    prunable = tuple(
+        PrunableGroup(g.id, "channel", len(g), removable_parameters(g, graph.initializers), g.nodes)
+        for g in groups.prunable
+    )
+    return Report(
+        headline=_headline(splits, fronts),
+        fronts=fronts,
+        data=splits.use(),
+        groups=prunable,
+        frozen=groups.frozen,
+        warnings=tuple(progress.warnings),
+        seed=spec.search.seed,
+        stage_s={name: round(seconds, 3) for name, seconds in progress.stage_s.items()},
+        complete=complete,
+    )
+
+
+def _headline(splits: Splits, fronts: Mapping[str, Front]) -> str:
+    """One sentence a target, the data regime first."""
+    parts = [splits.regime.capitalize()]
+    for name, front in fronts.items():
+        best = next((p for p in front.points if p.id == front.best), None)
+        if best is None:
+            parts.append(f"{name}: {len(front.points)} points, none meets the objective ({front.best_reason})")
+            continue
+        parts.append(
+            f"{name}: {best.speedup:.2f} times as fast ({best.latency_ms.kind}) at {100 * best.accuracy.delta:+.2f} points of "
+            f"{best.accuracy.metric} (95 % interval {100 * best.accuracy.delta_low:+.2f} to {100 * best.accuracy.delta_high:+.2f}, n = {best.accuracy.n})"
+        )
+    return "; ".join(parts)
+
+
+def deadline_error() -> DeadlineExceeded:
+    """What a job without a single result says when its deadline came."""
+    return DeadlineExceeded(
+        "the deadline came before the first candidate was finished; give more minutes or fewer samples"
+    )

@@ -1,0 +1,210 @@
+"""From candidates to the points of a front: cut, written, proved, judged on data that the search did not see, and timed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from hwprofiles.device import DeviceProfile
+from hwprofiles.latency import latency_interval_s
+from search import pareto
+from search.allocate.price import Pricer
+from search.candidates import Candidate
+from search.data import Part
+from search.errors import InternalError
+from search.evaluate.accuracy import Quality, accuracy, quality
+from search.evaluate.parity import TOLERANCE, Session, parity
+from search.graph.ir import Array, Graph
+from search.graph.onnx_export import export
+from search.prune.groups import Groups
+from search.prune.surgery import cut
+from search.report import Front, Latency, LayerChange, Point
+from search.request import JobSpec
+
+PROOF_SAMPLES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A finished model file, whatever the target."""
+
+    model: bytes
+    sha256: str
+    parity: float
+    quality: Quality
+    parameters: int
+    layers: tuple[LayerChange, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """What a stopwatch said: seconds and speed-up against dense, each as median, low and high."""
+
+    latency_s: tuple[float, float, float]
+    speedup: float
+
+
+Stopwatch = Callable[[Sequence[bytes]], list[Timed]]
+"""Times files in one run, the dense one first."""
+
+
+class Finisher:
+    """Writes and judges files of one dense network."""
+
+    def __init__(self, graph: Graph, groups: Groups, evaluation: Part) -> None:
+        """Write and judge the dense control by the very code that judges candidates."""
+        self.graph, self.groups, self.evaluation = graph, groups, evaluation
+        model = export(graph)
+        self.dense_output: Array = Session(model)(evaluation.feeds)[0]
+        self.dense = self._file(model, graph, 0.0)
+
+    def finish(self, candidate: Candidate) -> File:
+        """Cut a candidate, write it, and prove in ONNX Runtime that it equals the masked network.
+
+        Raises:
+            InternalError: the cut network does not compute what the masked one computes.
+        """
+        masked = self.graph.with_initializers(candidate.params)
+        smaller = cut(masked, self.groups, candidate.keep)
+        model = export(smaller)
+        proof = {name: value[:PROOF_SAMPLES] for name, value in self.evaluation.feeds.items()}
+        error = parity(model, export(masked), proof)
+        if not error <= TOLERANCE:
+            raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {TOLERANCE:.0e}")
+        return self._file(model, smaller, error)
+
+    def _file(self, model: bytes, graph: Graph, error: float) -> File:
+        output = Session(model)(self.evaluation.feeds)[0]
+        judged = quality(output, self.evaluation.labels, self.dense_output)
+        parameters = sum(graph.initializers[name].size for name in graph.float_initializers())
+        return File(model, hashlib.sha256(model).hexdigest(), error, judged, parameters, self._layers(graph))
+
+    def _layers(self, smaller: Graph) -> tuple[LayerChange, ...]:
+        slots = {
+            (slot.node, slot.role): slot for slot in self.groups.slots if self.graph.initializers[slot.weight].ndim > 1
+        }
+        layers = []
+        for node in smaller.nodes:
+            produced, consumed = slots.get((node.name, "produces")), slots.get((node.name, "consumes"))
+            weight = node.input(1)
+            if produced is None or consumed is None or weight not in self.graph.initializers:
+                continue
+            before, after = self.graph.initializers[weight].shape, smaller.initializers[weight].shape
+            sizes = (before[produced.axis], after[produced.axis], before[consumed.axis], after[consumed.axis])
+            layers.append(LayerChange(node.name, node.op, *sizes))
+        return tuple(layers)
+
+
+def build_front(
+    profile: DeviceProfile,
+    pricer: Pricer,
+    dense: File,
+    finished: Sequence[tuple[Candidate, File]],
+    spec: JobSpec,
+    stopwatch: Stopwatch | None,
+) -> tuple[Front, dict[str, bytes]]:
+    """The front of one target, and its files by path below the output directory."""
+    order = sorted(finished, key=lambda item: pricer.latency_s(item[0].widths))
+    times = stopwatch([dense.model, *[file.model for _, file in order]]) if stopwatch is not None else None
+    control = _point("dense", profile, pricer, {}, dense, dense, times[0] if times else None)
+    points, models = [], {}
+    for i, (candidate, file) in enumerate(order, 1):
+        point = _point(f"p{i:02d}", profile, pricer, candidate.widths, file, dense, times[i] if times else None)
+        points.append(_relative(point, control))
+        models[point.artifact] = file.model
+    control = _relative(control, control)
+    best_first = [control, *points]
+    kept = pareto.front([p.latency_ms.value for p in best_first], [p.accuracy.value for p in best_first])
+    front = [best_first[i] for i in kept if i > 0]
+    front = [front[i] for i in pareto.thin([p.latency_ms.value for p in front], spec.search.points)]
+    best, reason = choose_best(front, control, spec)
+    models = {point.artifact: models[point.artifact] for point in front}
+    models[control.artifact] = dense.model
+    return Front(control, tuple(front), best, reason), models
+
+
+def _point(
+    name: str,
+    profile: DeviceProfile,
+    pricer: Pricer,
+    widths: Mapping[str, int],
+    file: File,
+    dense: File,
+    timed: Timed | None,
+) -> Point:
+    modelled_s = pricer.latency_s(dict(widths))
+    modelled = Latency(modelled_s * 1e3, *(s * 1e3 for s in latency_interval_s(modelled_s, profile)), kind="modelled")
+    measured = None if timed is None else Latency(*(s * 1e3 for s in timed.latency_s), kind="measured")
+    macs = [sum(kernel.macs for kernel in pricer.workloads(w)) for w in (dict(widths), {})]
+    return Point(
+        id=name,
+        profile=profile.id,
+        accuracy=accuracy(file.quality, dense.quality),
+        latency_ms=measured or modelled,
+        predicted_latency_ms=modelled,
+        speedup=timed.speedup if timed else 1.0,
+        predicted_speedup=1.0,
+        parameters=file.parameters,
+        macs=macs[0],
+        bytes=len(file.model),
+        compression_ratio=len(dense.model) / len(file.model),
+        theoretical_speedup=macs[1] / max(macs[0], 1),
+        layers=file.layers,
+        artifact=f"points/{profile.id}/{name}.onnx",
+        sha256=file.sha256,
+        parity=file.parity,
+    )
+
+
+def _relative(point: Point, control: Point) -> Point:
+    """Fill in the speed-ups, which need the control; a measured one is the stopwatch's own ratio."""
+    predicted = control.predicted_latency_ms.value / point.predicted_latency_ms.value
+    measured = point.latency_ms.kind == "measured"
+    return dataclasses.replace(point, predicted_speedup=predicted, speedup=point.speedup if measured else predicted)
+
+
+def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[str | None, str]:
+    """Id of the point that the objective picks, or None, and the reason in words."""
+    objective, limit = spec.objective, spec.constraints.max_accuracy_drop
+    allowed = [p for p in points if limit is None or p.accuracy.delta >= -limit]
+    if not allowed:
+        return None, f"no point stays within the constraint of {100 * (limit or 0):g} points of accuracy"
+    if objective.max_latency_ms is not None:
+        return _most_accurate(
+            [p for p in allowed if p.latency_ms.value <= objective.max_latency_ms],
+            f"at most {objective.max_latency_ms:g} ms",
+        )
+    if objective.speedup is not None:
+        return _most_accurate(
+            [p for p in allowed if p.speedup >= objective.speedup],
+            f"at least {objective.speedup:g} times as fast as dense",
+        )
+    drop = objective.max_accuracy_drop or 0.0
+    good = [p for p in allowed if p.accuracy.delta >= -drop]
+    if not good:
+        least = max(points, key=lambda p: p.accuracy.delta)
+        return (
+            None,
+            f"no point loses at most {100 * drop:g} points; the least is {-100 * least.accuracy.delta:.2f} ({least.id}); fine-tuning or more data helps",
+        )
+    best = min(good, key=lambda p: p.latency_ms.value)
+    return (
+        best.id,
+        f"fastest of {len(good)} points that lose at most {100 * drop:g} points of {dense.accuracy.metric} on held-out data",
+    )
+
+
+def _most_accurate(points: Sequence[Point], condition: str) -> tuple[str | None, str]:
+    if not points:
+        return None, f"no point is {condition}"
+    best = max(points, key=lambda p: (p.accuracy.value, -p.latency_ms.value))
+    return best.id, f"most accurate of {len(points)} points that are {condition}"
+
+
+def spread(latencies_s: Sequence[float], divergences: Sequence[float], count: int) -> list[int]:
+    """Positions of the candidates worth finishing: undominated on the search split, spread over latency."""
+    kept = pareto.front(latencies_s, [-float(np.float64(d)) for d in divergences])
+    return [kept[i] for i in pareto.thin([latencies_s[i] for i in kept], count)]

@@ -1,0 +1,32 @@
+"""Profiles by id; the host's is calibrated on first use and kept for later jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwprofiles.device import DeviceProfile
+from hwprofiles.errors import ProfileError
+from hwprofiles.registry import load_profile, save_profile
+from search.errors import InvalidProfile
+from search.evaluate.calibrate import calibrate_host
+from search.progress import Progress
+
+
+def resolve(name: str, cache_dir: Path, progress: Progress) -> DeviceProfile:
+    """Load a profile; measure this machine if the profile is the host's and was never calibrated.
+
+    Raises:
+        InvalidProfile: unknown or malformed.
+    """
+    folder = cache_dir / "profiles"
+    try:
+        profile = load_profile(name, [folder])
+    except ProfileError as error:
+        raise InvalidProfile(str(error), profile=name) from error
+    if profile.calibrated or not profile.measurable_here:
+        return profile
+    profile = calibrate_host(
+        name, threads=profile.threads, progress=lambda fraction: progress.step(round(100 * fraction), 100, "percent of a host calibration")
+    )
+    save_profile(profile, folder)
+    return profile

@@ -1,0 +1,125 @@
+"""How a running job speaks to whoever started it, and how it is told to stop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+Stage = Literal["import", "calibrate", "sensitivity", "search", "recover", "export", "evaluate"]
+SHARE: dict[Stage, float] = {
+    "import": 0.02,
+    "calibrate": 0.10,
+    "sensitivity": 0.25,
+    "search": 0.03,
+    "recover": 0.42,
+    "export": 0.06,
+    "evaluate": 0.12,
+}
+"""Share of a job's time that each stage usually takes; only the progress bar depends on it."""
+Item = TypeVar("Item")
+
+
+class Stopped(Exception):  # noqa: N818  (not an error: somebody asked)
+    """The job was told to stop, or its deadline came; what is finished is kept."""
+
+    def __init__(self, reason: Literal["cancelled", "deadline"]) -> None:
+        super().__init__(reason)
+        self.reason: Literal["cancelled", "deadline"] = reason
+
+
+class Progress:
+    """Appends events to a file, one JSON object a line, and keeps the time of every stage."""
+
+    def __init__(
+        self, path: Path | None, *, deadline_s: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``path`` None keeps silent; ``deadline_s`` counts from now."""
+        self._path = path
+        self._clock = clock
+        self._deadline = None if deadline_s is None else clock() + deadline_s
+        self._stage: Stage | None = None
+        self._since = clock()
+        self._budget_s = deadline_s
+        self._cancelled = False
+        self._ended_early = False
+        self.stage_s: dict[str, float] = {}
+        self.warnings: list[str] = []
+
+    def cancel(self) -> None:
+        """Ask the job to stop at its next unit of work (safe in a signal handler)."""
+        self._cancelled = True
+
+    def emit(self, **event: Any) -> None:
+        """Append one event."""
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+
+    def stage(self, name: Stage | None) -> None:
+        """Enter a stage (None: the end)."""
+        now = self._clock()
+        if self._stage is not None:
+            self.stage_s[self._stage] = self.stage_s.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = name, now
+        if name is not None:
+            self.emit(type="stage", stage=name)
+            self.step(0, 1, "steps")
+
+    def warn(self, message: str) -> None:
+        """Say something that the client should know; it stands in the report too."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+            self.emit(type="warning", message=message)
+
+    def step(self, done: int, total: int, unit: str) -> None:
+        """Report units done of a stage's total."""
+        if self._stage is None:
+            return
+        before = sum(SHARE[stage] for stage in list(SHARE)[: list(SHARE).index(self._stage)])
+        fraction = min(1.0, before + SHARE[self._stage] * done / max(total, 1))
+        self.emit(type="progress", stage=self._stage, fraction=round(fraction, 4), done=done, total=total, unit=unit)
+
+    def check(self, *, reserve: float = 0.0) -> None:
+        """Stop here if told to, or if less than a share ``reserve`` of the deadline is left.
+
+        Raises:
+            Stopped: see above.
+        """
+        if self._cancelled:
+            self._ended_early = True
+            raise Stopped("cancelled")
+        if (
+            self._deadline is not None
+            and self._budget_s is not None
+            and self._clock() > self._deadline - reserve * self._budget_s
+        ):
+            self._ended_early = True
+            raise Stopped("deadline")
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was told to stop."""
+        return self._cancelled
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job was told to stop or has used most of its time."""
+        return self._ended_early or self._cancelled
+
+    def finish(self, items: Iterable[Item], unit: str) -> Iterator[Item]:
+        """Like `each`, for the last steps, which a job that was told to stop still takes."""
+        todo = list(items)
+        for done, item in enumerate(todo, 1):
+            yield item
+            self.step(done, len(todo), unit)
+
+    def each(self, items: Iterable[Item], unit: str, *, reserve: float = 0.0) -> Iterator[Item]:
+        """Items one by one, each one a unit of work: checked before, reported after."""
+        todo = list(items)
+        for done, item in enumerate(todo, 1):
+            self.check(reserve=reserve)
+            yield item
+            self.step(done, len(todo), unit)

@@ -1,0 +1,156 @@
+"""Every weighted operator as a plain linear map, rows (R, d) to rows (R, m), so that one least squares serves them all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from search.graph.ir import Array, Graph, Node
+from search.graph.lower_conv import pads_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """A convolution, matrix product or batch norm whose weight is an initializer.
+
+    ``groups`` independent maps of ``d`` inputs each: 1 for dense layers, the channels for depthwise kernels and norms.
+    """
+
+    node: Node
+    weight: str
+    bias: str
+    groups: int
+
+    @classmethod
+    def of(cls, node: Node, graph: Graph) -> Linear | None:
+        """The view of a node, or None where it is not a linear map that we can refit."""
+        weights = graph.initializers
+        if len(node.inputs) < 2 or node.inputs[1] not in weights or weights[node.inputs[1]].dtype != np.float32:
+            return None
+        weight, bias = node.inputs[1], node.input(2)
+        if bias and (bias not in weights or weights[bias].ndim != 1):
+            return None
+        if node.op == "BatchNormalization" and all(name in weights for name in node.inputs[1:5]):
+            return cls(node, weight, bias, len(weights[weight]))
+        if node.op == "Conv" and weights[weight].ndim == 4:
+            groups = int(node.get("group", 1))
+            depthwise = weights[weight].shape[:2] == (groups, 1)
+            return cls(node, weight, bias, groups) if groups == 1 or depthwise else None
+        plain = node.get("alpha", 1.0) == 1.0 and node.get("beta", 1.0) == 1.0 and not node.get("transA", 0)
+        if (node.op == "Gemm" and plain) or (node.op == "MatMul" and weights[weight].ndim == 2):
+            return cls(node, weight, bias, 1)
+        return None
+
+    def matrix(self, params: Mapping[str, Array]) -> Array:
+        """Weights as (groups, d, m)."""
+        weight = params[self.weight]
+        if self.node.op == "BatchNormalization":
+            return (weight / self._deviation(params)).reshape(-1, 1, 1)
+        if self.node.op == "Conv":
+            split = weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
+            return np.swapaxes(split, 1, 2)
+        return (weight.T if self.node.get("transB", 0) else weight)[None]
+
+    def write(self, matrix: Array, offset: Array, params: dict[str, Array]) -> None:
+        """Store weights (groups, d, m) and biases (groups, m) in the operator's own layout."""
+        old = params[self.weight]
+        if self.node.op == "BatchNormalization":  # gain x + offset = scale (x - mean) / deviation + bias
+            params[self.weight] = (matrix.reshape(-1) * self._deviation(params)).astype(np.float32)
+            params[self.bias] = (offset.reshape(-1) + params[self.node.inputs[3]] * matrix.reshape(-1)).astype(
+                np.float32
+            )
+            return
+        if self.node.op == "Conv":
+            new = np.swapaxes(matrix, 1, 2).reshape(old.shape)
+        else:
+            new = matrix[0].T if self.node.get("transB", 0) else matrix[0]
+        params[self.weight] = np.ascontiguousarray(new, np.float32)
+        if self.bias:
+            params[self.bias] = offset.reshape(params[self.bias].shape).astype(np.float32)
+
+    def _deviation(self, params: Mapping[str, Array]) -> Array:
+        return np.sqrt(params[self.node.inputs[4]].astype(np.float64) + self.node.get("epsilon", 1e-5))
+
+    @property
+    def _spatial(self) -> bool:
+        """Channels stand on axis 1 and positions behind it; otherwise channels come last."""
+        return self.node.op in ("Conv", "BatchNormalization")
+
+    def positions(self, out_shape: tuple[int, ...], samples: int, most_rows: int, rng: np.random.Generator) -> Array:
+        """Output positions to look at, the same for every sample, so that about ``most_rows`` rows result."""
+        places = int(np.prod(out_shape[2:])) if self._spatial else int(np.prod(out_shape[1:-1]))
+        count = min(places, max(1, most_rows // samples))
+        return np.sort(rng.permutation(places)[:count])
+
+    def input_rows(self, x: Array, params: Mapping[str, Array], positions: Array, out_hw: tuple[int, ...]) -> Array:
+        """Inputs of the map at some output positions: (groups, R, d), R = samples * positions."""
+        if self.node.op == "BatchNormalization":
+            return self.output_rows(x, positions)
+        if self.node.op != "Conv":
+            return x.reshape(x.shape[0], -1, x.shape[-1])[:, positions].reshape(1, -1, x.shape[-1])
+        kernel = params[self.weight].shape[2:]
+        stride, dilation = self.node.get("strides", [1, 1]), self.node.get("dilations", [1, 1])
+        padded = np.pad(x, [(0, 0), (0, 0), *pads_of(self.node, x.shape[2:], kernel)])
+        row, column = np.unravel_index(positions, out_hw)
+        i = (row * stride[0])[:, None, None] + (np.arange(kernel[0]) * dilation[0])[None, :, None]
+        j = (column * stride[1])[:, None, None] + (np.arange(kernel[1]) * dilation[1])[None, None, :]
+        patches = padded[:, :, i, j]  # (N, C, P, kh, kw)
+        n, channels = patches.shape[:2]
+        rows = patches.transpose(0, 2, 1, 3, 4).reshape(n * len(positions), self.groups, -1)
+        assert rows.shape[2] == channels // self.groups * kernel[0] * kernel[1]
+        return np.ascontiguousarray(rows.transpose(1, 0, 2))
+
+    def output_rows(self, y: Array, positions: Array) -> Array:
+        """Outputs at the same positions: (groups, R, m)."""
+        if not self._spatial:
+            return y.reshape(y.shape[0], -1, y.shape[-1])[:, positions].reshape(1, -1, y.shape[-1])
+        flat = y.reshape(*y.shape[:2], -1)[:, :, positions]  # (N, M, P)
+        rows = flat.transpose(0, 2, 1).reshape(-1, self.groups, y.shape[1] // self.groups)
+        return np.ascontiguousarray(rows.transpose(1, 0, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Sums over rows: gram (groups, d, d) of centred inputs, cross (groups, d, m), means (groups, d) and (groups, m)."""
+
+    gram: Array
+    cross: Array
+    mean_x: Array
+    mean_y: Array
+    rows: int
+
+    @classmethod
+    def of(cls, x: Array, y: Array) -> Moments:
+        """Second moments of inputs (groups, R, d) and outputs (groups, R, m), per row."""
+        mean_x, mean_y = x.mean(1), y.mean(1)
+        centred = x - mean_x[:, None]
+        transposed = np.swapaxes(centred, 1, 2)
+        rows = x.shape[1]
+        return cls(transposed @ centred / rows, transposed @ (y - mean_y[:, None]) / rows, mean_x, mean_y, rows)
+
+
+def ridge(moments: Moments, prior: Array, *, damping: float, intercept: bool) -> tuple[Array, Array]:
+    """Least squares pulled towards ``prior``: argmin |Y - X W - b|^2 / R + lambda |W - prior|^2.
+
+    With G = X'X/R and C = X'Y/R: W = (G + lambda I)^-1 (C + lambda prior), lambda = damping * mean diagonal of G.
+
+    Args:
+        moments: of inputs and wanted outputs.
+        prior: weights (groups, d, m) to stay near where the data say nothing.
+        damping: lambda in units of the mean diagonal.
+        intercept: fit a bias as well (inputs and outputs are centred).
+
+    Returns:
+        Weights (groups, d, m) and biases (groups, m), float64.
+    """
+    gram, cross = moments.gram.astype(np.float64), moments.cross.astype(np.float64)
+    if not intercept:  # moments about zero instead of about the mean
+        gram = gram + moments.mean_x[:, :, None] * moments.mean_x[:, None, :]
+        cross = cross + moments.mean_x[:, :, None] * moments.mean_y[:, None, :]
+    size = gram.shape[1]
+    weight = damping * np.trace(gram, axis1=1, axis2=2)[:, None, None] / size + 1e-12
+    solution = np.linalg.solve(gram + weight * np.eye(size), cross + weight * prior)
+    offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
+    return solution, offset if intercept else np.zeros_like(offset)
