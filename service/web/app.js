@@ -29,6 +29,7 @@ async function route({ focus = true } = {}) {
   const id = jobInAddress();
   list.mark(id);
   byId("job").hidden = id === null;
+  byId("inspect").hidden = true;
   if (id === null) return;
   showProblem(null);
   const job = await guarded(() => request(`/v1/jobs/${encodeURIComponent(id)}`));

@@ -3,6 +3,7 @@
 import { createJob, randomKey, request, upload } from "./api.js";
 import { announce, byId, h, showProblem } from "./dom.js";
 import { percent } from "./format.js";
+import { inspectModel } from "./inspect.js";
 
 const OBJECTIVES = ["max_accuracy_drop", "max_latency_ms", "speedup"];
 const FIRST_TARGET = "host-cpu-onnxruntime";
@@ -32,9 +33,10 @@ export function startForm(form, { guarded, onsubmitted }) {
     if (!requireTarget()) return;
     showProblem(null);
     setBusy(true);
-    const job = await guarded(submit);
+    const look = event.submitter?.value === "look";
+    const job = await guarded(look ? lookFirst : submit);
     setBusy(false);
-    if (job !== null) onsubmitted(job);
+    if (job !== null && !look) onsubmitted(job);
   });
   enableChosenObjective();
 }
@@ -110,6 +112,14 @@ async function submit() {
   return job;
 }
 
+async function lookFirst() {
+  const file = await sendFile("model");
+  byId("upload-label").textContent = "Looking at the model";
+  byId("upload-bar").removeAttribute("value");
+  const { model, profiles, constraints } = jobBody(file.id, null);
+  await inspectModel(byId("inspect-view"), { model, name: byId("model").files[0].name, profiles, constraints });
+}
+
 function sendFile(purpose) {
   const file = byId(purpose).files[0];
   byId("upload-label").textContent = `Uploading ${file.name}`;
@@ -141,5 +151,6 @@ function jobBody(model, dataset) {
 
 function setBusy(busy) {
   byId("submit").disabled = busy;
+  byId("look").disabled = busy;
   byId("upload").hidden = !busy;
 }

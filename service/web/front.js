@@ -25,7 +25,7 @@ function bestSentence(best) {
 }
 
 function table(profile, front, artifacts) {
-  const heads = ["Point", "Accuracy", "Change, points", "Latency, ms", "Predicted, ms", "Speed-up", "MACs", "Parameters", "File"];
+  const heads = ["Point", "Speed-up", "Accuracy", "Change, points", "Latency, ms", "Predicted, ms", "MACs", "Parameters", "File"];
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Points of ${profile}` },
     h("table", { "aria-label": `Points of ${profile}` },
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
@@ -37,11 +37,11 @@ function row(point, best, artifacts) {
   const cell = (text, small) => h("td", {}, text, small ? h("small", {}, small) : null);
   return h("tr", { class: best ? "best" : null, "data-point": point.id },
     h("th", { scope: "row" }, point.id, best ? h("span", { class: "tag" }, " best") : null, download(point, artifacts)),
+    cell(times(point.speedup), point.predicted_speedup ? `${times(point.predicted_speedup)} predicted` : null),
     cell(percent(accuracy.value), interval(100 * accuracy.low, 100 * accuracy.high, (value) => value.toFixed(2))),
     cell(points(accuracy.delta), interval(accuracy.delta_low, accuracy.delta_high, points)),
     cell(milliseconds(latency.value), `${latency.kind}, ${interval(latency.low, latency.high, milliseconds)}`),
     predicted ? cell(milliseconds(predicted.value), interval(predicted.low, predicted.high, milliseconds)) : cell("not stated"),
-    cell(times(point.speedup), point.predicted_speedup ? `${times(point.predicted_speedup)} predicted` : null),
     cell(count(point.macs), times(point.theoretical_speedup)),
     cell(count(point.parameters)),
     cell(fileSize(point.bytes), times(point.compression_ratio)));

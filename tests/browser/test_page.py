@@ -138,6 +138,17 @@ def test_progress_without_event_stream(page: Page, finished_job: str) -> None:
     expect(page.locator(".log")).to_contain_text("status: succeeded")
 
 
+def test_first_look_says_what_is_within_reach(page: Page, model: Path) -> None:
+    """A dry run shows the latency now and within reach on each chosen target, and starts no job."""
+    page.goto("/")
+    page.get_by_label("Model").set_input_files(model)
+    choose_only(page, TARGET)
+    page.get_by_role("button", name="Look first").click()
+    expect(page.locator("#inspect-title")).to_be_focused(timeout=90_000)
+    expect(page.locator("#inspect")).to_contain_text(re.compile(r"Now [\d.]+ ms \(modelled.*Within reach: [\d.]+ ms"))
+    assert "#job=" not in page.url
+
+
 def test_problem_is_shown_and_announced(page: Page, tmp_path: Path) -> None:
     """A picture called .onnx ends in title and detail of the problem, in an alert or in the failed job."""
     picture = tmp_path / "picture.onnx"
