@@ -10,7 +10,7 @@ export async function inspectModel(element, { model, name, profiles, constraints
   const found = await request("/v1/inspect", { method: "POST", headers: { "Content-Type": "application/json" }, body });
   const title = h("h2", { id: "inspect-title", tabindex: "-1" }, `A first look at ${name}`);
   element.replaceChildren(title,
-    h("p", { class: "small" }, `${count(found.macs)} MACs · ${count(found.parameters)} parameters · ${found.groups.length} prunable groups · ${found.frozen.length} frozen nodes`),
+    h("p", { class: "small" }, `${count(found.macs)} MACs · ${count(found.parameters)} parameters · prunable groups: ${found.groups.length} · frozen nodes: ${found.frozen.length}`),
     found.warnings?.length ? h("div", { class: "note" }, h("strong", {}, "Warnings"), list(found.warnings)) : "",
     ...Object.entries(found.profiles).map(([profile, target]) => targetView(profile, target)),
     folded("Prunable groups", found.groups.map((group) => `${group.id}: ${group.units} of kind ${group.kind}, ${count(group.removable_parameters)} parameters, ${group.nodes.join(", ")}`)),
