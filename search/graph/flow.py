@@ -71,6 +71,15 @@ class Coupling:
             self.unions.append(np.unique(np.stack([a[differ], b[differ]], axis=1), axis=0))
         return np.maximum(a, b)
 
+    def unite_along(self, node: Node, ids: Ids, axis: int) -> Ids:
+        """Make one unit of all ids along an axis; where some positions belong to no unit, the others stay too."""
+        mixed = (ids > 0).any(axis) & ~(ids > 0).all(axis)
+        if mixed.any():
+            self.keep(node, np.compress(mixed, ids, axis=1 - axis), f"{node.op} groups channels that stay with others")
+        first = ids.max(axis)
+        self.unite(ids, np.broadcast_to(np.expand_dims(first, axis), ids.shape))
+        return first
+
     def keep(self, node: Node, ids: Ids | None, reason: str) -> None:
         """Freeze units and remember why."""
         if ids is None:
@@ -136,30 +145,42 @@ def spatial(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[
 
 
 def conv(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
-    """Consumes c_in units and produces c_out; a depthwise convolution passes its units on."""
+    """Consumes c_in units and produces c_out; with groups, see `_grouped`."""
     weight, bias, out = node.inputs[1], node.input(2), node.outputs[0]
     if inputs[0] is None or weight not in at.initializers:
         return freeze(node, inputs, at)
-    c_out, c_in_per_group = at.initializers[weight].shape[:2]
-    groups = int(node.get("group", 1))
     ids = at.channels(node, inputs[0], 1)
-    if groups == 1:
-        at.slot(node, weight, 1, ids, "consumes")
-    elif c_in_per_group == 1:
-        ids = np.repeat(ids, c_out // groups)
-        if c_out != groups and (ids > 0).any():
-            at.keep(node, ids, f"a depthwise {node.op} with {c_out // groups} outputs a channel")
-        at.slot(node, weight, 0, ids, "scales")
-        at.slot(node, bias, 0, ids, "scales")
-        return [at.along(ids, 1, out)]
-    else:
-        at.keep(node, ids, f"a {node.op} with {groups} groups")
-    fresh = at.fresh(node, c_out)
+    groups = int(node.get("group", 1))
+    if groups > 1:
+        return [at.along(_grouped(node, ids, groups, at), 1, out)]
+    at.slot(node, weight, 1, ids, "consumes")
+    fresh = at.fresh(node, at.initializers[weight].shape[0])
     at.slot(node, weight, 0, fresh, "produces")
     at.slot(node, bias, 0, fresh, "produces")
-    if groups > 1:
-        at.keep(node, fresh, f"a {node.op} with {groups} groups")
     return [at.along(fresh, 1, out)]
+
+
+def _grouped(node: Node, ids: Ids, groups: int, at: Coupling) -> Ids:
+    """Ids of the output channels of a convolution in groups; every group must stay as wide as the others.
+
+    Many narrow groups (depthwise, ResNeXt) go as a whole: a group's inputs and outputs are one unit. Of few wide groups
+    (AlexNet, RegNet) the same positions go in every group.
+    """
+    weight, bias = node.inputs[1], node.input(2)
+    c_out, width = at.initializers[weight].shape[:2]
+    by_group = ids.reshape(groups, width)
+    if groups >= width:
+        unit = at.unite_along(node, by_group, 1)
+        passed = np.repeat(unit, c_out // groups)
+        at.slot(node, weight, 0, passed, "scales")
+        at.slot(node, bias, 0, passed, "scales")
+        return passed
+    at.slot(node, weight, 1, at.unite_along(node, by_group, 0), "consumes")
+    fresh = at.fresh(node, c_out)
+    at.unite_along(node, fresh.reshape(groups, -1), 0)
+    at.slot(node, weight, 0, fresh, "produces")
+    at.slot(node, bias, 0, fresh, "produces")
+    return fresh
 
 
 def conv_transpose(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:

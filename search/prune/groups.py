@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -50,13 +51,29 @@ class Groups:
     static: Mapping[str, Array]
 
     def removed(self, keep: Keep) -> Array:
-        """Boolean table over unit ids: True where a unit is cut. Entry 0 (no unit) is never cut."""
+        """Boolean table over unit ids: True where a unit is cut. Entry 0 (no unit) is never cut.
+
+        A choice that would leave a value without any channel (one side of a Split, say) keeps that value's first unit.
+        """
         size = 1 + max((int(group.units[-1]) for group in self.prunable), default=0)
         table = np.zeros(max(size, 1 + max((int(s.ids.max(initial=0)) for s in self.slots), default=0)), bool)
         for group in self.prunable:
             if group.id in keep:
                 table[group.units[~keep[group.id]]] = True
+        for units in self.spans:
+            if table[units].all():
+                table[units[0]] = False
         return table
+
+    @functools.cached_property
+    def spans(self) -> tuple[Array, ...]:
+        """The different sets of units that values consist of, where every element belongs to a unit."""
+        found = {}
+        for ids in self.value_ids.values():
+            if ids.size and (ids > 0).all():
+                units = np.unique(ids)
+                found[units.tobytes()] = units
+        return tuple(found.values())
 
     def dense(self) -> dict[str, Array]:
         """Keep everything."""

@@ -41,19 +41,19 @@ def cut(graph: Graph, groups: Groups, keep: Keep) -> Graph:
             initializers[slot.weight] = np.compress(stays, initializers[slot.weight], axis=slot.axis)
     nodes = []
     for node in graph.nodes:
-        rewritten, constants = _resize(node, groups, removed)
+        rewritten, constants = _resize(node, initializers, groups, removed)
         nodes.append(rewritten)
         initializers.update(constants)
     return graph.replace(nodes=tuple(nodes), initializers=initializers)
 
 
-def _resize(node: Node, groups: Groups, removed: Array) -> tuple[Node, dict[str, Array]]:
+def _resize(
+    node: Node, initializers: Mapping[str, Array], groups: Groups, removed: Array
+) -> tuple[Node, dict[str, Array]]:
     """Rewrite what a node says about sizes: reshape targets, split sizes, groups of a depthwise convolution."""
-    if node.op in ("Conv", "ConvTranspose") and int(node.get("group", 1)) > 1:
-        channels = int(
-            (~removed[groups.value_ids[node.inputs[0]]]).any(axis=_others(groups.shapes[node.inputs[0]], 1)).sum()
-        )
-        return _with_attributes(node, group=channels), {}
+    if node.op == "Conv" and int(node.get("group", 1)) > 1:
+        channels = _kept_shape(node.inputs[0], groups, removed)[1]
+        return _with_attributes(node, group=channels // initializers[node.inputs[1]].shape[1]), {}
     if node.op in ("Reshape", "Expand") and node.input(1) in groups.static:
         old, new = groups.shapes[node.outputs[0]], _kept_shape(node.outputs[0], groups, removed)
         if old != new:

@@ -1,0 +1,72 @@
+"""Laws over random small networks: cut equals masked, and import-export changes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from search.graph import onnx_export, onnx_import
+from tests.search.graph.nets import Net, images, relative_error, run_ort
+from tests.search.prune.laws import cut_against_masked
+
+LAYERS = ("conv", "residual", "depthwise", "concat", "gate", "batch_norm", "pool", "split", "activation", "grouped")
+
+
+def _layer(net: Net, kind: str, x: str, *, width: int, new: int, choice: int) -> tuple[str, int]:
+    """Append one layer; returns the new value and its width."""
+    if kind == "conv":
+        return net.conv(x, width, new, (1, 3)[choice % 2]), new
+    if kind == "residual":
+        y = net.conv(net.op("Relu", net.conv(x, width, new)), new, width)
+        return net.op("Add", *((x, y) if choice % 2 else (y, x))), width
+    if kind == "depthwise":
+        return net.conv(x, width, width, 3, groups=width), width
+    if kind == "concat":
+        return net.op("Concat", x, net.conv(x, width, new), axis=1), width + new
+    if kind == "gate":
+        gate = net.conv(net.op("GlobalAveragePool", x), width, width, 1)
+        return net.op("Mul", x, net.op("Sigmoid", gate)), width
+    if kind == "batch_norm":
+        return net.batch_norm(net.op("Relu", x), width), width
+    if kind == "pool":
+        return net.op("AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4), width
+    if kind == "split" and width > 1:
+        left = net.op("Split", x, net.constant([width // 2, width - width // 2]), outputs=2, axis=1)
+        return net.op("Concat", f"{left}_1", left, axis=1), width
+    if kind == "grouped" and width % 2 == 0:
+        return net.conv(x, width, 2 * new, 3, groups=2), 2 * new
+    return net.op(("Relu", "Sigmoid", "HardSwish", "Tanh")[choice % 4], x), width
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Net:
+    """A convolution, up to six random layers, and one of two heads."""
+    net = Net(("N", 3, 5, 5), seed=draw(st.integers(0, 99)))
+    width = draw(st.integers(2, 6))
+    x = net.conv("x", 3, width)
+    for kind in draw(st.lists(st.sampled_from(LAYERS), max_size=6)):
+        x, width = _layer(net, kind, x, width=width, new=draw(st.integers(1, 5)), choice=draw(st.integers(0, 3)))
+    if draw(st.booleans()):
+        net.classifier(x, width)
+    else:
+        net.gemm(net.op("Flatten", x), width * 25, 4)
+    return net
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(net=networks(), share=st.floats(0.0, 1.0), seed=st.integers(0, 9))
+def test_cut_equals_masked(net: Net, share: float, seed: int) -> None:
+    """Whatever is removed from whatever network, ONNX Runtime gives the same outputs for both files."""
+    _, error, _ = cut_against_masked(net.bytes(), {"x": images(2, 3, 5, 5)}, share=share, seed=seed)
+    assert error < 1e-4  # deep random networks amplify the rounding of sums in another order
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(net=networks())
+def test_import_and_export_change_nothing(net: Net) -> None:
+    """ONNX Runtime gives the same outputs for the file and for what we write of it."""
+    feeds = {"x": images(2, 3, 5, 5)}
+    written = onnx_export.export(onnx_import.load(net.bytes()))
+    assert relative_error(run_ort(written, feeds), run_ort(net.bytes(), feeds)) < 1e-4
+    assert np.isfinite(run_ort(written, feeds)[0]).all()
