@@ -1,0 +1,1 @@
+"""The HTTP side: thin. Parse, call a store, answer."""

@@ -1,0 +1,246 @@
+"""Jobs: submit, look at, list, cancel, delete."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import hashlib
+import json
+
+import flask
+from flask.typing import ResponseReturnValue
+
+from hwprofiles.registry import load_profile
+from search.request import JobSpec
+from service.api.context import current
+from service.api.operations import BINARY, JSON, Answer, Operation
+from service.api.parsing import from_json, idempotency_key, json_body, query
+from service.api.schemas import JobCreate, JobList, JobOptions, JobsQuery, JobView, NoQuery, Progress, Urls
+from service.api.uploads import accept_form, received
+from service.errors import BadRequest
+from service.jobs import TERMINAL, Status
+from service.reconciler import forget
+from service.store import NewJob, Page
+from service.tables import Job
+
+_RETRY_AFTER_S = "1"
+
+
+def post_job() -> ResponseReturnValue:
+    """Submit: from uploaded files, or with the files in the same request."""
+    query(NoQuery)
+    key = idempotency_key()
+    new = _from_form() if flask.request.mimetype == "multipart/form-data" else _from_json()
+    context = current()
+    job, created = context.store.submit(new, key)
+    if created:
+        context.announcer.announce(
+            job.id
+        )  # the row is committed: without the message it only starts some seconds later
+    response = _respond(job, 202)
+    response.headers["Location"] = _url("getJob", job)
+    response.headers["Retry-After"] = _RETRY_AFTER_S
+    return response
+
+
+def _from_json() -> NewJob:
+    body, store = json_body(JobCreate), current().store
+    model = store.file(body.model, "model").sha256
+    dataset = store.file(body.dataset, "dataset").sha256 if body.dataset is not None else None
+    return _new(body, model, dataset)
+
+
+def _from_form() -> NewJob:
+    accept_form({"model", "dataset", "spec"})
+    files, spec = flask.request.files, flask.request.form.get("spec")
+    if "model" not in files:
+        raise BadRequest("the form has no file in a part called `model`; with curl: -F model=@model.onnx")
+    if spec is None:
+        raise BadRequest(
+            """the form has no part called `spec`; with curl: -F 'spec={"profiles": ["host-cpu-onnxruntime"]}'"""
+        )
+    if "dataset" in flask.request.form:
+        raise BadRequest("`dataset` is text, not a file; with curl: -F dataset=@data.npz")
+    options, store = from_json(JobOptions, spec), current().store
+    _require_profiles(options)
+    model = store.add_file("model", received(files["model"]))[0].sha256
+    dataset = store.add_file("dataset", received(files["dataset"]))[0].sha256 if "dataset" in files else None
+    return _new(options, model, dataset)
+
+
+def _new(options: JobOptions, model: str, dataset: str | None) -> NewJob:
+    _require_profiles(options)
+    spec = json.loads(options.spec().to_json())
+    return NewJob(spec=spec, metadata=options.metadata, model_sha256=model, dataset_sha256=dataset)
+
+
+def _require_profiles(options: JobOptions) -> None:
+    for profile_id in options.profiles:
+        load_profile(profile_id, current().settings.profile_dirs)
+
+
+def list_jobs() -> ResponseReturnValue:
+    """A page of jobs."""
+    wanted = query(JobsQuery)
+    start = _read_cursor(wanted.cursor) if wanted.cursor is not None else None
+    rows, more = current().store.jobs(
+        Page(status=wanted.status, profile=wanted.profile, limit=wanted.limit, after=start)
+    )
+    cursor = _cursor(rows[-1]) if more else None
+    return flask.Response(
+        JobList(data=[view(job) for job in rows], has_more=more, next_cursor=cursor).model_dump_json(),
+        content_type=JSON,
+    )
+
+
+def get_job(job_id: str) -> ResponseReturnValue:
+    """One job; 304 when it has not changed."""
+    query(NoQuery)
+    job = current().store.job(job_id)
+    response = _respond(job, 200)
+    if job.status not in TERMINAL:
+        response.headers["Retry-After"] = _RETRY_AFTER_S
+    response.make_conditional(flask.request)
+    return response
+
+
+def cancel_job(job_id: str) -> ResponseReturnValue:
+    """Cancel: what was found so far is kept."""
+    query(NoQuery)
+    store = current().store
+    already = store.job(job_id).status == Status.CANCELLED
+    return _respond(store.cancel(job_id), 200 if already else 202)
+
+
+def delete_job(job_id: str) -> ResponseReturnValue:
+    """Delete a finished job with its files."""
+    query(NoQuery)
+    context = current()
+    forget(context.settings, context.blobs, job_id, context.store.delete(job_id))
+    return "", 204
+
+
+def view(job: Job) -> JobView:
+    """The row as the wire shows it."""
+    spec = JobSpec.from_json(json.dumps(job.spec))
+    return JobView(
+        id=job.id,
+        status=Status(job.status),
+        stage=job.stage,  # type: ignore[arg-type]  # only stages of the protocol reach the row
+        progress=Progress(**job.progress),
+        attempt=job.attempt,
+        queue_position=current().store.queue_position(job),
+        profiles=list(spec.profiles),
+        objective=spec.objective,
+        constraints=spec.constraints,
+        search=spec.search,
+        best=job.best,  # type: ignore[arg-type]  # pydantic reads the Point from JSON
+        warnings=job.warnings,
+        error=job.error,  # type: ignore[arg-type]
+        metadata=job.job_metadata,
+        seed=spec.search.seed,
+        created_at=timestamp(job.created_at),
+        started_at=timestamp(job.started_at) if job.started_at is not None else None,
+        finished_at=timestamp(job.finished_at) if job.finished_at is not None else None,
+        expires_at=timestamp(job.expires_at) if job.expires_at is not None else None,
+        urls=Urls(
+            self=_url("getJob", job),
+            events=_url("listEvents", job),
+            cancel=_url("cancelJob", job),
+            front=_url("getFront", job),
+            artifacts=_url("listArtifacts", job),
+        ),
+    )
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _url(operation: str, job: Job) -> str:
+    return flask.url_for(operation, job_id=job.id)
+
+
+def _respond(job: Job, status: int) -> flask.Response:
+    response = flask.Response(view(job).model_dump_json(), status, content_type=JSON)
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest())
+    return response
+
+
+def _cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(json.dumps([job.created_at, job.id]).encode()).decode()
+
+
+def _read_cursor(text: str) -> tuple[float, str]:
+    try:
+        moment, job_id = json.loads(base64.urlsafe_b64decode(text))
+        return float(moment), str(job_id)
+    except (ValueError, TypeError, binascii.Error):
+        raise BadRequest(
+            "`cursor` is not one that this service gave; leave it out to start from the newest job"
+        ) from None
+
+
+_TAGGED = {JSON: JobView}
+_FORM = {
+    "type": "object",
+    "properties": {"model": BINARY, "dataset": BINARY, "spec": JobOptions},
+    "required": ["model", "spec"],
+    "additionalProperties": False,
+}
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/v1/jobs",
+        "submitJob",
+        "Start a job from uploaded files, or upload and start in one request",
+        post_job,
+        {202: Answer("Accepted; it will reach exactly one end", _TAGGED, ("Location", "Retry-After", "ETag"))},
+        (404, 413, 415, 507),
+        body={JSON: JobCreate, "multipart/form-data": _FORM},
+        headers={"Idempotency-Key": "The same key and body again give the same job; kept 24 hours"},
+    ),
+    Operation(
+        "GET",
+        "/v1/jobs",
+        "listJobs",
+        "Jobs, newest first",
+        list_jobs,
+        {200: Answer("A page", {JSON: JobList})},
+        query=JobsQuery,
+    ),
+    Operation(
+        "GET",
+        "/v1/jobs/{job_id}",
+        "getJob",
+        "A job: where it is, what it found",
+        get_job,
+        {200: Answer("The job", _TAGGED, ("ETag",)), 304: Answer("Unchanged", headers=("ETag",))},
+        (404, 422),
+        headers={"If-None-Match": "ETag of the copy you have"},
+    ),
+    Operation(
+        "POST",
+        "/v1/jobs/{job_id}/cancel",
+        "cancelJob",
+        "Cancel; what was found so far is kept",
+        cancel_job,
+        {
+            202: Answer("It ends within seconds", _TAGGED, ("ETag",)),
+            200: Answer("Cancelled before", _TAGGED, ("ETag",)),
+        },
+        (404, 409, 422),
+    ),
+    Operation(
+        "DELETE",
+        "/v1/jobs/{job_id}",
+        "deleteJob",
+        "Delete a finished job and its files",
+        delete_job,
+        {204: Answer("Gone")},
+        (404, 409, 422),
+    ),
+)

@@ -1,0 +1,87 @@
+"""Reading requests strictly: JSON by its schema, `true` is no number, unknown fields and parameters are refused."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any, TypeVar, cast
+
+import flask
+import pydantic
+from werkzeug.exceptions import UnsupportedMediaType
+
+from service.api.schemas import Query
+from service.errors import BadRequest
+
+T = TypeVar("T")
+Q = TypeVar("Q", bound=Query)
+_IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:-]{1,255}")
+
+
+def json_body(kind: type[T]) -> T:
+    """The request's JSON body as `kind`.
+
+    Raises:
+        BadRequest: it does not fit; `errors` names the fields.
+        UnsupportedMediaType: it is not JSON by its Content-Type.
+    """
+    if flask.request.mimetype != "application/json":
+        found = flask.request.mimetype or "no Content-Type"
+        raise UnsupportedMediaType(f"found {found}; send application/json")
+    return from_json(kind, flask.request.get_data())
+
+
+def from_json(kind: type[T], text: bytes | str) -> T:
+    """Parse JSON text.
+
+    Raises:
+        BadRequest: it does not fit; `errors` names the fields.
+    """
+    try:
+        parsed: T = _adapter(cast("Any", kind)).validate_json(text)
+    except pydantic.ValidationError as error:
+        raise _refused("the body", error) from error
+    return parsed
+
+
+def query(kind: type[Q]) -> Q:
+    """The query string as `kind`.
+
+    Raises:
+        BadRequest: a parameter that is unknown, given twice or does not fit.
+    """
+    given = flask.request.args.to_dict(flat=False)
+    twice = [name for name, values in given.items() if len(values) > 1]
+    if twice:
+        raise BadRequest(f"the parameter {twice[0]!r} is given {len(given[twice[0]])} times; give it once")
+    try:
+        return kind.model_validate({name: values[0] for name, values in given.items()})
+    except pydantic.ValidationError as error:
+        raise _refused("the query", error) from error
+
+
+def idempotency_key() -> str | None:
+    """The Idempotency-Key header.
+
+    Raises:
+        BadRequest: it is no key.
+    """
+    key = flask.request.headers.get("Idempotency-Key")
+    if key is not None and _IDEMPOTENCY_KEY.fullmatch(key) is None:
+        raise BadRequest("Idempotency-Key is not 1 to 255 of A-Z a-z 0-9 . _ : -; a UUID is a good key")
+    return key
+
+
+@functools.cache
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)
+
+
+def _refused(where: str, error: pydantic.ValidationError) -> BadRequest:
+    faults: list[dict[str, Any]] = [
+        {"field": ".".join(str(part) for part in fault["loc"]), "message": fault["msg"]}
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    first = faults[0]
+    name = f"`{first['field']}`: " if first["field"] else ""
+    return BadRequest(f"{where} does not fit: {name}{first['message']}", errors=faults)

@@ -1,0 +1,94 @@
+"""Every answer that is not 2xx or 3xx is RFC 9457 problem+json, the framework's own too."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import flask
+import sqlalchemy.exc
+from werkzeug.exceptions import HTTPException
+
+from hwprofiles.errors import ProfileError, UnknownProfile
+from search import errors as job_errors
+from search.errors import SecateurError
+from service.errors import BadRequest, InsufficientStorage, ServiceError, Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger(__name__)
+
+_TYPES = {404: "not-found", 409: "conflict-state", 410: "expired", 413: "too-large", 503: "service-unavailable"}
+_JOB_STATUS: dict[type[SecateurError], int] = {
+    job_errors.InternalError: 500,
+    job_errors.DeadlineExceeded: 503,
+}
+
+
+def register(app: flask.Flask) -> None:
+    """Turn every error of `app` into a problem."""
+    app.register_error_handler(HTTPException, _from_http)
+    app.register_error_handler(SecateurError, _from_ours)
+    app.register_error_handler(ProfileError, _from_profile)
+    app.register_error_handler(sqlalchemy.exc.OperationalError, _from_database)
+    app.register_error_handler(OSError, _from_os)
+    app.register_error_handler(Exception, _from_fault)
+
+
+def answer(status: int, problem: dict[str, Any], headers: dict[str, str] | None = None) -> flask.Response:
+    """A problem as a response."""
+    body = {"status": status, **problem, "request_id": flask.g.get("request_id", "")}
+    return flask.Response(json.dumps(body), status, headers, content_type=MEDIA_TYPE)
+
+
+def _from_http(error: HTTPException) -> flask.Response:
+    if error.response is not None:  # a redirect
+        return flask.make_response(error.response)
+    status = error.code or 500
+    kind = _TYPES.get(status, "internal" if status >= 500 else "validation-error")
+    problem = {
+        "type": kind,
+        "title": HTTPStatus(status).phrase,
+        "detail": error.description or HTTPStatus(status).phrase,
+    }
+    kept = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After", "Content-Range"}}
+    return answer(status, problem, kept)
+
+
+def _from_ours(error: SecateurError) -> flask.Response:
+    if isinstance(error, ServiceError):
+        return answer(error.status, error.to_dict(), error.headers)
+    return answer(_JOB_STATUS.get(type(error), 422), error.to_dict())
+
+
+def _from_profile(error: ProfileError) -> flask.Response:
+    known = {"known": list(error.known)} if isinstance(error, UnknownProfile) else {}
+    return _from_ours(BadRequest(str(error), **known))
+
+
+def _from_database(error: sqlalchemy.exc.OperationalError) -> flask.Response:
+    _log.error("request %s: %s", flask.g.get("request_id", ""), error)
+    if "full" in str(error.orig):
+        return _from_ours(InsufficientStorage("the disk of the database is full; free some space, then try again"))
+    return _from_ours(Unavailable("the database does not answer; try again shortly"))
+
+
+def _from_os(error: OSError) -> flask.Response:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return _from_ours(
+            InsufficientStorage("the disk is full; delete jobs that are no longer needed, then try again")
+        )
+    return _from_fault(error)
+
+
+def _from_fault(error: Exception) -> flask.Response:
+    _log.error("request %s failed", flask.g.get("request_id", ""), exc_info=error)
+    problem = {
+        "type": "internal",
+        "title": "Internal error",
+        "detail": "The service made a mistake; please report it with the request_id.",
+        "retryable": False,
+    }
+    return answer(500, problem)

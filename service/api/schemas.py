@@ -1,0 +1,230 @@
+"""What goes over the wire, as types: bodies, query parameters and answers. The OpenAPI document comes from here."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval, Len
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from search.report import Front, Point
+from search.request import Constraints, JobSpec, Objective, SearchOptions
+from service.jobs import Status
+from service.protocol import Stage
+
+FileId = Annotated[str, StringConstraints(pattern=r"^file_[0-9a-f]{32}$")]
+ProfileId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+ProfileIds = Annotated[tuple[ProfileId, ...], Len(1, 8), Field(json_schema_extra={"uniqueItems": True})]
+Metadata = Annotated[
+    dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")], Annotated[str, Len(0, 512)]], Len(0, 32)
+]
+Purpose = Literal["model", "dataset"]
+
+
+class Query(BaseModel):
+    """Base of query strings: everything in them is text, and nothing unknown is allowed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FileQuery(Query):
+    """Of a raw upload."""
+
+    purpose: Purpose
+    filename: Annotated[str, Len(0, 255)] | None = None
+    """For people; it is not used as a path."""
+
+
+class JobsQuery(Query):
+    """Of the job list."""
+
+    status: Status | None = None
+    profile: ProfileId | None = None
+    limit: Annotated[int, Interval(ge=1, le=100)] = 20
+    cursor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_=-]{1,200}$")] | None = None
+    """`next_cursor` of the page before."""
+
+
+class EventsQuery(Query):
+    """Of a job's events."""
+
+    after: Annotated[int, Interval(ge=0, le=2**31 - 1)] = 0
+    """Only events numbered above this."""
+    limit: Annotated[int, Interval(ge=1, le=1000)] = 1000
+
+
+class NoQuery(Query):
+    """Where no parameter is allowed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobOptions(JobSpec):
+    """A job without its files: the `spec` part of a multipart submission."""
+
+    profiles: ProfileIds
+    metadata: Metadata = dataclasses.field(default_factory=dict)
+
+    def spec(self) -> JobSpec:
+        """What the engine is told."""
+        return JobSpec(self.profiles, self.objective, self.constraints, self.search)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobCreate(JobOptions):
+    """A job, with uploaded files."""
+
+    model: FileId
+    dataset: FileId | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InspectCreate:
+    """A dry run."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    model: FileId
+    profiles: ProfileIds
+    constraints: Constraints = dataclasses.field(default_factory=Constraints)
+
+    def spec(self) -> JobSpec:
+        """What the engine is told."""
+        return JobSpec(self.profiles, constraints=self.constraints)
+
+
+class Problem(BaseModel):
+    """RFC 9457; `type` is stable."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
+class JobError(BaseModel):
+    """Why a job failed; `type` is stable."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    title: str
+    detail: str
+    retryable: bool
+
+
+class FileView(BaseModel):
+    """An upload."""
+
+    id: FileId
+    sha256: str
+    bytes: int
+    purpose: Purpose
+
+
+class Progress(BaseModel):
+    """`fraction` of the whole job; `done` of `total` `unit` within the stage."""
+
+    fraction: float
+    done: int
+    total: int
+    unit: str
+
+
+class Urls(BaseModel):
+    """Where the parts of a job are."""
+
+    self: str
+    events: str
+    cancel: str
+    front: str
+    artifacts: str
+
+
+class JobView(BaseModel):
+    """A job."""
+
+    id: str
+    status: Status
+    stage: Stage | None
+    progress: Progress
+    attempt: int
+    queue_position: int | None
+    profiles: list[str]
+    objective: Objective
+    constraints: Constraints
+    search: SearchOptions
+    best: Point | None
+    """Best point of the first target that has one; the file is `best.onnx`."""
+    warnings: list[str]
+    error: JobError | None
+    metadata: dict[str, str]
+    seed: int
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    expires_at: str | None
+    urls: Urls
+
+
+class JobList(BaseModel):
+    """A page of jobs, newest first."""
+
+    data: list[JobView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class EventView(BaseModel):
+    """Something that happened; the other members depend on `type`."""
+
+    model_config = ConfigDict(extra="allow")
+    seq: int
+    at: str
+    type: Literal["status", "stage", "progress", "candidate", "warning"]
+
+
+class EventList(BaseModel):
+    """Events in order."""
+
+    data: list[EventView]
+    has_more: bool
+
+
+class ArtifactView(BaseModel):
+    """A file that a job gave back."""
+
+    name: str
+    kind: Literal["model", "report", "picture", "other"]
+    bytes: int
+    sha256: str
+    url: str
+
+
+class ArtifactList(BaseModel):
+    """The files of a job."""
+
+    data: list[ArtifactView]
+
+
+class ProfileList(BaseModel):
+    """Every target, without its kernel prices."""
+
+    data: list[dict[str, Any]]
+
+
+class Health(BaseModel):
+    """What works here."""
+
+    status: Literal["ok"]
+    checks: dict[str, bool]
+    sandbox: dict[str, bool]
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+Fronts = dict[str, Front]

@@ -1,0 +1,146 @@
+"""Device profiles, and what one makes of a model before any search."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import flask
+from flask.typing import ResponseReturnValue
+
+from hwprofiles.errors import UnknownProfile
+from hwprofiles.registry import list_profiles, load_profile
+from search.errors import InternalError, ResourceLimit, SecateurError
+from search.report import Inspection
+from service import protocol, sandbox
+from service.api.context import Context, current
+from service.api.operations import JSON, Answer, Operation
+from service.api.parsing import json_body, query
+from service.api.schemas import InspectCreate, NoQuery, ProfileList
+from service.errors import NotFound, Unavailable
+from service.protocol import ExitCode
+
+_FOLDER_WAIT_S = 10.0
+
+
+def known_ids(context: Context) -> list[str]:
+    """The ids of every target there is."""
+    return [profile.id for profile in list_profiles(context.settings.profile_dirs)]
+
+
+def get_profiles() -> ResponseReturnValue:
+    """Every target."""
+    query(NoQuery)
+    profiles = [profile.to_dict() for profile in list_profiles(current().settings.profile_dirs)]
+    for profile in profiles:
+        profile["latency_kind"] = profile.pop("latency")["kind"]
+    return _tagged({"data": profiles})
+
+
+def get_profile(profile_id: str) -> ResponseReturnValue:
+    """One target, whole."""
+    query(NoQuery)
+    try:
+        return _tagged(load_profile(profile_id, current().settings.profile_dirs).to_dict())
+    except UnknownProfile as error:
+        raise NotFound(str(error), known=list(error.known)) from error
+
+
+def post_inspect() -> ResponseReturnValue:
+    """Dry run."""
+    query(NoQuery)
+    body, context = json_body(InspectCreate), current()
+    model = context.store.file(body.model, "model")
+    for profile_id in body.profiles:
+        load_profile(profile_id, context.settings.profile_dirs)
+    if not context.inspections.acquire(timeout=_FOLDER_WAIT_S):
+        raise Unavailable("as many models are being inspected as this machine can; try again in a moment")
+    directory = Path(tempfile.mkdtemp(prefix="inspect-", dir=context.blobs.incoming))
+    try:
+        spec = json.loads(body.spec().to_json())
+        protocol.write_request(directory, spec, context.blobs, model.sha256, None)
+        return flask.jsonify(_inspect(context, directory))
+    finally:
+        context.inspections.release()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _inspect(context: Context, directory: Path) -> Any:
+    settings = context.settings
+    command = [*settings.child_command, "inspect", str(directory), "--cache-dir", str(settings.cache_dir)]
+    limits = sandbox.Limits(memory_bytes=settings.child_memory_bytes, file_bytes=settings.child_file_bytes)
+    child = sandbox.start(command, directory, settings.cache_dir, limits)
+    try:
+        code = child.wait(settings.inspect_timeout_s)
+    except subprocess.TimeoutExpired:
+        raise ResourceLimit(
+            f"the dry run took more than {settings.inspect_timeout_s:g} s; submit the model as a job instead"
+        ) from None
+    finally:
+        sandbox.kill(child)
+    if code == ExitCode.DONE:
+        return json.loads((directory / "out" / "inspect.json").read_text(encoding="utf-8"))
+    problem = protocol.read_error(directory)
+    if code == ExitCode.REFUSED and problem:
+        raise EngineRefusalError(problem)
+    raise InternalError(f"the dry run ended with exit code {code}")
+
+
+class EngineRefusalError(SecateurError):
+    """The engine's own problem, passed on as it is."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(str(problem["detail"]))
+        self.problem = problem
+
+    def to_dict(self) -> dict[str, Any]:
+        """The engine's words."""
+        return self.problem
+
+
+def _tagged(body: dict[str, Any]) -> flask.Response:
+    response = flask.jsonify(body)
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest())
+    response.make_conditional(flask.request)
+    return response
+
+
+_UNCHANGED = Answer("Unchanged", headers=("ETag",))
+_PROFILE = {"type": "object", "required": ["id", "name", "runtime", "dtype", "channel_grid"]}
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/v1/profiles",
+        "listProfiles",
+        "Every target: runtime, data type, channel grid, sparsity rules, provenance, error band",
+        get_profiles,
+        {200: Answer("Sorted by id", {JSON: ProfileList}, ("ETag",)), 304: _UNCHANGED},
+        (422,),
+        headers={"If-None-Match": "ETag of the copy you have"},
+    ),
+    Operation(
+        "GET",
+        "/v1/profiles/{profile_id}",
+        "getProfile",
+        "One target with its kernel prices",
+        get_profile,
+        {200: Answer("The profile", {JSON: _PROFILE}, ("ETag",)), 304: _UNCHANGED},
+        (404, 422),
+        headers={"If-None-Match": "ETag of the copy you have"},
+    ),
+    Operation(
+        "POST",
+        "/v1/inspect",
+        "inspect",
+        "Dry run: what can be pruned, what cannot and why, predicted and reachable latency",
+        post_inspect,
+        {200: Answer("What each target makes of the model", {JSON: Inspection})},
+        (404, 413, 415),
+        body={JSON: InspectCreate},
+    ),
+)

@@ -1,0 +1,124 @@
+"""Files: streamed to disk, hashed as they arrive, capped. The same bytes again are the same file."""
+
+from __future__ import annotations
+
+from typing import IO, Any, cast
+
+import flask
+from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import UnsupportedMediaType
+
+from service.api.context import current
+from service.api.operations import BINARY, JSON, Answer, Operation
+from service.api.parsing import query
+from service.api.schemas import FileQuery, FileView, NoQuery, Purpose
+from service.artifacts import Blob, BlobWriter
+from service.errors import BadRequest
+
+_CHUNK_BYTES = 2**20
+
+
+class UploadRequest(flask.Request):
+    """A request whose file parts go straight into the blob store, whatever their size."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,  # noqa: ARG002 - werkzeug's signature
+        content_type: str | None,  # noqa: ARG002
+        filename: str | None = None,  # noqa: ARG002
+        content_length: int | None = None,  # noqa: ARG002
+    ) -> IO[bytes]:
+        writer = current().blobs.writer()
+        flask.g.setdefault("writers", []).append(writer)
+        return cast("IO[bytes]", writer)
+
+
+def drop_uncommitted(_: BaseException | None = None) -> None:
+    """After a request: remove what was received and not kept."""
+    for writer in flask.g.get("writers", ()):
+        writer.close()
+
+
+def accept_form(allowed: set[str]) -> None:
+    """Raise the size limit to that of uploads and parse the form.
+
+    Raises:
+        UnsupportedMediaType: not a form.
+        BadRequest: a part that is unknown or given twice.
+    """
+    if flask.request.mimetype != "multipart/form-data":
+        found = flask.request.mimetype or "no Content-Type"
+        raise UnsupportedMediaType(f"found {found}; send multipart/form-data")
+    flask.request.max_content_length = current().settings.max_upload_bytes
+    parts = [name for group in (flask.request.form, flask.request.files) for name, _ in group.items(multi=True)]
+    for name in parts:
+        if name not in allowed:
+            raise BadRequest(f"the form has a part {name!r}; allowed are {', '.join(sorted(allowed))}")
+        if parts.count(name) > 1:
+            raise BadRequest(f"the form has the part {name!r} {parts.count(name)} times; send it once")
+
+
+def received(part: FileStorage) -> Blob:
+    """Keep a file part."""
+    return cast("BlobWriter", part.stream).commit()
+
+
+def post_file() -> ResponseReturnValue:
+    """Multipart upload."""
+    query(NoQuery)
+    accept_form({"file", "purpose"})
+    part, purpose = flask.request.files.get("file"), flask.request.form.get("purpose")
+    if part is None:
+        raise BadRequest("the form has no file in a part called `file`; with curl: -F file=@model.onnx")
+    if purpose not in {"model", "dataset"}:
+        raise BadRequest(f"`purpose` is {purpose!r}; it is `model` or `dataset`")
+    return _answer(cast("Purpose", purpose), received(part))
+
+
+def put_file() -> ResponseReturnValue:
+    """Raw upload: the body is the file."""
+    wanted = query(FileQuery)
+    flask.request.max_content_length = current().settings.max_upload_bytes
+    with current().blobs.writer() as writer:
+        while chunk := flask.request.stream.read(_CHUNK_BYTES):
+            writer.write(chunk)
+        return _answer(wanted.purpose, writer.commit())
+
+
+def _answer(purpose: Purpose, blob: Blob) -> ResponseReturnValue:
+    file, created = current().store.add_file(purpose, blob)
+    view = FileView(id=file.id, sha256=file.sha256, bytes=file.bytes, purpose=purpose)
+    return view.model_dump(), 201 if created else 200
+
+
+_ANSWERS = {201: Answer("Kept", {JSON: FileView}), 200: Answer("The same bytes were here already", {JSON: FileView})}
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {"file": BINARY, "purpose": {"type": "string", "enum": ["model", "dataset"]}},
+    "required": ["file", "purpose"],
+    "additionalProperties": False,
+}
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/v1/files",
+        "uploadFile",
+        "Upload a model or a data set as a form",
+        post_file,
+        _ANSWERS,
+        (413, 415, 507),
+        body={"multipart/form-data": _FORM},
+    ),
+    Operation(
+        "PUT",
+        "/v1/files",
+        "putFile",
+        "Upload a model or a data set as the request's body",
+        put_file,
+        _ANSWERS,
+        (413, 507),
+        body={"application/octet-stream": BINARY},
+        query=FileQuery,
+    ),
+)

@@ -1,0 +1,125 @@
+"""The web application. Importing it does nothing; `create_app` makes one, `from_environment` is for gunicorn."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+import re
+import secrets
+import threading
+from pathlib import Path
+
+import flask
+from flask.typing import ResponseReturnValue
+
+from hwprofiles.registry import list_profiles
+from service import sandbox
+from service.api import health, jobs, problems, results, targets, uploads
+from service.api.context import Context
+from service.api.operations import JSON, Answer, Operation, openapi
+from service.api.parsing import query
+from service.api.schemas import NoQuery
+from service.artifacts import BlobStore
+from service.broker import Announcer, make_celery
+from service.errors import NotFound
+from service.settings import Settings
+from service.store import Store
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WEB = Path(str(importlib.resources.files("service"))) / "web"
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+}
+OPERATIONS: tuple[Operation, ...] = (
+    *uploads.OPERATIONS,
+    *targets.OPERATIONS,
+    *jobs.OPERATIONS,
+    *results.OPERATIONS,
+    *health.OPERATIONS,
+)
+
+
+def create_app(settings: Settings) -> flask.Flask:
+    """The application over the rows and files of `settings`."""
+    app = flask.Flask("service", static_folder=str(_WEB), static_url_path="/static")
+    app.request_class = uploads.UploadRequest
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # fronts stay in the order of the request
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_request_bytes,  # routes that take uploads raise it
+        MAX_FORM_MEMORY_SIZE=settings.max_request_bytes,
+        MAX_FORM_PARTS=16,
+        TRUSTED_HOSTS=list(settings.trusted_hosts),
+    )
+    app.extensions["secateur"] = Context(
+        settings,
+        Store.open(settings),
+        BlobStore(settings.data_dir),
+        Announcer(make_celery(settings)),
+        threading.BoundedSemaphore(settings.max_waiting_inspections),
+        sandbox.holds(),
+    )
+    problems.register(app)
+    app.before_request(_admit)
+    app.after_request(_finish)
+    app.teardown_request(uploads.drop_uncommitted)
+    for operation in OPERATIONS:
+        app.add_url_rule(
+            operation.rule, operation.id, operation.view, methods=[operation.method], provide_automatic_options=False
+        )
+    _add_pages(app, settings)
+    return app
+
+
+def from_environment() -> flask.Flask:
+    """The application as the environment sets it."""
+    return create_app(Settings.from_env())
+
+
+def _add_pages(app: flask.Flask, settings: Settings) -> None:
+    def document() -> ResponseReturnValue:
+        query(NoQuery)
+        known = [profile.id for profile in list_profiles(settings.profile_dirs)]
+        return openapi(table, _version(), known)
+
+    def page(name: str) -> ResponseReturnValue:
+        return flask.send_from_directory(_WEB, name)
+
+    operation = Operation(
+        "GET",
+        "/openapi.json",
+        "getDocument",
+        "This document",
+        document,
+        {200: Answer("OpenAPI 3.1", {JSON: {"type": "object"}})},
+        (422,),
+    )
+    table = (*OPERATIONS, operation)
+    app.add_url_rule(operation.rule, operation.id, document, methods=["GET"], provide_automatic_options=False)
+    app.add_url_rule("/", "index", lambda: page("index.html"), methods=["GET"], provide_automatic_options=False)
+    app.add_url_rule("/docs", "docs", lambda: page("docs.html"), methods=["GET"], provide_automatic_options=False)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("secateur")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "0+checkout"
+
+
+def _admit() -> None:
+    given = flask.request.headers.get("X-Request-ID", "")
+    flask.g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    if "\x00" in flask.request.path:  # no name has one, and PostgreSQL cannot be asked for it
+        raise NotFound("nothing has such a name")
+
+
+def _finish(response: flask.Response) -> flask.Response:
+    response.headers["X-Request-ID"] = flask.g.get("request_id", "")
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

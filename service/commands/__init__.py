@@ -1,0 +1,1 @@
+"""The commands of ``secateur``, by where the work happens: here, in a service, or by being the service."""

@@ -1,0 +1,242 @@
+"""Work on this machine without a service: the same engine, started the same way, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import click
+
+from hwprofiles.registry import list_profiles, load_profile
+from search.errors import InternalError, SecateurError
+from search.report import Inspection, Report
+from search.request import JobSpec
+from service import protocol, sandbox
+from service.commands.options import (
+    EXISTING_FILE,
+    FOLDER,
+    as_json,
+    checked_spec,
+    exclude,
+    out_dir,
+    profiles,
+    spec_flags,
+    structures,
+)
+from service.console import JobProgress, print_fronts, print_inspection, print_json, print_rows, stdout
+from service.protocol import ExitCode
+from service.settings import Settings
+
+_POLL_S = 0.2
+_GRACE_S = 10.0
+_UNLIMITED = sandbox.Limits(open_files=0, network=True)
+
+
+class EngineError(SecateurError):
+    """What the engine said when it refused; `to_dict` is its own problem object."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(str(problem["detail"]))
+        self.problem = problem
+
+    def to_dict(self) -> dict[str, Any]:
+        """The engine's words."""
+        return self.problem
+
+
+@click.command()
+@click.argument("model", type=EXISTING_FILE)
+@click.option("--data", type=EXISTING_FILE, help="Samples as .npz with x and, optionally, y.")
+@click.option("--job-dir", type=FOLDER, help="Keep the job's directory here; a second run goes on from it.")
+@out_dir
+@spec_flags
+@as_json
+def compress(
+    *, model: Path, data: Path | None, job_dir: Path | None, out: Path | None, spec: JobSpec, as_json: bool
+) -> None:
+    """Prune MODEL for its targets and write the front to a directory."""
+    out = out or Path("out") / model.stem
+    report = run_compress(spec, model, data, out, job_dir)
+    if as_json:
+        print_json(json.loads(report.to_json()))
+        return
+    stdout.print(report.headline, markup=False)
+    print_fronts(report.fronts)
+    stdout.print(f"written to {out}: report.html, report.json, best.onnx, points/", markup=False)
+
+
+def run_compress(spec: JobSpec, model: Path, data: Path | None, out: Path, job_dir: Path | None) -> Report:
+    """Run a job here and copy what it gave to `out`.
+
+    Raises:
+        EngineError: the engine refused the job.
+        InternalError: it broke down.
+    """
+    require_profiles(spec.profiles)
+    with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as scratch:
+        directory = (job_dir or Path(scratch)).resolve()
+        _fill(directory, spec, model, data)
+        code = _run(directory, ["--deadline-s", str(60 * spec.search.deadline_minutes)])
+        report = protocol.read_report(directory)
+        if report is None or code not in {ExitCode.DONE, ExitCode.STOPPED}:
+            raise _failure(directory, code)
+        shutil.copytree(directory / "out", out, dirs_exist_ok=True)
+        return report
+
+
+@click.command()
+@click.argument("model", type=EXISTING_FILE)
+@profiles
+@exclude
+@structures
+@as_json
+def inspect(
+    model: Path, profiles: tuple[str, ...], exclude: tuple[str, ...], structures: tuple[str, ...], as_json: bool
+) -> None:
+    """Say what can be pruned in MODEL, what cannot and why, and what each target makes of it."""
+    require_profiles(profiles)
+    spec = checked_spec({"profiles": profiles, "constraints": {"exclude": exclude, "structures": structures}})
+    with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as scratch:
+        directory = Path(scratch)
+        _fill(directory, spec, model, None)
+        code = _run(directory, [], "inspect")
+        if code != ExitCode.DONE:
+            raise _failure(directory, code)
+        found = json.loads((directory / "out" / "inspect.json").read_text(encoding="utf-8"))
+    if as_json:
+        print_json(found)
+    else:
+        print_inspection(cattrs.structure(found, Inspection))
+
+
+@click.command(name="profiles")
+@click.argument("profile_id", required=False)
+@as_json
+def show_profiles(profile_id: str | None, as_json: bool) -> None:
+    """List the targets, or show one whole."""
+    folders = Settings.from_env().profile_dirs
+    if profile_id is not None:
+        profile = load_profile(profile_id, folders).to_dict()
+        if as_json:
+            print_json(profile)
+        else:
+            print_rows(profile_id, ("field", "value"), [(key, value) for key, value in profile.items()])
+        return
+    known = list_profiles(folders)
+    if as_json:
+        print_json({"data": [profile.to_dict() for profile in known]})
+        return
+    rows = [(p.id, p.runtime, p.dtype, p.channel_grid, p.provenance) for p in known]
+    print_rows("targets", ("id", "runtime", "data type", "channel grid", "provenance"), rows)
+
+
+@click.command()
+@click.option(
+    "--id", "profile_id", default="host-cpu-onnxruntime", show_default=True, help="Id of the profile to write."
+)
+@click.option("--runtime", type=click.Choice(["onnxruntime"]), default="onnxruntime", show_default=True)
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of an inference.")
+@as_json
+def calibrate(profile_id: str, runtime: str, threads: int, as_json: bool) -> None:
+    """Measure this machine's kernels and keep them as a profile."""
+    settings = Settings.from_env()
+    command = [
+        *settings.child_command,
+        "calibrate",
+        "--id",
+        profile_id,
+        "--runtime",
+        runtime,
+        "--threads",
+        str(threads),
+    ]
+    command += ["--cache-dir", str(settings.cache_dir.resolve())]
+    with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as scratch:
+        with JobProgress() as progress:
+            progress.show("calibrate", 0.0)
+            child = sandbox.start(command, Path(scratch), settings.cache_dir, _UNLIMITED)
+            code = _wait(child)
+        if code != ExitCode.DONE:
+            raise _failure(Path(scratch), code)
+    profile = load_profile(profile_id, settings.profile_dirs)
+    if as_json:
+        print_json(profile.to_dict())
+    else:
+        stdout.print(f"{profile.id}: {profile.name}, calibrated", markup=False)
+
+
+def require_profiles(profile_ids: tuple[str, ...]) -> None:
+    """Refuse an unknown target before any work.
+
+    Raises:
+        UnknownProfile: names those there are.
+    """
+    for profile_id in profile_ids:
+        load_profile(profile_id, Settings.from_env().profile_dirs)
+
+
+def _fill(directory: Path, spec: JobSpec, model: Path, data: Path | None) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "error.json").unlink(missing_ok=True)
+    (directory / "request.json").write_text(spec.to_json(), encoding="utf-8")
+    shutil.copyfile(model, directory / "model.onnx")
+    if data is not None:
+        shutil.copyfile(data, directory / "data.npz")
+
+
+def _run(directory: Path, options: list[str], verb: str = "run") -> int:
+    """Run the engine on `directory` with a progress bar; its exit code. Ctrl-C stops it with what it has."""
+    settings = Settings.from_env()
+    cache_dir = settings.cache_dir.resolve()
+    command = [*settings.child_command, verb, str(directory), "--cache-dir", str(cache_dir), *options]
+    position = protocol.read_events(directory, 0).position  # a resumed job: its old events are old news
+    with JobProgress() as progress:
+        child = sandbox.start(command, directory, cache_dir, _UNLIMITED)
+        stage, fraction = "start", 0.0
+        try:
+            while True:
+                ended = child.poll() is not None
+                relayed = protocol.read_events(directory, position)
+                position = relayed.position
+                for event in relayed.bodies:
+                    stage, fraction = event.get("stage", stage), event.get("fraction", fraction)
+                    if event["type"] == "warning":
+                        progress.warn(event["message"])
+                progress.show(stage, fraction)
+                if ended:
+                    return int(child.returncode)
+                _pause(child)
+        except KeyboardInterrupt:
+            return sandbox.stop(child, _GRACE_S)
+        finally:
+            sandbox.kill(child)
+
+
+def _pause(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(_POLL_S)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    try:
+        return child.wait()
+    finally:
+        sandbox.kill(child)
+
+
+def _failure(directory: Path, code: int) -> SecateurError:
+    problem = protocol.read_error(directory)
+    if code == ExitCode.REFUSED and problem:
+        return EngineError(problem)
+    if code == ExitCode.STOPPED:
+        return InternalError("stopped before there was a front")
+    kept = Path(tempfile.gettempdir()) / "secateur-last-failure.log"
+    shutil.copyfile(directory / "child.log", kept)
+    return InternalError(f"the engine broke down (exit code {code}); what it wrote is in {kept}")

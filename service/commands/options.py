@@ -1,0 +1,129 @@
+"""Flags that several commands share. Every field of a job's body has the flag of its name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args
+
+import click
+import pydantic
+
+from search.request import Constraints, CriterionName, JobSpec, SearchOptions, StructureName
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_PROFILE = "host-cpu-onnxruntime"
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+_DEFAULTS = SearchOptions()
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the object of the API, alone on stdout.")
+out_dir = click.option("--out", type=FOLDER, help="Where the results go.")
+profiles = click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    default=(DEFAULT_PROFILE,),
+    show_default=True,
+    help="Target; may be repeated.",
+)
+exclude = click.option("--exclude", multiple=True, help="Pattern of names that stay as they are; may be repeated.")
+structures = click.option(
+    "--structures",
+    multiple=True,
+    type=click.Choice(get_args(StructureName)),
+    default=Constraints().structures,
+    show_default=True,
+    help="Kind of removal that may be used; may be repeated.",
+)
+_SPEC_FLAGS = (
+    profiles,
+    click.option("--max-latency-ms", type=float, help="Objective: most accurate point at or below this."),
+    click.option("--speedup", type=float, help="Objective: most accurate point at least this many times as fast."),
+    click.option(
+        "--max-accuracy-drop",
+        type=float,
+        help="Objective: fastest point that loses at most this fraction (default 0.01). "
+        "Beside another objective: a constraint on the choice of best.",
+    ),
+    exclude,
+    structures,
+    click.option("--points", type=int, default=_DEFAULTS.points, show_default=True, help="Most points on a front."),
+    click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same bytes."),
+    click.option("--seeds", type=int, default=_DEFAULTS.seeds, show_default=True, help="Repetitions of the search."),
+    click.option(
+        "--criterion",
+        type=click.Choice(get_args(CriterionName)),
+        default=_DEFAULTS.criterion,
+        show_default=True,
+        help="Channel importance.",
+    ),
+    click.option(
+        "--finetune-minutes",
+        type=float,
+        default=_DEFAULTS.finetune_minutes,
+        show_default=True,
+        help="0: closed form only.",
+    ),
+    click.option(
+        "--deadline-minutes",
+        type=float,
+        default=_DEFAULTS.deadline_minutes,
+        show_default=True,
+        help="The job ends by then.",
+    ),
+)
+_SPEC_NAMES = (
+    *("profiles", "max_latency_ms", "speedup", "max_accuracy_drop", "exclude", "structures"),
+    *("points", "seed", "seeds", "criterion", "finetune_minutes", "deadline_minutes"),
+)
+
+
+def spec_flags(command: F) -> F:
+    """Give `command` every flag of a job; it gets them together, as the `JobSpec` called ``spec``."""
+
+    @functools.wraps(command)
+    def with_spec(**values: Any) -> Any:
+        return command(spec=_spec(**{name: values.pop(name) for name in _SPEC_NAMES}), **values)
+
+    return cast("F", functools.reduce(lambda inner, flag: flag(inner), reversed(_SPEC_FLAGS), with_spec))
+
+
+def _spec(
+    *,
+    profiles: tuple[str, ...],
+    max_latency_ms: float | None,
+    speedup: float | None,
+    max_accuracy_drop: float | None,
+    exclude: tuple[str, ...],
+    structures: tuple[StructureName, ...],
+    **search: Any,
+) -> JobSpec:
+    constrains = max_latency_ms is not None or speedup is not None
+    objective = {"max_latency_ms": max_latency_ms, "speedup": speedup}
+    return checked_spec(
+        {
+            "profiles": profiles,
+            "objective": objective if constrains else {"max_accuracy_drop": max_accuracy_drop},
+            "constraints": {
+                "max_accuracy_drop": max_accuracy_drop if constrains else None,
+                "exclude": exclude,
+                "structures": structures,
+            },
+            "search": search,
+        }
+    )
+
+
+def checked_spec(fields: dict[str, Any]) -> JobSpec:
+    """A spec within the limits that the HTTP service sets too.
+
+    Raises:
+        click.UsageError: a value that does not fit; names the field.
+    """
+    try:
+        return pydantic.TypeAdapter(JobSpec).validate_python(fields)
+    except pydantic.ValidationError as error:
+        fault = error.errors()[0]
+        raise click.UsageError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error

@@ -1,0 +1,140 @@
+"""The border between a worker and its child: files in a job directory. Also what an event looks like on the wire.
+
+In: request.json, model.onnx, data.npz. While running: events.jsonl, units/. Out: out/, or error.json.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, Field
+
+from search.report import Report
+from service.artifacts import Blob, BlobStore
+from service.claims import Relayed
+
+Stage = Literal["import", "calibrate", "sensitivity", "search", "recover", "export", "evaluate"]
+_LONGEST_LINE_BYTES = 65_536
+
+
+class ExitCode(enum.IntEnum):
+    """What the child's exit codes mean; any other one, or a signal, is a crash."""
+
+    DONE = 0
+    REFUSED = 2
+    """error.json says why."""
+    STOPPED = 3
+    """SIGTERM; a partial report is in out/ when there was a front."""
+
+
+class StageEvent(BaseModel):
+    """The job entered a stage."""
+
+    type: Literal["stage"]
+    stage: Stage
+
+
+class ProgressEvent(BaseModel):
+    """How far the job is: `fraction` of the whole job, `done` of `total` within the stage."""
+
+    type: Literal["progress"]
+    stage: Stage
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    done: int
+    total: int
+    unit: str
+
+
+class CandidateEvent(BaseModel):
+    """A candidate point was found."""
+
+    type: Literal["candidate"]
+    profile: str
+    predicted_latency_ms: float
+    quality: float
+
+
+class WarningEvent(BaseModel):
+    """Something the user should know."""
+
+    type: Literal["warning"]
+    message: str
+
+
+ChildEvent = Annotated[StageEvent | ProgressEvent | CandidateEvent | WarningEvent, Field(discriminator="type")]
+_EVENT: pydantic.TypeAdapter[StageEvent | ProgressEvent | CandidateEvent | WarningEvent] = pydantic.TypeAdapter(
+    ChildEvent
+)
+
+
+def write_request(directory: Path, spec: dict[str, Any], blobs: BlobStore, model: str, dataset: str | None) -> None:
+    """Fill a job directory; what an earlier attempt left (units/, events.jsonl) stays.
+
+    Args:
+        directory: the job directory, made when absent.
+        spec: ``JobSpec`` as JSON.
+        blobs: where the uploads are.
+        model: SHA-256 of the model.
+        dataset: SHA-256 of the data set, if there is one.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "error.json").unlink(missing_ok=True)
+    (directory / "request.json").write_text(json.dumps(spec), encoding="utf-8")
+    blobs.copy_to(model, directory / "model.onnx")
+    if dataset is not None:
+        blobs.copy_to(dataset, directory / "data.npz")
+
+
+def read_events(directory: Path, position: int) -> Relayed:
+    """Whole lines of events.jsonl from `position` on; a line that is no event is skipped."""
+    try:
+        with (directory / "events.jsonl").open("rb") as file:
+            file.seek(position)
+            data = file.read()
+    except FileNotFoundError:
+        return Relayed((), position)
+    whole = data[: data.rfind(b"\n") + 1]
+    bodies = (_parse_event(line) for line in whole.splitlines() if len(line) <= _LONGEST_LINE_BYTES)
+    return Relayed(tuple(body for body in bodies if body is not None), position + len(whole))
+
+
+def read_error(directory: Path) -> dict[str, Any]:
+    """The child's refusal, an RFC 9457 problem with ``retryable``; an empty one when it left none that can be read."""
+    try:
+        problem = json.loads((directory / "error.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return problem if isinstance(problem, dict) and {"type", "title", "detail"} <= problem.keys() else {}
+
+
+def read_report(directory: Path) -> Report | None:
+    """The report in out/, or None when there is none that can be read."""
+    try:
+        return Report.from_json((directory / "out" / "report.json").read_text(encoding="utf-8"))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        ExceptionGroup,
+    ):  # a half-written or malformed report is no report
+        return None
+
+
+def publish(directory: Path, blobs: BlobStore) -> dict[str, Blob]:
+    """Store every regular file of out/ as a blob, by its path there. Links are left out."""
+    out = (directory / "out").resolve()
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and not path.is_symlink())
+    inside = (path for path in files if path.resolve() == path)  # no folder on the way is a link either
+    return {path.relative_to(out).as_posix(): blobs.put(path) for path in inside}
+
+
+def _parse_event(line: bytes) -> dict[str, Any] | None:
+    try:
+        return _EVENT.validate_json(line).model_dump()
+    except pydantic.ValidationError:
+        return None

@@ -1,0 +1,105 @@
+"""The rows. One schema for SQLite and PostgreSQL; times are seconds since the epoch, UTC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from service.jobs import Status
+
+LOCAL_TENANT = "local"
+"""Owner of everything while there are no API keys."""
+
+
+class Base(orm.DeclarativeBase):
+    """Registry of the tables."""
+
+    type_annotation_map = {dict[str, Any]: sa.JSON, list[str]: sa.JSON}  # noqa: RUF012 - SQLAlchemy's own protocol
+
+
+class Job(Base):
+    """A job: the truth about it. Whatever a worker writes names the attempt, so that a late attempt changes nothing."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (sa.Index("jobs_by_time", "tenant", "created_at", "id"), sa.Index("jobs_by_status", "status"))
+
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    tenant: orm.Mapped[str] = orm.mapped_column(default=LOCAL_TENANT)
+    status: orm.Mapped[str] = orm.mapped_column(default=Status.QUEUED)
+    stage: orm.Mapped[str | None] = orm.mapped_column(default=None)
+    spec: orm.Mapped[dict[str, Any]]
+    """`search.request.JobSpec` as JSON."""
+    job_metadata: orm.Mapped[dict[str, Any]]
+    model_sha256: orm.Mapped[str]
+    dataset_sha256: orm.Mapped[str | None] = orm.mapped_column(default=None)
+    progress: orm.Mapped[dict[str, Any]]
+    """``fraction``, ``done``, ``total``, ``unit``."""
+    warnings: orm.Mapped[list[str]]
+    best: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON(none_as_null=True), default=None)
+    error: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON(none_as_null=True), default=None)
+    attempt: orm.Mapped[int] = orm.mapped_column(default=0)
+    """Grows with every claim: the fencing token."""
+    deaths: orm.Mapped[int] = orm.mapped_column(default=0)
+    """Attempts that ended with a dead process; a worker that stops in good order does not count."""
+    lease_owner: orm.Mapped[str | None] = orm.mapped_column(default=None)
+    lease_until: orm.Mapped[float | None] = orm.mapped_column(default=None)
+    events_read: orm.Mapped[int] = orm.mapped_column(default=0)
+    """Bytes of the child's events.jsonl that are in the events table already."""
+    last_seq: orm.Mapped[int] = orm.mapped_column(default=0)
+    created_at: orm.Mapped[float]
+    announced_at: orm.Mapped[float]
+    """When a message for the job last went to the broker, or was tried to."""
+    started_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
+    finished_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
+    expires_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
+
+
+class Event(Base):
+    """One line of a job's history: numbered from 1, never changed."""
+
+    __tablename__ = "events"
+
+    job_id: orm.Mapped[str] = orm.mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    at: orm.Mapped[float]
+    body: orm.Mapped[dict[str, Any]]
+    """``type`` and the members of that type."""
+
+
+class File(Base):
+    """An upload. The id is a digest of owner, purpose and bytes: the same bytes again are the same file."""
+
+    __tablename__ = "files"
+
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    tenant: orm.Mapped[str] = orm.mapped_column(default=LOCAL_TENANT)
+    purpose: orm.Mapped[str]
+    sha256: orm.Mapped[str] = orm.mapped_column(index=True)
+    bytes: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    created_at: orm.Mapped[float]
+
+
+class Artifact(Base):
+    """A file that a job gave back; `name` is the path in the job's output directory."""
+
+    __tablename__ = "artifacts"
+
+    job_id: orm.Mapped[str] = orm.mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    kind: orm.Mapped[str]
+    sha256: orm.Mapped[str] = orm.mapped_column(index=True)
+    bytes: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+
+
+class IdempotencyKey(Base):
+    """A key a client chose for one submission. Written with the job, in one transaction: it is never half done."""
+
+    __tablename__ = "idempotency_keys"
+
+    tenant: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    key: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    body_sha256: orm.Mapped[str]
+    job_id: orm.Mapped[str]
+    created_at: orm.Mapped[float]

@@ -1,0 +1,137 @@
+"""A child that speaks the engine's protocol and does nothing else; the model file is JSON that says how it behaves.
+
+``units`` of work of ``unit_s`` seconds each; ``kill_at``: dies by SIGKILL before that unit, once; ``kill_always``: every
+time; ``refuse``: a problem object to end with; ``deaf``: ignores SIGTERM; ``chatter``: events a unit; ``silent``: no
+report. Results of finished units are in units/, so that a second run resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cattrs
+
+from search.report import Accuracy, DataUse, Front, Latency, Point, Report
+
+EXIT_STOPPED = 3
+
+
+class Stopped(BaseException):
+    """SIGTERM came."""
+
+
+def main(verb: str, directory: Path) -> int:
+    """Do as the model says."""
+    plan = json.loads((directory / "model.onnx").read_bytes() or b"{}")
+    if "refuse" in plan:
+        (directory / "error.json").write_text(json.dumps(plan["refuse"]))
+        return 2
+    (directory / "out").mkdir(exist_ok=True)
+    if verb == "inspect":
+        time.sleep(plan.get("unit_s", 0.0))
+        (directory / "out" / "inspect.json").write_text(json.dumps(inspection(directory)))
+        return 0
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if plan.get("deaf") else stop)
+    try:
+        work(plan, directory)
+    except Stopped:
+        write_report(directory, complete=False)
+        return EXIT_STOPPED
+    if not plan.get("silent"):
+        write_report(directory, complete=True)
+    return 0
+
+
+def stop(*_: object) -> None:
+    """End at this unit."""
+    raise Stopped
+
+
+def work(plan: dict[str, Any], directory: Path) -> None:
+    """Every unit that no earlier run has finished."""
+    units = directory / "units"
+    units.mkdir(exist_ok=True)
+    total = plan.get("units", 3)
+    emit(directory, {"type": "stage", "stage": "search"})
+    emit(directory, {"type": "warning", "message": "=quick child"})
+    for i in range(total):
+        result = units / str(i)
+        if not result.exists():
+            die_as_planned(plan, i, units)
+            time.sleep(plan.get("unit_s", 0.01))
+            result.write_text(str(os.getpid()))
+        for _ in range(plan.get("chatter", 1)):
+            fraction = (i + 1) / total
+            body = {"stage": "search", "fraction": fraction, "done": i + 1, "total": total, "unit": "units"}
+            emit(directory, {"type": "progress", **body})
+
+
+def die_as_planned(plan: dict[str, Any], unit: int, units: Path) -> None:
+    """SIGKILL to ourselves, if the plan says so."""
+    marker = units / "died"
+    if unit == plan.get("kill_at") and (plan.get("kill_always") or not marker.exists()):
+        marker.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def emit(directory: Path, event: dict[str, Any]) -> None:
+    """Append an event."""
+    with (directory / "events.jsonl").open("a") as file:
+        file.write(json.dumps(event) + "\n")
+
+
+def write_report(directory: Path, *, complete: bool) -> None:
+    """A front of two points a target; the pids in units/ tell who did what."""
+    profiles = json.loads((directory / "request.json").read_text())["profiles"]
+    best = b"best of " + (directory / "model.onnx").read_bytes()
+    (directory / "out" / "best.onnx").write_bytes(best)
+    fronts = {}
+    for profile in profiles:
+        folder = directory / "out" / "points" / profile
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "p1.onnx").write_bytes(best)
+        fronts[profile] = Front(
+            point("dense", profile, 2.0), (point("p1", profile, 1.0), point("p2", profile, 1.5)), "p1", "fastest"
+        )
+    workers = len({path.read_text() for path in (directory / "units").iterdir() if path.name != "died"})
+    data = DataUse("labelled", 1, 1, 1)
+    report = Report("twice as fast", fronts, data, (), (), (f"{workers} processes",), 0, {}, complete)
+    (directory / "out" / "report.json").write_text(report.to_json())
+    (directory / "out" / "report.html").write_text("<!doctype html><title>quick</title>")
+    (directory / "out" / "front.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+
+
+def point(name: str, profile: str, latency_ms: float) -> Point:
+    """A point with round numbers."""
+    accuracy = Accuracy(0.9, 0.88, 0.92, 0.0, -0.01, 0.01, 100, "top1")
+    latency = Latency(latency_ms, latency_ms, latency_ms, "modelled")
+    speedup = 2.0 / latency_ms
+    path = f"points/{profile}/{name}.onnx"
+    return Point(
+        name, profile, accuracy, latency, latency, speedup, speedup, 10, 100, 40, 2.0, 2.0, (), path, "0" * 64, 0.0
+    )
+
+
+def inspection(directory: Path) -> dict[str, Any]:
+    """What a dry run answers."""
+    profiles = json.loads((directory / "request.json").read_text())["profiles"]
+    latency = cattrs.unstructure(Latency(2.0, 1.0, 3.0, "modelled"))
+    target = {"latency_ms": latency, "reachable_ms": {"min": 1.0, "max": 2.0}, "notes": []}
+    return {
+        "groups": [],
+        "frozen": [],
+        "macs": 100,
+        "parameters": 10,
+        "profiles": dict.fromkeys(profiles, target),
+        "warnings": [],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
