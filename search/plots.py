@@ -25,6 +25,8 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     # A hostile name such as "$\\frac{" is a name, not mathematics.
     "text.parse_math": False,
+    # Ticks are plain numbers, without a factor in the corner.
+    "axes.formatter.useoffset": False,
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
@@ -34,6 +36,11 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": MUTED,
 }
 _METRICS = {"top1": "Top-1 accuracy, %", "agreement": "Agreement with the dense model, %", "r2": "R², %"}
+
+
+def latency_unit(front: Front) -> tuple[str, float]:
+    """Unit in which the latencies of a front read best, and how many of it make a millisecond."""
+    return ("\N{MICRO SIGN}s", 1000.0) if front.dense.latency_ms.value < 0.1 else ("ms", 1.0)
 
 
 def front_svg(front: Front, *, title: str) -> str:
@@ -69,8 +76,9 @@ def _figure_svg(panels: Sequence[tuple[str, Front]]) -> str:
 
 
 def _draw(axes: Axes, front: Front, *, title: str) -> None:
+    unit, per_ms = latency_unit(front)
     axes.plot(
-        [point.latency_ms.value for point in front.points],
+        [per_ms * point.latency_ms.value for point in front.points],
         [100 * point.accuracy.value for point in front.points],
         color=FRONT_COLOUR,
         linewidth=1.2,
@@ -79,13 +87,13 @@ def _draw(axes: Axes, front: Front, *, title: str) -> None:
     )
     for point in front.points:
         if point.id != front.best:
-            _mark(axes, point, colour=FRONT_COLOUR, marker="o", size=6)
+            _mark(axes, point, per_ms, colour=FRONT_COLOUR, marker="o", size=6)
     for point in front.points:
         if point.id == front.best:
-            _mark(axes, point, colour=BEST_COLOUR, marker="*", size=14, label=f"best: {_printable(point.id)}")
-    _mark(axes, front.dense, colour=DENSE_COLOUR, marker="D", size=7, hollow=True, label="dense (control)")
+            _mark(axes, point, per_ms, colour=BEST_COLOUR, marker="*", size=14, label=f"best: {_printable(point.id)}")
+    _mark(axes, front.dense, per_ms, colour=DENSE_COLOUR, marker="D", size=7, hollow=True, label="dense (control)")
     axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
-    axes.set_xlabel(f"Latency, ms ({front.dense.latency_ms.kind})")
+    axes.set_xlabel(f"Latency, {unit} ({front.dense.latency_ms.kind})")
     metric = front.dense.accuracy.metric
     axes.set_ylabel(_METRICS.get(metric, f"{_printable(metric)}, %"))
     axes.grid(visible=True, color=RULE, linewidth=0.6)
@@ -97,13 +105,22 @@ def _draw(axes: Axes, front: Front, *, title: str) -> None:
 
 
 def _mark(
-    axes: Axes, point: Point, *, colour: str, marker: str, size: float, hollow: bool = False, label: str | None = None
+    axes: Axes,
+    point: Point,
+    per_ms: float,
+    *,
+    colour: str,
+    marker: str,
+    size: float,
+    hollow: bool = False,
+    label: str | None = None,
 ) -> None:
-    accuracy, latency = point.accuracy, point.latency_ms
+    accuracy = point.accuracy
+    latency, low, high = (per_ms * ms for ms in (point.latency_ms.value, point.latency_ms.low, point.latency_ms.high))
     axes.errorbar(
-        latency.value,
+        latency,
         100 * accuracy.value,
-        xerr=[[max(0.0, latency.value - latency.low)], [max(0.0, latency.high - latency.value)]],
+        xerr=[[max(0.0, latency - low)], [max(0.0, high - latency)]],
         yerr=[[max(0.0, 100 * (accuracy.value - accuracy.low))], [max(0.0, 100 * (accuracy.high - accuracy.value))]],
         fmt=marker,
         markersize=size,

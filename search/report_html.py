@@ -7,7 +7,7 @@ import math
 import jinja2
 from markupsafe import Markup
 
-from search.plots import front_svg
+from search.plots import front_svg, latency_unit
 from search.report import Accuracy, Front, Latency, Point, Report
 
 _REGIMES = {
@@ -45,6 +45,8 @@ def _environment() -> jinja2.Environment:
         "accuracy_interval": _accuracy_interval,
         "delta_interval": _delta_interval,
         "latency_interval": _latency_interval,
+        "latency_unit": latency_unit,
+        "sentence_end": _sentence_end,
         "latency": _latency,
         "times": _times,
         "count": _count,
@@ -85,16 +87,21 @@ def _delta_interval(accuracy: Accuracy) -> str:
     return f"{_points(accuracy.delta_low)} to {_points(accuracy.delta_high)}"
 
 
-def _latency(milliseconds: float) -> str:
+def _latency(value: float) -> str:
     """Three significant digits, never an exponent: 0.01234 -> ``0.0123``, 12.345 -> ``12.3``, 1234.6 -> ``1235``."""
-    if milliseconds == 0:
+    if value == 0:
         return "0"
-    decimals = 2 - math.floor(math.log10(abs(milliseconds)))
-    return f"{milliseconds:.{min(max(decimals, 0), 9)}f}"
+    decimals = 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.{min(max(decimals, 0), 9)}f}"
 
 
-def _latency_interval(latency: Latency) -> str:
-    return f"{_latency(latency.low)} to {_latency(latency.high)}"
+def _latency_interval(latency: Latency, per_ms: float) -> str:
+    return f"{_latency(per_ms * latency.low)} to {_latency(per_ms * latency.high)}"
+
+
+def _sentence_end(reason: str) -> str:
+    """The reason with exactly one full stop, as it ends a sentence here."""
+    return f"{reason.rstrip('. ')}."
 
 
 def _times(ratio: float) -> str:

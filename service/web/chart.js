@@ -2,7 +2,7 @@
 // Every point can be reached by Tab and says its figures; the table beside the chart has the same figures.
 
 import { h, s } from "./dom.js";
-import { METRICS, milliseconds, percent, points, times } from "./format.js";
+import { latency as latencyText, latencyUnit, METRICS, percent, points, times } from "./format.js";
 
 const MARGIN = { top: 16, right: 20, bottom: 46, left: 56 };
 const PIXELS_PER_TICK = { x: 70, y: 44 };
@@ -26,16 +26,17 @@ export function frontChart(profile, front) {
 function draw(profile, front, width, tip) {
   const height = Math.round(Math.min(380, Math.max(250, width * 0.56)));
   const all = [front.dense, ...front.points];
-  const x = axis(all.flatMap(({ latency_ms: l }) => [l.low, l.high, l.value]), MARGIN.left, width - MARGIN.right, PIXELS_PER_TICK.x);
+  const { unit, perMs } = latencyUnit(front.dense.latency_ms.value);
+  const x = axis(all.flatMap(({ latency_ms: l }) => [l.low, l.high, l.value].map((ms) => perMs * ms)), MARGIN.left, width - MARGIN.right, PIXELS_PER_TICK.x);
   const y = axis(all.flatMap(({ accuracy: a }) => [100 * a.low, 100 * a.high, 100 * a.value]), height - MARGIN.bottom, MARGIN.top, PIXELS_PER_TICK.y);
   const metric = METRICS[front.dense.accuracy.metric] ?? front.dense.accuracy.metric;
-  const path = front.points.map((p) => `${x.at(p.latency_ms.value)},${y.at(100 * p.accuracy.value)}`).join(" ");
+  const path = front.points.map((p) => `${x.at(perMs * p.latency_ms.value)},${y.at(100 * p.accuracy.value)}`).join(" ");
   return s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": `Accuracy against latency on ${profile}` },
     gridlines(x, y, width, height),
-    s("text", { class: "axis-title", x: width - MARGIN.right, y: height - 8, "text-anchor": "end" }, `Latency, ms (${front.dense.latency_ms.kind})`),
+    s("text", { class: "axis-title", x: width - MARGIN.right, y: height - 8, "text-anchor": "end" }, `Latency, ${unit} (${front.dense.latency_ms.kind})`),
     s("text", { class: "axis-title", x: 0, y: 0, "text-anchor": "end", transform: `translate(14 ${MARGIN.top}) rotate(-90)` }, `${metric}, %`),
     s("polyline", { class: "line", points: path }),
-    all.map((point, index) => mark(point, index === 0 ? "dense" : point.id === front.best ? "best" : "plain", x, y, width, tip)));
+    all.map((point, index) => mark(point, index === 0 ? "dense" : point.id === front.best ? "best" : "plain", (ms) => x.at(perMs * ms), y.at, width, tip)));
 }
 
 /** A linear scale over the values with a little air, and round ticks. */
@@ -70,9 +71,9 @@ function gridlines(x, y, width, height) {
     ]));
 }
 
-function mark(point, kind, x, y, width, tip) {
+function mark(point, kind, xOf, yOf, width, tip) {
   const { accuracy, latency_ms: latency } = point;
-  const [cx, cy] = [x.at(latency.value), y.at(100 * accuracy.value)];
+  const [cx, cy] = [xOf(latency.value), yOf(100 * accuracy.value)];
   const show = () => showTip(tip, point, kind, cx, cy, width);
   const hide = () => (tip.hidden = true);
   return s("g", {
@@ -80,14 +81,14 @@ function mark(point, kind, x, y, width, tip) {
     onmouseenter: show, onmouseleave: hide, onfocus: show, onblur: hide,
     onkeydown: (event) => event.key === "Escape" && hide(),
   },
-    s("path", { class: "whisker", d: `M${x.at(latency.low)} ${cy}H${x.at(latency.high)}M${cx} ${y.at(100 * accuracy.low)}V${y.at(100 * accuracy.high)}` }),
+    s("path", { class: "whisker", d: `M${xOf(latency.low)} ${cy}H${xOf(latency.high)}M${cx} ${yOf(100 * accuracy.low)}V${yOf(100 * accuracy.high)}` }),
     s("circle", { class: "ring", cx, cy, r: 13 }),
     kind === "dense" ? s("path", { class: "dot", d: `M${cx} ${cy - 7}l7 7-7 7-7-7z` }) : s("circle", { class: "dot", cx, cy, r: kind === "best" ? 7.5 : 5 }));
 }
 
 const facts = ({ accuracy, latency_ms: latency, speedup }) => [
   `${percent(accuracy.value)} (${points(accuracy.delta)} points)`,
-  `${milliseconds(latency.value)} ms, ${latency.kind}`,
+  `${latencyText(latency.value)}, ${latency.kind}`,
   `${times(speedup)} as fast as dense`,
 ];
 

@@ -12,8 +12,17 @@ export function points(fraction) {
   return text.startsWith("-") ? MINUS + text.slice(1) : `+${text}`;
 }
 
-/** Three significant digits without an exponent: 12.345 -> "12.3", 1234.5 -> "1235". */
-export function milliseconds(value) {
+/** The unit in which latencies like this one read best, and how many of it make a millisecond. */
+export const latencyUnit = (ms) => (ms < 0.1 ? { unit: "\u00b5s", perMs: 1000 } : { unit: "ms", perMs: 1 });
+
+/** One latency with its unit: 2.612 -> "2.61 ms", 0.0264 -> "26.4 µs". */
+export function latency(ms) {
+  const { unit, perMs } = latencyUnit(ms);
+  return `${digits3(perMs * ms)} ${unit}`;
+}
+
+/** Three significant digits without an exponent: 12.345 -> "12.3", 1234.6 -> "1235". */
+export function digits3(value) {
   if (value === 0) return "0";
   const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
   return value.toFixed(Math.min(digits, 9));

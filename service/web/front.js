@@ -2,14 +2,14 @@
 
 import { frontChart } from "./chart.js";
 import { h } from "./dom.js";
-import { count, fileSize, METRICS, milliseconds, percent, points, times } from "./format.js";
+import { count, digits3, fileSize, latencyUnit, METRICS, percent, points, times } from "./format.js";
 
 /** The front of one target; `artifacts` gives the download address of each point. */
 export function frontSection(profile, front, artifacts) {
   const best = front.points.find((point) => point.id === front.best) ?? null;
   return h("section", { class: "front", "aria-label": `Front of ${profile}` },
     h("h3", {}, profile),
-    h("p", {}, best ? bestSentence(best) : h("strong", {}, "No point is marked best. "), ` ${front.best_reason}`),
+    h("p", {}, best ? bestSentence(best) : h("strong", {}, "No point is marked best: "), sentenceEnd(front.best_reason)),
     frontChart(profile, front),
     h("p", { class: "small" },
       `The same figures: the dense control, then ${front.points.length} points, fastest first. `,
@@ -17,31 +17,36 @@ export function frontSection(profile, front, artifacts) {
     table(profile, front, artifacts));
 }
 
+/** The reason with exactly one full stop, as it ends a sentence here. */
+const sentenceEnd = (reason) => `${reason.replace(/[. ]+$/, "")}.`;
+
 function bestSentence(best) {
   return [
-    "Best is ", h("strong", {}, best.id), ": ", h("strong", {}, times(best.speedup)), ` as fast as dense (${best.latency_ms.kind}), `,
-    h("strong", {}, `${points(best.accuracy.delta)} points`), ` of ${METRICS[best.accuracy.metric] ?? best.accuracy.metric}.`,
+    h("strong", {}, best.id), " is best: ", h("strong", {}, times(best.speedup)), ` as fast as dense (${best.latency_ms.kind}), `,
+    h("strong", {}, `${points(best.accuracy.delta)} points`), ` of ${METRICS[best.accuracy.metric] ?? best.accuracy.metric}; `,
   ];
 }
 
 function table(profile, front, artifacts) {
-  const heads = ["Point", "Speed-up", "Accuracy", "Change, points", "Latency, ms", "Predicted, ms", "MACs", "Parameters", "File"];
+  const scale = latencyUnit(front.dense.latency_ms.value);
+  const heads = ["Point", "Speed-up", "Accuracy", "Change, points", `Latency, ${scale.unit}`, `Predicted, ${scale.unit}`, "MACs", "Parameters", "File"];
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Points of ${profile}` },
     h("table", { "aria-label": `Points of ${profile}` },
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
-      h("tbody", {}, [front.dense, ...front.points].map((point) => row(point, point.id === front.best, artifacts)))));
+      h("tbody", {}, [front.dense, ...front.points].map((point) => row(point, point.id === front.best, scale.perMs, artifacts)))));
 }
 
-function row(point, best, artifacts) {
+function row(point, best, perMs, artifacts) {
   const { accuracy, latency_ms: latency, predicted_latency_ms: predicted } = point;
+  const time = (ms) => digits3(perMs * ms);
   const cell = (text, small) => h("td", {}, text, small ? h("small", {}, small) : null);
   return h("tr", { class: best ? "best" : null, "data-point": point.id },
     h("th", { scope: "row" }, point.id, best ? h("span", { class: "tag" }, " best") : null, download(point, artifacts)),
     cell(times(point.speedup), point.predicted_speedup ? `${times(point.predicted_speedup)} predicted` : null),
     cell(percent(accuracy.value), interval(100 * accuracy.low, 100 * accuracy.high, (value) => value.toFixed(2))),
     cell(points(accuracy.delta), interval(accuracy.delta_low, accuracy.delta_high, points)),
-    cell(milliseconds(latency.value), `${latency.kind}, ${interval(latency.low, latency.high, milliseconds)}`),
-    predicted ? cell(milliseconds(predicted.value), interval(predicted.low, predicted.high, milliseconds)) : cell("not stated"),
+    cell(time(latency.value), `${latency.kind}, ${interval(latency.low, latency.high, time)}`),
+    predicted ? cell(time(predicted.value), interval(predicted.low, predicted.high, time)) : cell("not stated"),
     cell(count(point.macs), times(point.theoretical_speedup)),
     cell(count(point.parameters)),
     cell(fileSize(point.bytes), times(point.compression_ratio)));

@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 import { h } from "./dom.js";
-import { count, milliseconds, times } from "./format.js";
+import { count, latency, times } from "./format.js";
 
 /** Asks for the dry run of an uploaded model and shows it in `element`. */
 export async function inspectModel(element, { model, name, profiles, constraints }) {
@@ -22,8 +22,8 @@ export async function inspectModel(element, { model, name, profiles, constraints
 function targetView(profile, { latency_ms: now, reachable_ms: reachable, notes }) {
   return h("section", { class: "front", "aria-label": profile },
     h("h3", {}, profile),
-    h("p", {}, "Now ", h("strong", {}, `${milliseconds(now.value)} ms`), ` (${now.kind}, ${milliseconds(now.low)} to ${milliseconds(now.high)}). `,
-      "Within reach: ", h("strong", {}, `${milliseconds(reachable.min)} ms`), `, at most ${times(now.value / reachable.min)} as fast.`),
+    h("p", {}, "Now ", h("strong", {}, latency(now.value)), ` (${now.kind}, ${latency(now.low)} to ${latency(now.high)}). `,
+      "Within reach: ", h("strong", {}, latency(reachable.min)), `, at most ${times(now.value / reachable.min)} as fast.`),
     notes.length ? h("div", { class: "hint" }, list(notes)) : "");
 }
 

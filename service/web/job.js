@@ -2,7 +2,7 @@
 
 import { Problem, request, TERMINAL, watchEvents } from "./api.js";
 import { announce, h, problemParts } from "./dom.js";
-import { milliseconds, percent, when } from "./format.js";
+import { latency, percent, when } from "./format.js";
 import { frontSection } from "./front.js";
 import { jobName, pill } from "./jobs.js";
 
@@ -156,7 +156,7 @@ function eventText(event) {
     case "status": return `status: ${event.status}`;
     case "stage": return `stage: ${event.stage}`;
     case "warning": return `warning: ${event.message}`;
-    case "candidate": return `candidate for ${event.profile}: ${milliseconds(event.predicted_latency_ms)} ms predicted, ${percent(event.quality)}`;
+    case "candidate": return `candidate for ${event.profile}: ${latency(event.predicted_latency_ms)} predicted, ${percent(event.quality)}`;
     default: return event.type;
   }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import cattrs
@@ -11,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from search import report_html
-from search.report import Front
+from search.report import Front, Latency
 from tests.search.test_report_html import HOSTILE, make_point
 
 pytestmark = pytest.mark.browser
@@ -102,6 +103,21 @@ def test_tip_stays_inside_the_figure(page: Page) -> None:
         assert tip["x"] + tip["width"] <= figure["x"] + figure["width"] + 0.5
 
 
+def test_short_latencies_are_in_microseconds(page: Page) -> None:
+    """Below a tenth of a millisecond the figure has microseconds on its axis and stays in proportion."""
+    front = make_front((1.0, 0.85), (2.5, 0.90))
+    thousandth = [
+        dataclasses.replace(p, latency_ms=Latency(p.latency_ms.value / 1000, 0.0005, 0.005, "modelled"))
+        for p in (front.dense, *front.points)
+    ]
+    at = draw(page, Front(thousandth[0], tuple(thousandth[1:]), None, ""))
+    expect(page.locator("#drawn .axis-title").first).to_have_text("Latency, \N{MICRO SIGN}s (modelled)")
+    assert (at["p1"][0] - at["p0"][0]) / (at["dense"][0] - at["p0"][0]) == pytest.approx(0.5, abs=0.01)
+    expect(page.locator("#drawn .mark").first).to_have_attribute(
+        "aria-label", re.compile("4.00 \N{MICRO SIGN}s, modelled")
+    )
+
+
 def test_numbers_read_as_in_the_report(page: Page) -> None:
     """The page and the HTML report write every figure alike: two implementations, the same text."""
     rng = np.random.default_rng(0)
@@ -113,9 +129,9 @@ def test_numbers_read_as_in_the_report(page: Page) -> None:
         "points": [report_html._points(value) for value in fractions],
         "count": [report_html._count(value) for value in sizes],
         "fileSize": [report_html._filesize(value) for value in sizes],
-        "milliseconds": [report_html._latency(value) for value in latencies],
+        "digits3": [report_html._latency(value) for value in latencies],
     }
-    given = {name: latencies if name == "milliseconds" else sizes for name in expected}
+    given = {name: latencies if name == "digits3" else sizes for name in expected}
     given |= {"percent": fractions, "points": fractions}
     page.goto("/")
     script = """async (given) => {

@@ -89,7 +89,9 @@ def test_figure_is_reached_and_read_by_keyboard(page: Page, finished_job: str) -
     """Every point has its figures as its name; Tab moves on; the tip opens on focus, Escape shuts it."""
     open_front(page, finished_job)
     marks = page.locator("#job-view svg .mark")
-    expect(marks.first).to_have_attribute("aria-label", re.compile(r"^dense, the control: [\d.]+ % .* ms, modelled"))
+    expect(marks.first).to_have_attribute(
+        "aria-label", re.compile(r"^dense, the control: [\d.]+ % .* (ms|µs), modelled")
+    )
     marks.first.focus()
     expect(page.locator(".tip")).to_contain_text("dense, the control")
     page.keyboard.press("Tab")
@@ -145,7 +147,9 @@ def test_first_look_says_what_is_within_reach(page: Page, model: Path) -> None:
     choose_only(page, TARGET)
     page.get_by_role("button", name="Look first").click()
     expect(page.locator("#inspect-title")).to_be_focused(timeout=90_000)
-    expect(page.locator("#inspect")).to_contain_text(re.compile(r"Now [\d.]+ ms \(modelled.*Within reach: [\d.]+ ms"))
+    expect(page.locator("#inspect")).to_contain_text(
+        re.compile(r"Now [\d.]+ (ms|µs) \(modelled.*Within reach: [\d.]+ (ms|µs)")
+    )
     assert "#job=" not in page.url
 
 

@@ -166,8 +166,8 @@ def test_single_point_front_without_best(front: Front) -> None:
     """One point, no best, equal bounds: the page says that nothing is marked best and why."""
     alone = Front(front.dense, front.points[1:], None, "nothing is within 0.1 points")
     texts = _Page(report_html.render(make_report(("host", alone)))).texts
-    assert "No point is marked best." in texts
-    assert "nothing is within 0.1 points" in texts
+    assert "No point is marked best:" in texts
+    assert "nothing is within 0.1 points." in texts
     assert "best:" not in svg_text(front_svg(alone, title="host"))
 
 
@@ -191,6 +191,17 @@ def test_figure_says_what_it_shows(front: Front) -> None:
     text = svg_text(front_svg(front, title="host-cpu"))
     for expected in ("host-cpu", "Top-1 accuracy, %", "Latency, ms (measured)", "dense (control)", "best: p1"):
         assert expected in text, expected
+
+
+def test_short_latencies_are_in_microseconds(front: Front) -> None:
+    """Below a tenth of a millisecond figure and table switch to microseconds: 0.004 ms is 4.00 there."""
+    short = dataclasses.replace(front.dense, latency_ms=Latency(0.004, 0.002, 0.008, "modelled"))
+    tiny = Front(short, (), None, "none")
+    assert "Latency, \N{MICRO SIGN}s (modelled)" in svg_text(front_svg(tiny, title="host"))
+    texts = _Page(report_html.render(make_report(("host", tiny)))).texts
+    assert "Latency, \N{MICRO SIGN}s" in texts
+    assert "4.00" in texts
+    assert "2.00 to 8.00" in texts
 
 
 def test_one_panel_a_target(front: Front) -> None:
