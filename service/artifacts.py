@@ -33,24 +33,25 @@ class BlobWriter:
         self._file: IO[bytes] = os.fdopen(descriptor, "wb")
         self._path = Path(name)
         self._hash = hashlib.sha256()
-        self._bytes = 0
+        self.size = 0
+        """Bytes written so far."""
 
     def write(self, data: bytes) -> int:
         """Append `data`."""
         self._hash.update(data)
-        self._bytes += len(data)
+        self.size += len(data)
         return self._file.write(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Accepted from the form parser, which rewinds what it wrote; writing goes on at the end."""
-        return offset if whence == os.SEEK_SET else self._bytes + offset
+        return offset if whence == os.SEEK_SET else self.size + offset
 
     def commit(self) -> Blob:
         """Make the bytes durable under their name."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        blob = Blob(self._hash.hexdigest(), self._bytes)
+        blob = Blob(self._hash.hexdigest(), self.size)
         self._blobs.adopt(self._path, blob.sha256)
         return blob
 

@@ -18,7 +18,7 @@ from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import from_json, idempotency_key, json_body, query
 from service.api.schemas import JobCreate, JobList, JobOptions, JobsQuery, JobView, NoQuery, Progress, Urls
 from service.api.uploads import accept_form, received
-from service.errors import BadRequest
+from service.errors import BadRequest, NotFound
 from service.jobs import TERMINAL, Status
 from service.reconciler import forget
 from service.store import NewJob, Page
@@ -179,9 +179,7 @@ def _read_cursor(text: str) -> tuple[float, str]:
         moment, job_id = json.loads(base64.urlsafe_b64decode(text))
         return float(moment), str(job_id)
     except (ValueError, TypeError, binascii.Error):
-        raise BadRequest(
-            "`cursor` is not one that this service gave; leave it out to start from the newest job"
-        ) from None
+        raise NotFound("no page has this `cursor`; leave it out to start from the newest job") from None
 
 
 _TAGGED = {JSON: JobView}
@@ -201,7 +199,8 @@ OPERATIONS = (
         {202: Answer("Accepted; it will reach exactly one end", _TAGGED, ("Location", "Retry-After", "ETag"))},
         (404, 413, 415, 507),
         body={JSON: JobCreate, "multipart/form-data": _FORM},
-        headers={"Idempotency-Key": "The same key and body again give the same job; kept 24 hours"},
+        description="With an Idempotency-Key header (1 to 255 of A-Z a-z 0-9 . _ : -; a UUID, say) the same request "
+        "again gives the same job for 24 hours; with another body it is refused.",
     ),
     Operation(
         "GET",
@@ -210,6 +209,7 @@ OPERATIONS = (
         "Jobs, newest first",
         list_jobs,
         {200: Answer("A page", {JSON: JobList})},
+        (404,),
         query=JobsQuery,
     ),
     Operation(

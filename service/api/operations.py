@@ -29,7 +29,7 @@ _ERRORS = {
     503: "A part of the service is away or busy",
     507: "Not enough storage",
 }
-BINARY = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
+BINARY = {"type": "string", "minLength": 1, "contentMediaType": "application/octet-stream", "format": "binary"}
 JSON = "application/json"
 
 
@@ -57,6 +57,7 @@ class Operation:
     query: type[schemas.Query] = schemas.NoQuery
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Request headers, each with what it does."""
+    description: str = ""
 
     @property
     def parameters(self) -> list[str]:
@@ -83,6 +84,7 @@ def openapi(operations: Sequence[Operation], version: str, profile_ids: Sequence
         paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, components)
     known = components.schemas()
     _name_targets(known, profile_ids)
+    _allow_one_objective(known["Objective"])
     return {
         "openapi": "3.1.0",
         "info": {
@@ -130,6 +132,7 @@ def _describe(operation: Operation, components: _Components) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
+        "description": operation.description or operation.summary,
         "tags": [operation.path.split("/")[2] if operation.path.startswith("/v1/") else "service"],
         "parameters": _parameters(operation),
         "responses": answers,
@@ -182,7 +185,6 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 
 _TEXT = {"type": "string"}
 _HEADERS: dict[str, dict[str, Any]] = {
-    "Idempotency-Key": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,255}$"},
     "Last-Event-ID": {"type": "string", "pattern": "^[0-9]{1,9}$"},
     "If-None-Match": _TEXT,
     "Range": _TEXT,
@@ -201,3 +203,14 @@ def _without_null(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[s
 def _name_targets(definitions: dict[str, Any], profile_ids: Sequence[str]) -> None:
     for name in ("JobCreate", "JobOptions", "InspectCreate"):
         definitions[name]["properties"]["profiles"]["items"] = {"type": "string", "enum": list(profile_ids)}
+
+
+def _allow_one_objective(objective: dict[str, Any]) -> None:
+    """At most one field is set, which the types alone cannot say: one closed alternative for each."""
+    fields = objective.pop("properties")
+    nothing = {name: {"type": "null"} for name in fields}
+    objective["anyOf"] = [
+        {"type": "object", "properties": {**nothing, name: schema}, "additionalProperties": False}
+        for name, schema in fields.items()
+    ]
+    del objective["additionalProperties"]

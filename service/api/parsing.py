@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from typing import Any, TypeVar, cast
 
@@ -38,7 +39,7 @@ def from_json(kind: type[T], text: bytes | str) -> T:
         BadRequest: it does not fit; `errors` names the fields.
     """
     try:
-        parsed: T = _adapter(cast("Any", kind)).validate_json(text)
+        parsed: T = _adapter(cast("Any", kind)).validate_json(_normal(text))
     except pydantic.ValidationError as error:
         raise _refused("the body", error) from error
     return parsed
@@ -70,6 +71,27 @@ def idempotency_key() -> str | None:
     if key is not None and _IDEMPOTENCY_KEY.fullmatch(key) is None:
         raise BadRequest("Idempotency-Key is not 1 to 255 of A-Z a-z 0-9 . _ : -; a UUID is a good key")
     return key
+
+
+def _normal(text: bytes | str) -> str:
+    """The same JSON with 3.0 written as 3: for JSON they are one number, for the strict parser they are not.
+
+    Raises:
+        BadRequest: it is not JSON.
+    """
+    try:
+        return json.dumps(json.loads(text, parse_float=_number, parse_constant=_no_number))
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from error
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 @functools.cache

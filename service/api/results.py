@@ -53,10 +53,10 @@ _CSV_COLUMNS = (
 def list_events(job_id: str) -> ResponseReturnValue:
     """Events as a JSON page, or as a stream for whoever accepts one."""
     wanted = query(EventsQuery)
-    context = current()
+    context, last = current(), _last_event_id()
     context.store.job(job_id)
     if flask.request.accept_mimetypes.best_match([JSON, _EVENT_STREAM]) == _EVENT_STREAM:
-        return _stream(context, job_id, max(wanted.after, _last_event_id()))
+        return _stream(context, job_id, max(wanted.after, last))
     rows, more = context.store.events(job_id, wanted.after, wanted.limit)
     page = EventList(data=[_event(row) for row in rows], has_more=more)
     return flask.Response(page.model_dump_json(), content_type=JSON)

@@ -17,7 +17,9 @@ FileId = Annotated[str, StringConstraints(pattern=r"^file_[0-9a-f]{32}$")]
 ProfileId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 ProfileIds = Annotated[tuple[ProfileId, ...], Len(1, 8), Field(json_schema_extra={"uniqueItems": True})]
 Metadata = Annotated[
-    dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")], Annotated[str, Len(0, 512)]], Len(0, 32)
+    dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")], Annotated[str, Len(0, 512)]],
+    Len(0, 32),
+    Field(json_schema_extra={"additionalProperties": False}),
 ]
 Purpose = Literal["model", "dataset"]
 
@@ -62,7 +64,7 @@ class NoQuery(Query):
 class JobOptions(JobSpec):
     """A job without its files: the `spec` part of a multipart submission."""
 
-    profiles: ProfileIds
+    profiles: ProfileIds = dataclasses.field()  # without this the default of the base class would stay
     metadata: Metadata = dataclasses.field(default_factory=dict)
 
     def spec(self) -> JobSpec:

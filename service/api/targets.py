@@ -15,14 +15,14 @@ from flask.typing import ResponseReturnValue
 
 from hwprofiles.errors import UnknownProfile
 from hwprofiles.registry import list_profiles, load_profile
-from search.errors import InternalError, ResourceLimit, SecateurError
+from search.errors import InternalError, ResourceLimit
 from search.report import Inspection
 from service import protocol, sandbox
 from service.api.context import Context, current
 from service.api.operations import JSON, Answer, Operation
 from service.api.parsing import json_body, query
 from service.api.schemas import InspectCreate, NoQuery, ProfileList
-from service.errors import NotFound, Unavailable
+from service.errors import NotFound, ServiceError, Unavailable
 from service.protocol import ExitCode
 
 _FOLDER_WAIT_S = 10.0
@@ -91,8 +91,10 @@ def _inspect(context: Context, directory: Path) -> Any:
     raise InternalError(f"the dry run ended with exit code {code}")
 
 
-class EngineRefusalError(SecateurError):
-    """The engine's own problem, passed on as it is."""
+class EngineRefusalError(ServiceError):
+    """The engine's own problem, passed on. 409, not 422: the request is well formed, the file it names is not."""
+
+    status = 409
 
     def __init__(self, problem: dict[str, Any]) -> None:
         super().__init__(str(problem["detail"]))
@@ -140,7 +142,7 @@ OPERATIONS = (
         "Dry run: what can be pruned, what cannot and why, predicted and reachable latency",
         post_inspect,
         {200: Answer("What each target makes of the model", {JSON: Inspection})},
-        (404, 413, 415),
+        (404, 409, 413, 415),
         body={JSON: InspectCreate},
     ),
 )

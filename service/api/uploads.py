@@ -60,8 +60,18 @@ def accept_form(allowed: set[str]) -> None:
 
 
 def received(part: FileStorage) -> Blob:
-    """Keep a file part."""
-    return cast("BlobWriter", part.stream).commit()
+    """Keep a file part.
+
+    Raises:
+        BadRequest: it is empty.
+    """
+    return _keep(cast("BlobWriter", part.stream), f"the file in the part `{part.name}`")
+
+
+def _keep(writer: BlobWriter, what: str) -> Blob:
+    if writer.size == 0:
+        raise BadRequest(f"{what} is empty; send the bytes of the file")
+    return writer.commit()
 
 
 def post_file() -> ResponseReturnValue:
@@ -83,7 +93,7 @@ def put_file() -> ResponseReturnValue:
     with current().blobs.writer() as writer:
         while chunk := flask.request.stream.read(_CHUNK_BYTES):
             writer.write(chunk)
-        return _answer(wanted.purpose, writer.commit())
+        return _answer(wanted.purpose, _keep(writer, "the body"))
 
 
 def _answer(purpose: Purpose, blob: Blob) -> ResponseReturnValue:

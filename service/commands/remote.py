@@ -26,7 +26,9 @@ Job = dict[str, Any]
 @_url
 @spec_flags
 @as_json
-def submit(model: Path, data: Path | None, metadata: tuple[str, ...], url: str, spec: JobSpec, as_json: bool) -> None:
+def submit(
+    *, model: Path, data: Path | None, metadata: tuple[str, ...], url: str, spec: JobSpec, as_json: bool
+) -> None:
     """Upload MODEL and start a job."""
     unfit = [pair for pair in metadata if "=" not in pair]
     if unfit:

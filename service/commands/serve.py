@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -24,13 +25,13 @@ _data_dir = click.option("--data-dir", type=FOLDER, help="Where rows and files a
 @_port
 @_data_dir
 @as_json
-def up(host: str | None, port: int | None, data_dir: Path | None, **options: bool) -> None:
+def up(*, host: str | None, port: int | None, data_dir: Path | None, **options: bool) -> None:
     """Run the whole service on this machine; Ctrl-C stops it."""
 
     def ready(address: str) -> None:
         if options["as_json"]:
             print_json({"url": address})
-            click.get_text_stream("stdout").flush()
+            sys.stdout.flush()
         else:
             stdout.print(f"Secateur answers at {address} - Ctrl-C stops it")
 

@@ -1,8 +1,8 @@
-"""A child that speaks the engine's protocol and does nothing else; the model file is JSON that says how it behaves.
+"""A child that speaks the engine's protocol and does nothing else. The model file is JSON and says how.
 
-``units`` of work of ``unit_s`` seconds each; ``kill_at``: dies by SIGKILL before that unit, once; ``kill_always``: every
-time; ``refuse``: a problem object to end with; ``deaf``: ignores SIGTERM; ``chatter``: events a unit; ``silent``: no
-report. Results of finished units are in units/, so that a second run resumes.
+``units`` of work of ``unit_s`` seconds each; ``kill_at``: dies by SIGKILL before that unit, once; ``kill_always``:
+every time; ``refuse``: a problem object to end with; ``deaf``: ignores SIGTERM; ``chatter``: events a unit;
+``silent``: no report. Results of finished units are in units/, so that a second run resumes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import cattrs
 
+from search.errors import InvalidModel
 from search.report import Accuracy, DataUse, Front, Latency, Point, Report
 
 EXIT_STOPPED = 3
@@ -28,7 +29,10 @@ class Stopped(BaseException):
 
 def main(verb: str, directory: Path) -> int:
     """Do as the model says."""
-    plan = json.loads((directory / "model.onnx").read_bytes() or b"{}")
+    try:
+        plan = json.loads((directory / "model.onnx").read_bytes())
+    except ValueError:
+        plan = {"refuse": InvalidModel("not JSON").to_dict()}
     if "refuse" in plan:
         (directory / "error.json").write_text(json.dumps(plan["refuse"]))
         return 2
