@@ -1,0 +1,172 @@
+"""Fixtures: a service over a fresh folder, with a quick child in the engine's place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+from flask.testing import FlaskClient
+
+from service.app import create_app
+from service.settings import Settings
+from service.store import Store
+
+QUICK_CHILD = (sys.executable, str(Path(__file__).parent / "quick_child.py"))
+PROFILE = "host-cpu-onnxruntime"
+_WAIT_S = 30.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with short pauses; the broker is on files."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        cache_dir=tmp_path / "cache",
+        child_command=QUICK_CHILD,
+        poll_s=0.05,
+        sweep_s=0.2,
+        republish_s=0.5,
+        lease_s=2.0,
+        cancel_grace_s=1.0,
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> flask.Flask:
+    """The web application."""
+    return create_app(settings)
+
+
+@pytest.fixture
+def http(app: flask.Flask) -> FlaskClient:
+    """A client of the web application."""
+    return app.test_client()
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        """Seconds since the epoch."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock under the test's control."""
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """An empty store, once on each database."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'rows.db'}"
+    else:
+        url = request.getfixturevalue("postgres_url")
+    from service.tables import Base
+
+    store = Store(url, clock)
+    Base.metadata.drop_all(store.engine)
+    Base.metadata.create_all(store.engine)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of our own, where the machine has the programs and Python the driver."""
+    pytest.importorskip("psycopg", reason="no PostgreSQL driver (pip install psycopg[binary])")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = str(programs[-1]) if programs else shutil.which("initdb")
+    if initdb is None:
+        pytest.skip("no PostgreSQL server programs on this machine")
+    folder = tmp_path_factory.mktemp("postgres")
+    user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+    if user is not None:
+        for path in (folder, *folder.parents[:2]):
+            path.chmod(0o755)
+        shutil.chown(folder, user)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = folder / "data"
+    run = [initdb, "-D", str(data), "-U", "secateur", "--auth=trust", "--no-sync"]
+    subprocess.run(run, check=True, capture_output=True, user=user, cwd=folder)
+    command = [str(Path(initdb).with_name("postgres")), "-D", str(data), "-p", str(port), "-k", str(folder), "-F"]
+    with subprocess.Popen(command, user=user, cwd=folder, stderr=subprocess.DEVNULL) as server:
+        url = f"postgresql+psycopg://secateur@127.0.0.1:{port}/postgres"
+        wait_for(lambda: _answers(url))
+        yield url
+        server.terminate()
+
+
+def _answers(url: str) -> bool:
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect():
+            return True
+    except sa.exc.OperationalError:
+        return False
+    finally:
+        engine.dispose()
+
+
+def wait_for(ready: Callable[[], Any], timeout_s: float = _WAIT_S) -> Any:
+    """Whatever true value `ready` comes to give; fails after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := ready():
+            return found
+        time.sleep(0.05)
+    pytest.fail(f"waited {timeout_s} s in vain for {ready}")
+
+
+def plan(**behaviour: Any) -> bytes:
+    """A model file that makes the quick child behave so."""
+    return json.dumps(behaviour).encode()
+
+
+def upload(http: FlaskClient, data: bytes, purpose: str = "model") -> str:
+    """Upload bytes; the file's id."""
+    answer = http.put(f"/v1/files?purpose={purpose}", data=data)
+    assert answer.status_code in {200, 201}, answer.json
+    return str(answer.json["id"])
+
+
+def submit(http: FlaskClient, data: bytes | None = None, **fields: Any) -> dict[str, Any]:
+    """Submit a job; its JSON."""
+    body = {"model": upload(http, data or plan()), "profiles": [PROFILE], **fields}
+    answer = http.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.json
+    job: dict[str, Any] = answer.json
+    return job
+
+
+@contextlib.contextmanager
+def secateur(*arguments: str, settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """A `secateur` command as a process; stopped at the end."""
+    command = [sys.executable, "-m", "service.cli", *arguments]
+    environ = {**os.environ, **settings.to_env()}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
