@@ -47,7 +47,9 @@ class LatencyModel:
     paths: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     """Seconds per unit of a feature, by kernel path; the path ``network`` is paid once per inference."""
     l2_bytes: float = math.inf
-    """Weights beyond this many bytes a network are read cold on every inference; infinite where it is not modelled."""
+    """What one core's second-level cache holds of a kernel's tensors and of a network's weights; infinite: not modelled."""
+    l3_bytes: float = math.inf
+    """What stays of a network's weights in the shared cache from one inference to the next; infinite: not modelled."""
 
     def __post_init__(self) -> None:
         """The model must have the numbers that its kind needs, none of them negative."""
@@ -172,8 +174,9 @@ class DeviceProfile:
     def to_dict(self) -> dict[str, Any]:
         """The profile as JSON-able values; an infinite cache size is left out, as JSON has no infinity."""
         fields: dict[str, Any] = cattrs.unstructure(self)
-        if math.isinf(fields["latency"]["l2_bytes"]):
-            del fields["latency"]["l2_bytes"]
+        for cache in ("l2_bytes", "l3_bytes"):
+            if math.isinf(fields["latency"][cache]):
+                del fields["latency"][cache]
         return fields
 
 

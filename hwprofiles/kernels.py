@@ -28,8 +28,9 @@ Path = Literal[
     "reorder_in", "reorder_out", "network",
 ]  # fmt: skip
 Feature = Literal[
-    "kernels", "macs", "edge_macs", "input_bytes", "output_bytes", "weight_bytes", "cold_weight_bytes", "calls",
-    "input_reads", "partial_sum_bytes", "patch_bytes", "residual_bytes",
+    "kernels", "macs", "edge_macs", "input_bytes", "output_bytes", "weight_bytes", "cold_bytes", "l2_miss_weight_bytes",
+    "l3_miss_weight_bytes", "calls",
+    "steps", "input_reads", "partial_sum_bytes", "patch_bytes", "residual_bytes",
 ]  # fmt: skip
 """Units that a coefficient multiplies: a count of kernels, MACs (tile-rounded), bytes, inner-kernel calls, elements."""
 PATHS: tuple[str, ...] = get_args(Path)
@@ -148,7 +149,9 @@ def round_up(value: Any, multiple: int) -> Any:
     return -(-value // multiple) * multiple
 
 
-def features(shape: Shape, path: Path, tiles: Tiles, bytes_per_element: float) -> dict[str, Floats]:
+def features(
+    shape: Shape, path: Path, tiles: Tiles, bytes_per_element: float, l2_bytes: float = math.inf
+) -> dict[str, Floats]:
     """Quantities that the time of ``path`` may depend on, each with the shape of ``shape.c_in``."""
     w = shape.workload
     width_in, width_out = _padded_widths(shape, path, tiles)
@@ -158,9 +161,16 @@ def features(shape: Shape, path: Path, tiles: Tiles, bytes_per_element: float) -
     macs_per_position = width_out * per_group * taps
     panels = -(-width_out // (tiles.panel * shape.groups)) * shape.groups
     passes = _accumulation_passes(path, per_group, tiles)
-    edge_columns = min(w.out_hw[1], 2 * ((w.kernel[1] - 1) // 2)) if taps > 1 else 0
+    edges, groups_of_positions = _position_groups(w, path, tiles)
     out_bytes = positions * width_out * bytes_per_element
-    in_bytes = math.prod(w.in_hw) * w.rows * width_in * w.operands * bytes_per_element
+    in_bytes = (
+        math.prod(w.in_hw)
+        * w.rows
+        * width_in
+        * w.operands
+        * bytes_per_element
+        * (w.groups if w.kind == "matmul" else 1)
+    )
     weighted = w.kind in {"conv", "dense"}
     reads = positions * per_group * taps * panels
     amounts: dict[str, Any] = {
@@ -168,11 +178,13 @@ def features(shape: Shape, path: Path, tiles: Tiles, bytes_per_element: float) -
         "macs": round_up(positions, tiles.positions) * macs_per_position
         if w.kind in {"conv", "dense", "matmul"}
         else 0.0,
-        "edge_macs": w.out_hw[0] * edge_columns * macs_per_position if weighted else 0.0,
-        "input_bytes": in_bytes * (w.groups if w.kind == "matmul" else 1),
+        "edge_macs": edges * macs_per_position if weighted else 0.0,
+        "input_bytes": in_bytes,
         "output_bytes": out_bytes,
+        "cold_bytes": np.maximum(0.0, in_bytes + out_bytes - l2_bytes),
         "weight_bytes": macs_per_position * bytes_per_element if weighted else 0.0,
-        "calls": w.out_hw[0] * w.rows * panels * passes,
+        "calls": shape.groups if path.startswith("fallback") else w.out_hw[0] * w.rows * panels * passes,
+        "steps": groups_of_positions * per_group * taps * panels,
         "input_reads": reads if weighted else positions * width_out * taps,
         "partial_sum_bytes": out_bytes * (passes - 1),
         "patch_bytes": positions * per_group * shape.groups * taps * bytes_per_element,
@@ -202,3 +214,26 @@ def _accumulation_passes(path: Path, per_group: Ints, tiles: Tiles) -> Ints:
     if path in {"conv", "grouped"}:
         return -(-per_group // max(tiles.block, 1))
     return np.ones_like(per_group)
+
+
+def _position_groups(w: Workload, path: Path, tiles: Tiles) -> tuple[int, int]:
+    """Output positions whose window crosses the padding, and sets of positions that one inner loop computes together.
+
+    The blocked kernels take 6 positions of a row at once, then 3, then 1, and 1 at a time at padded edges; a pointwise
+    kernel sees the whole map as one row. A set of few positions waits for the latency of the multiply-add.
+    """
+    height, width = w.out_hw
+    if path == "pointwise" or tiles.block == 1:
+        return 0, _sets(height * width * w.rows) if tiles.block > 1 else -(-height * width * w.rows // tiles.positions)
+    reach, stride = (w.kernel[1] - 1) * w.dilation[1], w.stride[1]
+    pad = reach // 2 if width * stride >= w.in_hw[1] else 0
+    left = -(-pad // stride)
+    right = max(0, width - 1 - (w.in_hw[1] - 1 + pad - reach) // stride)
+    edges = min(width, left + right)
+    return height * edges, height * (edges + _sets(width - edges))
+
+
+def _sets(positions: int) -> int:
+    """How many sets of 6, 3 or 1 positions make up a row."""
+    rest = positions % 6
+    return positions // 6 + rest // 3 + rest % 3

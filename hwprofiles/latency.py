@@ -65,7 +65,9 @@ def workload_latency_s(
     for path, mask in kernel_paths(shape, profile.latency.kernels, profile.latency.tiles):
         if mask.any():
             coefficients = _coefficients(profile.latency, path)
-            quantities = features(shape, path, profile.latency.tiles, profile.bytes_per_element)
+            quantities = features(
+                shape, path, profile.latency.tiles, profile.bytes_per_element, profile.latency.l2_bytes
+            )
             path_s = sum((per_unit_s * quantities[name] for name, per_unit_s in coefficients.items()), np.float64(0))
             seconds = np.where(mask, path_s, seconds)
     return seconds * profile.batch
@@ -97,7 +99,8 @@ def network_features(workloads: Sequence[Workload], model: LatencyModel, bytes_p
     sums: FeatureSums = collections.defaultdict(float)
     sums["network", "kernels"] = 1.0
     weight_bytes = sum(workload.weights for workload in workloads) * bytes_per_element
-    sums["network", "cold_weight_bytes"] = max(0.0, weight_bytes - model.l2_bytes)
+    sums["network", "l2_miss_weight_bytes"] = max(0.0, weight_bytes - model.l2_bytes)
+    sums["network", "l3_miss_weight_bytes"] = max(0.0, weight_bytes - model.l3_bytes)
     if model.kernels == "nchwc":
         for direction, elements in reorders(workloads, model.tiles):
             sums[direction, "kernels"] += 1
@@ -109,7 +112,7 @@ def kernel_features(workload: Workload, model: LatencyModel, bytes_per_element: 
     """What one kernel's latency depends on, at its own widths."""
     shape = Shape.of(workload)
     path = next(path for path, mask in kernel_paths(shape, model.kernels, model.tiles) if mask.all())
-    quantities = features(shape, path, model.tiles, bytes_per_element)
+    quantities = features(shape, path, model.tiles, bytes_per_element, model.l2_bytes)
     return {(path, name): float(amount) for name, amount in quantities.items()}
 
 

@@ -106,7 +106,7 @@ def _one_of(value: Any, kind: Any) -> Any:
 
 
 _converter = cattrs.Converter(forbid_extra_keys=True)
-_converter.register_structure_hook_func(lambda kind: get_origin(kind) is Literal, _one_of)
+_converter.register_structure_hook_func(lambda kind: str(get_origin(kind)) == str(Literal), _one_of)
 _strict(float, int, float, allowed="a number")
 _strict(int, int, allowed="an integer")
 _strict(bool, bool, allowed="true or false")

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 Rng = np.random.Generator
 OPSET = 17
 _IR_VERSION = 8
-MAX_MACS = 60_000_000
+MAX_MACS = 100_000_000
 """A timing of some hundred networks must end in seconds."""
 
 
@@ -31,33 +31,38 @@ class MicroNetwork:
     input_shape: tuple[int, ...]
 
 
-class _Builder:
+class Builder:
     """Appends nodes to a graph and keeps the shape (channels, pixels a side) of what it has built; NCHW, batch 1."""
 
     def __init__(self, rng: Rng, channels: int, size: int) -> None:
         self.rng, self.channels, self.size = rng, channels, size
         self.input_shape = (1, channels, size, size)
-        self.value, self.macs = "x", 0
+        self.value, self.macs, self.parameters = "x", 0, 0
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
     def conv(self, width: int, kernel: int = 3, stride: int = 1, *, groups: int = 1, relu: bool = True) -> str:
+        """A convolution with bias, padded to keep the map's size when ``stride`` is 1; returns the value's name."""
         shape = (width, self.channels // groups, kernel, kernel)
         self._node("Conv", [self.value, self._weight(shape), self._weight((width,))], kernel_shape=[kernel] * 2,
                    pads=[kernel // 2] * 4, strides=[stride] * 2, group=groups)  # fmt: skip
         self.size = (self.size - 1) // stride + 1
         self.channels = width
         self.macs += self.size**2 * int(np.prod(shape))
+        self.parameters += int(np.prod(shape))
         return self._node("Relu", [self.value]) if relu else self.value
 
     def depthwise(self, kernel: int = 3, stride: int = 1) -> str:
+        """A depthwise convolution and a ReLU."""
         return self.conv(self.channels, kernel, stride, groups=self.channels)
 
     def add(self, other: str) -> str:
+        """The sum of the current value and an earlier one, mostly with a ReLU."""
         self._node("Add", [self.value, other])
         return self._node("Relu", [self.value]) if self.rng.random() < 0.7 else self.value
 
     def pool(self) -> str:
+        """2 x 2 pooling."""
         self.size //= 2
         op = "MaxPool" if self.rng.random() < 0.7 else "AveragePool"
         return self._node(op, [self.value], kernel_shape=[2, 2], strides=[2, 2])
@@ -74,6 +79,7 @@ class _Builder:
         self._node("Gemm", [self.value, self._weight((classes, features)), self._weight((classes,))], transB=1)
 
     def build(self, kind: str) -> MicroNetwork:
+        """The ONNX file."""
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, list(self.input_shape))
         y = helper.make_tensor_value_info(self.value, TensorProto.FLOAT, [1, self.channels])
         graph = helper.make_graph(self.nodes, kind, [x], [y], self.weights)
@@ -86,9 +92,9 @@ class _Builder:
         return self.value
 
     def _weight(self, shape: tuple[int, ...]) -> str:
-        """Small enough that no activation overflows: denormal or infinite values would change the timing."""
-        scale = 1.0 / np.sqrt(max(1, int(np.prod(shape[1:]))))
-        values: NDArray[np.float32] = (self.rng.standard_normal(shape) * scale).astype(np.float32)
+        """Uniform, and scaled so that no activation grows to infinity or shrinks to denormals: both change the time."""
+        scale = np.float32(np.sqrt(12.0 / max(1, int(np.prod(shape[1:])))))
+        values: NDArray[np.float32] = (self.rng.random(shape, dtype=np.float32) - np.float32(0.5)) * scale
         self.weights.append(numpy_helper.from_array(values, f"w{len(self.weights)}"))
         return self.weights[-1].name
 
@@ -102,50 +108,50 @@ def micro_network(rng: Rng) -> MicroNetwork:
             return builder.build(kind)
 
 
-def _width(rng: Rng, low: int = 8, high: int = 384) -> int:
+def random_width(rng: Rng, low: int = 8, high: int = 384) -> int:
     """A log-uniform width: half on multiples of 16, a third on multiples of 4, the rest anywhere."""
     width = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     step = int(rng.choice([16, 4, 1], p=[0.5, 0.33, 0.17]))
     return max(step, round(width / step) * step)
 
 
-def _stem(rng: Rng, sizes: tuple[int, ...]) -> _Builder:
+def _stem(rng: Rng, sizes: tuple[int, ...]) -> Builder:
     """Half of the networks begin at an image, half in the middle of a network."""
     size = int(rng.choice(sizes))
     if rng.random() < 0.5:
-        builder = _Builder(rng, int(rng.choice([1, 3])), size)
-        builder.conv(_width(rng, 8, 64), int(rng.choice([3, 5])), int(rng.choice([1, 2])))
+        builder = Builder(rng, int(rng.choice([1, 3])), size)
+        builder.conv(random_width(rng, 8, 64), int(rng.choice([3, 5])), int(rng.choice([1, 2])))
         return builder
-    return _Builder(rng, _width(rng), size)
+    return Builder(rng, random_width(rng), size)
 
 
-def _residual(rng: Rng) -> _Builder:
+def _residual(rng: Rng) -> Builder:
     builder = _stem(rng, (8, 14, 16, 28, 32, 56))
     for _ in range(rng.integers(1, 4)):
         shortcut, width = builder.value, builder.channels
         if rng.random() < 0.5:
-            builder.conv(_width(rng))
+            builder.conv(random_width(rng))
         else:
-            builder.conv(_width(rng), 1)
-            builder.conv(_width(rng), 3)
+            builder.conv(random_width(rng), 1)
+            builder.conv(random_width(rng), 3)
         builder.conv(width, int(rng.choice([1, 3])), relu=False)
         builder.add(shortcut)
         if rng.random() < 0.4:
-            builder.conv(_width(rng), int(rng.choice([1, 3])), int(rng.choice([1, 2])))
+            builder.conv(random_width(rng), int(rng.choice([1, 3])), int(rng.choice([1, 2])))
     builder.head(flatten=False)
     return builder
 
 
-def _cifar(rng: Rng) -> _Builder:
+def _cifar(rng: Rng) -> Builder:
     """Three stages of a narrow residual network, pruned at random inside its blocks."""
-    builder = _Builder(rng, 3, 32)
-    for stage, width in enumerate(sorted(_width(rng, 8, 80) for _ in range(3))):
+    builder = Builder(rng, 3, 32)
+    for stage, width in enumerate(sorted(random_width(rng, 8, 80) for _ in range(3))):
         if stage == 0:
             builder.conv(width)
         for block in range(int(rng.integers(1, 3))):
             stride = 2 if stage and not block else 1
             shortcut, into, size = builder.value, builder.channels, builder.size
-            builder.conv(_width(rng, 4, width + 4), stride=stride)
+            builder.conv(random_width(rng, 4, width + 4), stride=stride)
             builder.conv(width, relu=False)
             body = builder.value
             if stride == 2 or into != width:
@@ -158,57 +164,69 @@ def _cifar(rng: Rng) -> _Builder:
     return builder
 
 
-def _inverted(rng: Rng) -> _Builder:
+def _inverted(rng: Rng) -> Builder:
     builder = _stem(rng, (7, 8, 14, 16, 28, 56, 112))
     for _ in range(rng.integers(1, 3)):
         shortcut, width = builder.value, builder.channels
-        builder.conv(min(_width(rng, 16, 512), 8 * width), 1)
+        builder.conv(min(random_width(rng, 16, 512), 8 * width), 1)
         stride = int(rng.choice([1, 2]))
         builder.depthwise(int(rng.choice([3, 3, 5])), stride)
-        builder.conv(width if stride == 1 else _width(rng, 8, 160), 1, relu=False)
+        builder.conv(width if stride == 1 else random_width(rng, 8, 160), 1, relu=False)
         if stride == 1:
             builder.add(shortcut)
     builder.head(flatten=False)
     return builder
 
 
-def _plain(rng: Rng) -> _Builder:
+def _plain(rng: Rng) -> Builder:
     builder = _stem(rng, (8, 16, 28, 32, 56, 64))
     for _ in range(rng.integers(2, 6)):
-        builder.conv(_width(rng), int(rng.choice([1, 3, 3, 5])))
+        builder.conv(random_width(rng), int(rng.choice([1, 3, 3, 5])))
         if rng.random() < 0.4 and builder.size >= 4:
             builder.pool()
     builder.head(flatten=bool(rng.random() < 0.3) and builder.size <= 8)
     return builder
 
 
-def _depthwise(rng: Rng) -> _Builder:
+def _depthwise(rng: Rng) -> Builder:
     builder = _stem(rng, (7, 8, 14, 16, 28, 56, 112))
     for _ in range(rng.integers(1, 4)):
         builder.depthwise(int(rng.choice([3, 3, 5])), int(rng.choice([1, 1, 2])))
-        builder.conv(_width(rng), 1)
+        builder.conv(random_width(rng), 1)
     builder.head(flatten=False)
     return builder
 
 
-def _digits(rng: Rng) -> _Builder:
+def _digits(rng: Rng) -> Builder:
     """A small classifier of small pictures: convolution and pooling in turn, then one or two products."""
-    builder = _Builder(rng, int(rng.choice([1, 3])), int(rng.choice([8, 16, 28, 32])))
+    builder = Builder(rng, int(rng.choice([1, 3])), int(rng.choice([8, 16, 28, 32])))
     for _ in range(rng.integers(1, 4)):
-        builder.conv(_width(rng, 4, 96), int(rng.choice([3, 3, 5])))
+        builder.conv(random_width(rng, 4, 96), int(rng.choice([3, 3, 5])))
         if rng.random() < 0.3:
-            builder.conv(_width(rng, 4, 96))
+            builder.conv(random_width(rng, 4, 96))
         if builder.size >= 4:
             builder.pool()
     builder.head(flatten=builder.size <= 8)
     return builder
 
 
-_KINDS: dict[str, Callable[[Rng], _Builder]] = {
+def _heavy(rng: Rng) -> Builder:
+    """Wide layers on small maps, 1 to 32 MB of weights: more than caches keep, so they are read anew at every call."""
+    builder = Builder(rng, random_width(rng, 32, 256), int(rng.choice([2, 2, 4, 4, 7, 8])))
+    weights = np.exp(rng.uniform(np.log(0.25e6), np.log(8e6)))
+    while builder.parameters < weights and builder.macs < MAX_MACS:
+        kernel = int(rng.choice([1, 3, 3]))
+        builder.conv(random_width(rng, 96, 1280 if kernel == 1 else 560), kernel)
+    builder.head(flatten=builder.size <= 2)
+    return builder
+
+
+_KINDS: dict[str, Callable[[Rng], Builder]] = {
     "residual": _residual,
     "cifar": _cifar,
     "inverted": _inverted,
     "plain": _plain,
     "depthwise": _depthwise,
     "digits": _digits,
+    "heavy": _heavy,
 }

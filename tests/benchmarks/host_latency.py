@@ -1,0 +1,146 @@
+"""How well a fresh calibration predicts whole pruned networks on this machine, beside what FLOPs predict.
+
+    python -m tests.benchmarks.host_latency [--seed 1] [--variants 12]
+
+Fits to random networks, as `calibrate` does, and judges on ResNets, MobileNetV2s and VGGs at random widths, on and off
+the grid, that the fit has not seen. Both sets are timed in the same rounds, so that a change of the machine's load or clock
+speed hits both: the table speaks of the model. Calls go round robin; the clock is the thread's CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hwprofiles.device import DeviceProfile
+from hwprofiles.fit import MeasuredNetwork, held_out_error
+from hwprofiles.latency import latency_interval_s, network_latency_s
+from search.evaluate.calibrate import host_profile, measure, random_networks
+from search.evaluate.micronets import Builder, MicroNetwork, Rng
+
+
+def pruned(rng: Rng, width: int) -> int:
+    """A random share of ``width``: half on multiples of 16, a quarter on multiples of 4, a quarter anywhere."""
+    kept = rng.uniform(0.25, 1.0) * width
+    step = int(rng.choice([16, 4, 1], p=[0.5, 0.25, 0.25]))
+    return max(step, round(kept / step) * step)
+
+
+def residual_block(net: Builder, inner: int, outer: int, stride: int) -> None:
+    """Two 3x3 convolutions and a shortcut, projected where the shapes differ."""
+    shortcut, into, size = net.value, net.channels, net.size
+    net.conv(inner, stride=stride)
+    net.conv(outer, relu=False)
+    body, after = net.value, net.size
+    if stride > 1 or into != outer:
+        net.value, net.channels, net.size = shortcut, into, size
+        shortcut = net.conv(outer, 1, stride, relu=False)
+        net.value, net.size = body, after
+    net.add(shortcut)
+
+
+def cifar_resnet(rng: Rng) -> Builder:
+    """ResNet-20, 32, 44 or 56 for 32 x 32 pictures, inner widths and stages pruned."""
+    net = Builder(rng, 3, 32)
+    blocks = int(rng.choice([3, 5, 7, 9]))
+    stages = [pruned(rng, width) for width in (16, 32, 64)]
+    net.conv(stages[0])
+    for stage, outer in enumerate(stages):
+        for block in range(blocks):
+            residual_block(net, pruned(rng, 16 << stage), outer, 2 if stage and not block else 1)
+    net.head(flatten=False)
+    return net
+
+
+def resnet18(rng: Rng) -> Builder:
+    """ResNet-18 on 64 to 112 pixels."""
+    net = Builder(rng, 3, int(rng.choice([64, 96, 112])))
+    net.conv(pruned(rng, 64), 7, 2)
+    net.pool()
+    for stage in range(4):
+        outer = pruned(rng, 64 << stage)
+        for block in range(2):
+            residual_block(net, pruned(rng, 64 << stage), outer, 2 if stage and not block else 1)
+    net.head(flatten=False)
+    return net
+
+
+def mobilenetv2(rng: Rng) -> Builder:
+    """MobileNetV2 on 64 to 128 pixels; ReLU stands for ReLU6."""
+    net = Builder(rng, 3, int(rng.choice([64, 96, 128])))
+    net.conv(pruned(rng, 32), stride=2)
+    for expand, width, repeats, stride in [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+                                           (6, 160, 3, 2), (6, 320, 1, 1)]:  # fmt: skip
+        outer = pruned(rng, width)
+        for repeat in range(repeats):
+            shortcut, into = net.value, net.channels
+            if expand > 1:
+                net.conv(pruned(rng, expand * width), 1)
+            net.depthwise(3, stride if repeat == 0 else 1)
+            net.conv(outer, 1, relu=False)
+            if into == outer and (stride == 1 or repeat):
+                net.add(shortcut)
+    net.conv(pruned(rng, 1280), 1)
+    net.head(flatten=False)
+    return net
+
+
+def vgg(rng: Rng) -> Builder:
+    """VGG-16 for 32 x 32 pictures."""
+    net = Builder(rng, 3, 32)
+    for width, repeats in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]:
+        for _ in range(repeats):
+            net.conv(pruned(rng, width))
+        net.pool()
+    net.head(flatten=True)
+    return net
+
+
+FAMILIES: dict[str, Callable[[Rng], Builder]] = {
+    "cifar_resnet": cifar_resnet,
+    "resnet18": resnet18,
+    "mobilenetv2": mobilenetv2,
+    "vgg": vgg,
+}
+
+
+def pruned_networks(variants: int, seed: int) -> list[MicroNetwork]:
+    """``variants`` networks of each family."""
+    rng = np.random.default_rng(seed)
+    return [build(rng).build(family) for family, build in FAMILIES.items() for _ in range(variants)]
+
+
+def print_table(tested: Sequence[MeasuredNetwork], profile: DeviceProfile) -> None:
+    """One line a family and one for all; FLOPs get the one scale factor that fits them best."""
+    measured_s = np.array([net.latency_s for net in tested])
+    predicted_s = np.array([network_latency_s(net.workloads, profile) for net in tested])
+    macs = np.array([float(sum(workload.macs for workload in net.workloads)) for net in tested])
+    flops_s = macs * np.median(measured_s / macs)
+    low_s, high_s = np.array([latency_interval_s(s, profile) for s in predicted_s]).T
+    inside = (low_s <= measured_s) & (measured_s <= high_s)
+    print(f"{'family':14}{'n':>4}{'MAPE':>8}{'Spearman':>10}{'in 90 %':>9}{'FLOPs MAPE':>12}{'FLOPs Spearman':>16}")
+    for family in [*FAMILIES, "all"]:
+        of = np.array([family in {"all", net.name.split("-")[0]} for net in tested])
+        ours, theirs = held_out_error(predicted_s[of], measured_s[of]), held_out_error(flops_s[of], measured_s[of])
+        print(f"{family:14}{ours.n:4}{ours.mape:8.1%}{ours.spearman:10.3f}{inside[of].mean():9.0%}{theirs.mape:12.1%}"
+              f"{theirs.spearman:16.3f}")  # fmt: skip
+
+
+def main() -> None:
+    """Calibrate, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--variants", type=int, default=15)
+    parser.add_argument("--budget-s", type=float, default=60.0)
+    options = parser.parse_args()
+    seen, unseen = random_networks(options.seed), pruned_networks(options.variants, options.seed + 1)
+    rows = measure([*seen, *unseen], budget_s=options.budget_s)
+    profile = host_profile("host-cpu-onnxruntime", rows[: len(seen)])
+    print(f"fitted to {len(seen)} networks; error on those kept aside: {profile.held_out_error}")
+    print_table(rows[len(seen) :], profile)
+
+
+if __name__ == "__main__":
+    main()
