@@ -26,6 +26,7 @@ from search.structures.channel import interpolate, keep_units, measured_widths
 from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
+_DIVERGENCE = "__divergence__"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,10 +117,10 @@ class Search:
 
         def compute() -> dict[str, Array]:
             params = self.repairer.repair(keep)
-            return {**params, "\0divergence": np.float64(self._divergence(params, len(self.splits.search)))}
+            return {**params, _DIVERGENCE: np.float64(self._divergence(params, len(self.splits.search)))}
 
         params = self.units.result("candidate", [widths, criterion], compute)
-        moved = float(params.pop("\0divergence"))
+        moved = float(params.pop(_DIVERGENCE))
         return Candidate(widths, keep, params, moved, criterion)
 
 

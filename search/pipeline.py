@@ -26,7 +26,7 @@ from search.request import JobSpec
 from search.stopwatch import stopwatch
 from search.units import Units, digest
 
-MOST_SEARCH_SAMPLES = 1024
+MOST_SEARCH_SAMPLES = 512
 QUICK_SAMPLES = 512
 """Evaluation samples when the job was told to stop and has seconds left."""
 
@@ -195,7 +195,7 @@ def _budgets(target: Target, spec: JobSpec) -> list[float]:
     dense, least = target.pricer.latency_s({}), target.pricer.latency_s(target.fastest)
     if least >= dense:
         return []
-    budgets = list(np.geomspace(dense * 0.985, least, 3 * spec.search.points))
+    budgets = list(np.geomspace(dense * 0.985, least, 2 * spec.search.points))
     wanted = spec.objective.max_latency_ms
     goal = wanted / 1e3 if wanted else dense / spec.objective.speedup if spec.objective.speedup else None
     if goal is not None:

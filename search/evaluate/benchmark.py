@@ -1,7 +1,7 @@
 """Times ONNX files against each other in ONNX Runtime, so that a ratio means something on a busy machine.
 
-Three habits make the figures hold: the calling thread's CPU time is the clock, so that waiting for a core does not
-count; models take turns, so that a change of clock speed hits all of them; a ratio is formed within each round, where its two
+Three habits make the figures hold. The calling thread's CPU time is the clock, so that waiting for a core does not count.
+Models take turns, so that a change of clock speed hits all of them. A ratio is formed within each round, where its two
 times were taken milliseconds apart.
 """
 

@@ -32,7 +32,7 @@ MAX_ROUNDS = 25
 UNDISTURBED = 0.2
 """Quantile over rounds: what a call takes when no neighbour is in the caches; the median moves with the load."""
 L3_SHARES = (4, 6, 8, 12, 16, 24)
-"""Second-level caches' worth of weights that the shared cache may keep for us beside its other users: the fit decides."""
+"""Second-level caches' worth of weights that the shared cache may keep beside its other users': the fit decides."""
 _FIT_SHARE = 0.15
 """Part of the budget left for the fit."""
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -137,7 +137,7 @@ def _call(network: MicroNetwork, threads: int) -> Callable[[], object]:
 
 
 def lower(model: bytes) -> list[Workload]:
-    """The kernels of an ONNX file whose input shapes are fixed; shapes come from ONNX's own inference, which is quick."""
+    """The kernels of an ONNX file whose input shapes are fixed; ONNX's own shape inference is quick."""
     graph = load(model)
     inferred = onnx.shape_inference.infer_shapes(onnx.load_from_string(model)).graph
     shapes = {

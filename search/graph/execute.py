@@ -42,11 +42,11 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, 
     if node.domain not in ("", "ai.onnx") or node.op not in OPS:
         raise _unsupported(node, "it is not in the operator table")
     try:
-        result = OPS[node.op].lowering(opset)(node, inputs)
+        result = _compute(node, inputs, opset)
     except (NotImplementedError, AttributeError) as error:
         raise _unsupported(node, str(error)) from error
     except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:
-        shapes = [tuple(v.shape) if v is not None else None for v in inputs]
+        shapes = [getattr(v, "shape", None) for v in inputs]
         raise InvalidModel(
             f"node `{node.name}` ({node.op}) cannot be computed on inputs of shapes {shapes}: {_first_line(error)}; "
             "check the model with onnx.checker",
@@ -54,6 +54,18 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, 
             operator=node.op,
         ) from error
     return result if isinstance(result, tuple) else (result,)
+
+
+def _compute(node: Node, inputs: Sequence[Value], opset: int) -> Value:
+    """Run an entry of the table; what depends on constants only is a constant again, in ONNX's own types."""
+    lowering = OPS[node.op].lowering(opset)
+    if any(isinstance(value, (jax.Array, list)) for value in inputs):
+        return lowering(node, inputs)
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        result = lowering(node, inputs)
+    if isinstance(result, tuple):
+        return tuple(np.asarray(value) if isinstance(value, jax.Array) else value for value in result)
+    return np.asarray(result) if isinstance(result, jax.Array) else result
 
 
 def _first_line(error: Exception) -> str:
@@ -74,9 +86,10 @@ def walk(graph: Graph, values: Values, *, until: Iterable[str] | None = None) ->
 
     With ``until`` only those values and what they need are computed.
     """
-    for node in _needed(graph, until) if until is not None else graph.nodes:
-        outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset)
-        values.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
+    with jax.numpy_rank_promotion("allow"):  # ONNX broadcasts by definition
+        for node in _needed(graph, until) if until is not None else graph.nodes:
+            outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset)
+            values.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
     return values
 
 

@@ -27,6 +27,10 @@ class Node:
         """An attribute, or the operator's default."""
         return self.attributes.get(attribute, default)
 
+    def renamed(self, name: str) -> Node:
+        """The same node under another name."""
+        return dataclasses.replace(self, name=name)
+
     def input(self, position: int) -> str:
         """Name of an input, ``""`` where it is left out."""
         return self.inputs[position] if position < len(self.inputs) else ""

@@ -6,18 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import google.protobuf.message  # type: ignore[import-untyped]
-import numpy as np
 import onnx
-import onnx.inliner
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from search.errors import ExternalDataRefused, InvalidModel, UnsupportedOperator, UnsupportedOpset
-from search.graph.ir import Graph, Node, TensorInfo
+from search.graph.ir import Graph
 from search.graph.normalise import normalise
+from search.graph.proto import STANDARD_DOMAINS, to_graph
 
 OLDEST_OPSET = 7
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
-STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 def load(data: bytes) -> Graph:
@@ -44,7 +42,10 @@ def read(data: bytes) -> Graph:
         raise InvalidModel(
             f"the ONNX checker refuses the model: {_first_line(error)}; check it with onnx.checker.check_model"
         ) from error
-    return _graph(proto, opsets)
+    try:
+        return to_graph(proto, opsets)
+    except (ValueError, TypeError) as error:
+        raise InvalidModel(f"an initializer cannot be read: {_first_line(error)}; the file may be truncated") from error
 
 
 def _parse(data: bytes) -> onnx.ModelProto:
@@ -95,11 +96,14 @@ def _refuse_external_data(proto: onnx.ModelProto) -> None:
 
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
     opsets = {"" if item.domain in STANDARD_DOMAINS else item.domain: item.version for item in proto.opset_import}
+    if "" not in opsets and all(node.domain not in STANDARD_DOMAINS for node in proto.graph.node):
+        opsets[""] = NEWEST_OPSET  # nothing of the standard set is used
     version = opsets.get("", 0)
     if not OLDEST_OPSET <= version <= NEWEST_OPSET:
         raise UnsupportedOpset(
             f"the model uses operator set {version}; {OLDEST_OPSET} to {NEWEST_OPSET} are read; "
             "convert it with onnx.version_converter",
+            operator=proto.graph.node[0].op_type,
             found=version,
             oldest=OLDEST_OPSET,
             newest=NEWEST_OPSET,
@@ -121,68 +125,6 @@ def _refuse_unknown_operators(proto: onnx.ModelProto, opsets: dict[str, int]) ->
                 node=name,
                 operator=operator,
             )
-
-
-def _graph(proto: onnx.ModelProto, opsets: dict[str, int]) -> Graph:
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
-    graph = proto.graph
-    try:
-        initializers = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    except (ValueError, TypeError) as error:
-        raise InvalidModel(f"an initializer cannot be read: {_first_line(error)}; the file may be truncated") from error
-    nodes = tuple(_node(node, index) for index, node in enumerate(graph.node))
-    return Graph(
-        nodes=_unique(nodes),
-        initializers=initializers,
-        inputs=tuple(_info(value) for value in graph.input if value.name not in initializers),
-        outputs=tuple(_info(value) for value in graph.output),
-        opsets=opsets,
-        ir_version=max(proto.ir_version, 4),  # from 4 on, initializers need not be inputs
-        name=graph.name or "graph",
-    )
-
-
-def _unique(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    seen: dict[str, int] = {}
-    result = []
-    for node in nodes:
-        count = seen.get(node.name, 0)
-        seen[node.name] = count + 1
-        result.append(
-            node
-            if not count
-            else Node(f"{node.name}_{count}", node.op, node.inputs, node.outputs, node.attributes, node.domain)
-        )
-    return tuple(result)
-
-
-def _node(node: onnx.NodeProto, index: int) -> Node:
-    domain = "" if node.domain in STANDARD_DOMAINS else node.domain
-    attributes = {attribute.name: _attribute(node.op_type, attribute) for attribute in node.attribute}
-    return Node(
-        node.name or f"{node.op_type}_{index}", node.op_type, tuple(node.input), tuple(node.output), attributes, domain
-    )
-
-
-def _attribute(op: str, attribute: AttributeProto) -> Any:
-    value = helper.get_attribute_value(attribute)
-    if attribute.type == AttributeProto.TENSOR:
-        return numpy_helper.to_array(value)
-    if attribute.name == "to" and op == "Cast":
-        return np.dtype(helper.tensor_dtype_to_np_dtype(value))
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if attribute.type == AttributeProto.STRINGS:
-        return [item.decode(errors="replace") for item in value]
-    return list(value) if attribute.type in (AttributeProto.INTS, AttributeProto.FLOATS) else value
-
-
-def _info(value: onnx.ValueInfoProto) -> TensorInfo:
-    tensor = value.type.tensor_type
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else np.dtype(object)
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim)
-    return TensorInfo(value.name, np.dtype(dtype), shape)
 
 
 def _first_line(error: Exception) -> str:

@@ -124,11 +124,13 @@ class Moments:
     @classmethod
     def of(cls, x: Array, y: Array) -> Moments:
         """Second moments of inputs (groups, R, d) and outputs (groups, R, m), per row."""
-        mean_x, mean_y = x.mean(1), y.mean(1)
-        centred = x - mean_x[:, None]
-        transposed = np.swapaxes(centred, 1, 2)
         rows = x.shape[1]
-        return cls(transposed @ centred / rows, transposed @ (y - mean_y[:, None]) / rows, mean_x, mean_y, rows)
+        mean_x, mean_y = x.mean(1), y.mean(1)
+        x, y = x - mean_x[:, None], y - mean_y[:, None]
+        if len(x) == 1:  # two-dimensional X'X is a symmetric product in BLAS: half the work
+            return cls((x[0].T @ x[0])[None] / rows, (x[0].T @ y[0])[None] / rows, mean_x, mean_y, rows)
+        transposed = np.swapaxes(x, 1, 2)
+        return cls(transposed @ x / rows, transposed @ y / rows, mean_x, mean_y, rows)
 
 
 def ridge(moments: Moments, prior: Array, *, damping: float, intercept: bool) -> tuple[Array, Array]:
