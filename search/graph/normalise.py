@@ -67,11 +67,18 @@ def drop_identities(graph: Graph) -> Graph:
     kept = []
     for node in graph.nodes:
         inputs = tuple(renamed.get(name, name) for name in node.inputs)
-        if node.op in ("Identity", "Dropout") and not node.domain and not outputs.intersection(node.outputs):
+        if _is_identity(node) and not outputs.intersection(node.outputs):
             renamed[node.outputs[0]] = inputs[0]
         else:
             kept.append(Node(node.name, node.op, inputs, node.outputs, node.attributes, node.domain))
     return graph.replace(nodes=tuple(kept))
+
+
+def _is_identity(node: Node) -> bool:
+    """Dropout with a mask, or told to train, is left to the interpreter."""
+    if node.op == "Dropout" and not node.domain:
+        return not node.input(2) and not any(node.outputs[1:])
+    return node.op == "Identity" and not node.domain
 
 
 def fold_batch_norms(graph: Graph) -> Graph:
@@ -84,7 +91,8 @@ def fold_batch_norms(graph: Graph) -> Graph:
     weights = dict(graph.initializers)
     replaced: dict[str, Node | None] = {}
     for node in graph.nodes:
-        conv = producers.get(node.inputs[0]) if node.op == "BatchNormalization" else None
+        inference = node.op == "BatchNormalization" and not node.get("training_mode", 0)
+        conv = producers.get(node.inputs[0]) if inference else None
         if conv is None or conv.op != "Conv" or len(consumers[node.inputs[0]]) > 1 or node.inputs[0] in outputs:
             continue
         if any(name and name not in weights for name in (*conv.inputs[1:], *node.inputs[1:])):
