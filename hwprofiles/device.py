@@ -47,7 +47,7 @@ class LatencyModel:
     paths: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     """Seconds per unit of a feature, by kernel path; the path ``network`` is paid once per inference."""
     l2_bytes: float = math.inf
-    """What one core's second-level cache holds of a kernel's tensors and of a network's weights; infinite: not modelled."""
+    """What one core's second-level cache holds of a kernel's tensors or a network's weights; infinite: not modelled."""
     l3_bytes: float = math.inf
     """What stays of a network's weights in the shared cache from one inference to the next; infinite: not modelled."""
 

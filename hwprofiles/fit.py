@@ -16,6 +16,7 @@ from scipy import optimize, stats
 
 from hwprofiles.device import HeldOutError, LatencyModel
 from hwprofiles.errors import UnfitRows
+from hwprofiles.kernels import KernelRules
 from hwprofiles.latency import FeatureSums, kernel_features, network_features
 from hwprofiles.workload import Workload
 
@@ -32,27 +33,50 @@ _CONV = (
     "input_reads",
     "partial_sum_bytes",
 )
-PATH_FEATURES: Mapping[str, tuple[str, ...]] = {
-    "pointwise": (*_CONV, "residual_bytes", "cold_bytes"),
-    "conv": (*_CONV, "residual_bytes", "edge_macs"),
-    "direct": ("kernels", "macs", "edge_macs", "steps", "input_reads", "output_bytes", "calls"),
-    "depthwise": ("kernels", "macs", "edge_macs", "steps", "input_bytes", "output_bytes", "cold_bytes", "calls"),
-    "grouped": (*_CONV, "edge_macs"),
-    "fallback": ("kernels", "macs", "patch_bytes", "output_bytes", "weight_bytes", "calls"),
-    "fallback_depthwise": ("kernels", "macs", "patch_bytes", "output_bytes", "cold_bytes", "calls"),
+_SHARED: Mapping[str, tuple[str, ...]] = {
     "dense": ("kernels", "macs", "weight_bytes"),
     "matmul": ("kernels", "macs", "input_bytes", "output_bytes"),
-    "pool": (*_MEMORY, "input_reads"),
-    "fallback_pool": (*_MEMORY, "input_reads"),
     "global_pool": ("kernels", "input_bytes"),
     "elementwise": _MEMORY,
     "norm": _MEMORY,
     "softmax": _MEMORY,
     "embedding": _MEMORY,
     "data_movement": ("kernels", "output_bytes"),
-    "reorder_in": ("kernels", "output_bytes"),
-    "reorder_out": ("kernels", "output_bytes"),
+    "pool": (*_MEMORY, "input_reads"),
     "network": ("kernels", "l2_miss_weight_bytes", "l3_miss_weight_bytes"),
+}
+_NHWC_CONV = (
+    "kernels",
+    "macs",
+    "chain",
+    "input_bytes",
+    "output_bytes",
+    "weight_bytes",
+    "reread_weight_bytes",
+    "patch_bytes",
+)
+PATH_FEATURES: Mapping[KernelRules, Mapping[str, tuple[str, ...]]] = {
+    "nchwc": {
+        **_SHARED,
+        "pointwise": (*_CONV, "residual_bytes", "cold_bytes"),
+        "conv": (*_CONV, "residual_bytes", "edge_macs"),
+        "direct": ("kernels", "macs", "edge_macs", "steps", "input_reads", "output_bytes", "calls"),
+        "depthwise": ("kernels", "macs", "edge_macs", "steps", "input_bytes", "output_bytes", "cold_bytes", "calls"),
+        "grouped": (*_CONV, "edge_macs"),
+        "fallback": ("kernels", "macs", "patch_bytes", "output_bytes", "weight_bytes", "calls"),
+        "fallback_depthwise": ("kernels", "macs", "patch_bytes", "output_bytes", "cold_bytes", "calls"),
+        "fallback_pool": (*_MEMORY, "input_reads"),
+        "reorder_in": ("kernels", "output_bytes"),
+        "reorder_out": ("kernels", "output_bytes"),
+    },
+    "nhwc": {
+        **_SHARED,
+        "pointwise": _NHWC_CONV,
+        "conv": _NHWC_CONV,
+        "direct": ("kernels", "macs", "output_bytes"),
+        "depthwise": ("kernels", "macs", "input_bytes", "output_bytes", "patch_bytes"),
+        "grouped": _NHWC_CONV,
+    },
 }
 """Features that the time of each path is regressed on; those that stay zero in all rows drop out by themselves."""
 
@@ -120,7 +144,8 @@ def network_sums(workloads: Sequence[Workload], model: LatencyModel, bytes_per_e
             sums[key] += amount
     for key, amount in network_features(workloads, model, bytes_per_element).items():
         sums[key] += amount
-    return {(path, name): amount for (path, name), amount in sums.items() if name in PATH_FEATURES[path]}
+    wanted = PATH_FEATURES[model.kernels]
+    return {(path, name): amount for (path, name), amount in sums.items() if name in wanted[path]}
 
 
 def held_out_error(predicted_s: NDArray[np.float64], measured_s: NDArray[np.float64]) -> HeldOutError:
@@ -138,8 +163,8 @@ def _check(rows: Sequence[MeasuredNetwork], folds: int) -> None:
     families = {row.family for row in rows}
     if len(rows) < MIN_NETWORKS or len(families) < folds:
         raise UnfitRows(
-            f"{len(rows)} measured networks of {len(families)} families; a fit needs at least {MIN_NETWORKS} networks of "
-            f"{folds} families: measure more"
+            f"{len(rows)} measured networks of {len(families)} families; a fit needs at least {MIN_NETWORKS} networks "
+            f"of {folds} families: measure more"
         )
     for row in rows:
         if not (np.isfinite(row.latency_s) and row.latency_s > 0):

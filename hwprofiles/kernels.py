@@ -28,9 +28,9 @@ Path = Literal[
     "reorder_in", "reorder_out", "network",
 ]  # fmt: skip
 Feature = Literal[
-    "kernels", "macs", "edge_macs", "input_bytes", "output_bytes", "weight_bytes", "cold_bytes", "l2_miss_weight_bytes",
-    "l3_miss_weight_bytes", "calls",
-    "steps", "input_reads", "partial_sum_bytes", "patch_bytes", "residual_bytes",
+    "kernels", "macs", "edge_macs", "chain", "input_bytes", "output_bytes", "weight_bytes", "reread_weight_bytes",
+    "cold_bytes", "l2_miss_weight_bytes", "l3_miss_weight_bytes", "calls", "steps", "input_reads", "partial_sum_bytes",
+    "patch_bytes", "residual_bytes",
 ]  # fmt: skip
 """Units that a coefficient multiplies: a count of kernels, MACs (tile-rounded), bytes, inner-kernel calls, elements."""
 PATHS: tuple[str, ...] = get_args(Path)
@@ -190,6 +190,11 @@ def features(
         "patch_bytes": positions * per_group * shape.groups * taps * bytes_per_element,
         "residual_bytes": out_bytes if "Add" in w.fused and weighted else 0.0,
     }
+    if w.kind == "conv":
+        row_tiles = -(-positions // tiles.positions)
+        spill = np.clip(amounts["weight_bytes"] / l2_bytes - 1.0, 0.0, 1.0)
+        amounts["reread_weight_bytes"] = spill * (row_tiles - 1) * amounts["weight_bytes"]
+        amounts["chain"] = per_group * taps
     return {
         name: np.broadcast_to(np.asarray(amount, dtype=np.float64), width_in.shape) for name, amount in amounts.items()
     }
@@ -209,9 +214,9 @@ def _padded_widths(shape: Shape, path: Path, tiles: Tiles) -> tuple[Ints, Ints]:
 
 def _accumulation_passes(path: Path, per_group: Ints, tiles: Tiles) -> Ints:
     """Passes over the output: snchwc.cpp sums 128 input channels at a time in a pointwise kernel, else one block."""
-    if path == "pointwise":
+    if path == "pointwise" and tiles.block > 1:
         return -(-per_group // 128)
-    if path in {"conv", "grouped"}:
+    if path in {"conv", "grouped"} and tiles.block > 1:
         return -(-per_group // max(tiles.block, 1))
     return np.ones_like(per_group)
 

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.host_latency [--seed 1] [--variants 12]
 
 Fits to random networks, as `calibrate` does, and judges on ResNets, MobileNetV2s and VGGs at random widths, on and off
-the grid, that the fit has not seen. Both sets are timed in the same rounds, so that a change of the machine's load or clock
-speed hits both: the table speaks of the model. Calls go round robin; the clock is the thread's CPU time.
+the grid, that the fit has not seen. Both sets are timed in the same rounds, so that a change of the machine's load or
+clock speed hits both: the table speaks of the model alone.
 """
 
 from __future__ import annotations
