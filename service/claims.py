@@ -19,7 +19,7 @@ from service.tables import Artifact, Job
 _DAY_S = 86_400.0
 
 
-class LeaseLost(Exception):  # noqa: N818 - says what happened
+class LeaseLost(Exception):
     """Another attempt has the job, or it has ended: stop, and write nothing."""
 
 

@@ -105,7 +105,8 @@ def print_error(problem: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(problem)
     else:
-        stderr.print(f"[red]error:[/] {escape(str(problem.get('detail') or problem.get('title')))} ({problem['type']})")
+        detail = escape(str(problem.get("detail") or problem.get("title")))
+        stderr.print(f"[red]error:[/] {detail} ({problem['type']})", soft_wrap=True)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

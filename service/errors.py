@@ -1,4 +1,4 @@
-# ruff: noqa: N818 - names say what happened, as in `search.errors`
+
 """What the HTTP service refuses, beside the errors of a job in `search.errors`.
 
 SecateurError                      in `search.errors`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -123,7 +124,7 @@ def checked_spec(fields: dict[str, Any]) -> JobSpec:
         click.UsageError: a value that does not fit; names the field.
     """
     try:
-        return pydantic.TypeAdapter(JobSpec).validate_python(fields)
+        return pydantic.TypeAdapter(JobSpec).validate_json(json.dumps(fields))  # strict, as the service is
     except pydantic.ValidationError as error:
         fault = error.errors()[0]
         raise click.UsageError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error

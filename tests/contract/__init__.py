@@ -1,0 +1,1 @@
+"""The contract, tried with generated requests."""

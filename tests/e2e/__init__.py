@@ -1,0 +1,1 @@
+"""From the outside: processes and HTTP."""

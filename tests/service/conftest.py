@@ -164,7 +164,9 @@ def secateur(*arguments: str, settings: Settings) -> Iterator[subprocess.Popen[s
     """A `secateur` command as a process; stopped at the end."""
     command = [sys.executable, "-m", "service.cli", *arguments]
     environ = {**os.environ, **settings.to_env()}
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         try:
             yield process
         finally:

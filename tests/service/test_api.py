@@ -247,7 +247,9 @@ def test_events_as_json_and_as_a_stream(http: FlaskClient, settings: Settings) -
     answer = http.get(job["urls"]["events"], headers=headers)
     assert answer.mimetype == "text/event-stream"
     blocks = [block.split("\n") for block in answer.text.strip().split("\n\n")]
-    streamed = [json.loads(line.removeprefix("data: ")) for block in blocks for line in block if line.startswith("data: ")]
+    streamed = [
+        json.loads(line.removeprefix("data: ")) for block in blocks for line in block if line.startswith("data: ")
+    ]
     assert streamed == page["data"][2:]
     last = {**headers, "Last-Event-ID": str(len(page["data"]))}
     assert http.get(job["urls"]["events"], headers=last).status_code == 204

@@ -200,15 +200,13 @@ def test_a_worker_takes_jobs_from_the_broker(brokered: Settings) -> None:
     bad = submit(http, plan(kill_at=0, kill_always=True))
     with secateur("worker", settings=brokered) as worker:
         jobs = [submit(http, plan(units=2)) for _ in range(2)] + [bad, submit(http, b"no JSON")]
-        ends = [
-            wait_for(lambda job=job: (now := state(http, job))["finished_at"] and now["status"]) for job in jobs
-        ]
+        ends = [wait_for(lambda job=job: (now := state(http, job))["finished_at"] and now["status"]) for job in jobs]
         assert ends == ["succeeded", "succeeded", "failed", "failed"]
         assert worker.poll() is None
 
 
 def test_a_killed_worker_loses_no_job(brokered: Settings) -> None:
-    """kill -9 of worker and child: the lease ends, the job goes on from its units and succeeds."""
+    """Kill -9 of worker and child: the lease ends, the job goes on from its units and succeeds."""
     http = create_app(brokered).test_client()
     job = submit(http, plan(units=30, unit_s=0.1))
     with secateur("worker", settings=brokered):

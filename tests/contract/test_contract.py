@@ -1,0 +1,39 @@
+"""Schemathesis with all its default checks against a live service."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from werkzeug.serving import make_server
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import QUICK_CHILD
+
+_EXAMPLES = "10"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A live web application; jobs wait in its queue."""
+    settings = Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", child_command=QUICK_CHILD)
+    server = make_server("127.0.0.1", 0, create_app(settings), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+
+
+def test_generated_requests_find_no_breach(url: str, tmp_path: Path) -> None:
+    """Every answer fits the document, valid requests are accepted, invalid ones refused, nothing answers 500."""
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"]
+    command += ["--max-examples", _EXAMPLES, "--seed", "1", "--no-color", "--suppress-health-check", "all"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert "Tested: 16" in run.stdout

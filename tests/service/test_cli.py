@@ -1,0 +1,152 @@
+"""The command line, run as people run it, with the quick child as the engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from search.request import JobSpec
+from service.commands.options import spec_flags
+from service.settings import Settings
+
+from .conftest import PROFILE, plan
+
+
+def cli(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `secateur`."""
+    command = [sys.executable, "-m", "service.cli", *arguments]
+    environ = {**os.environ, **settings.to_env()}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model file for the quick child."""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(plan())
+    return path
+
+
+def test_compress_writes_what_a_job_gives(settings: Settings, model: Path, tmp_path: Path) -> None:
+    """The directory has the files of a job's artifacts, and --json prints the report alone."""
+    out = tmp_path / "out"
+    run = cli(settings, "compress", str(model), "--out", str(out), "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == json.loads((out / "report.json").read_text())
+    for name in ("report.html", "best.onnx", f"points/{PROFILE}/p1.onnx"):
+        assert (out / name).is_file()
+    shown = cli(settings, "compress", str(model), "--out", str(out))
+    assert "p1 *" in shown.stdout
+
+
+def test_compress_goes_on_from_its_directory(settings: Settings, tmp_path: Path) -> None:
+    """A run whose engine died is resumed by the same command; the first one says what happened, without a traceback."""
+    model = tmp_path / "net.onnx"
+    model.write_bytes(plan(units=4, kill_at=2))
+    arguments = ("compress", str(model), "--job-dir", str(tmp_path / "job"), "--out", str(tmp_path / "out"), "--json")
+    first = cli(settings, *arguments)
+    assert first.returncode == 1
+    assert json.loads(first.stdout)["type"] == "internal"
+    assert "Traceback" not in first.stdout + first.stderr
+    second = cli(settings, *arguments)
+    assert json.loads(second.stdout)["warnings"] == ["2 processes"]
+
+
+def test_a_refusal_is_the_engines(settings: Settings, tmp_path: Path) -> None:
+    """--json prints the problem object, without it the sentence goes to stderr; the exit code is 1."""
+    problem = {"type": "invalid-model", "title": "t", "detail": "node `x` is odd", "retryable": False, "node": "x"}
+    model = tmp_path / "net.onnx"
+    model.write_bytes(plan(refuse=problem))
+    for verb in ("compress", "inspect"):
+        run = cli(settings, verb, str(model), "--json")
+        assert run.returncode == 1
+        assert json.loads(run.stdout) == problem
+        assert "node `x` is odd" in cli(settings, verb, str(model)).stderr
+
+
+def test_inspect(settings: Settings, model: Path) -> None:
+    """--json prints the inspection, without it a person reads the latency."""
+    run = cli(settings, "inspect", str(model), "--profile", PROFILE, "--json")
+    assert json.loads(run.stdout)["profiles"][PROFILE]["latency_ms"]["value"] == 2.0
+    assert "2.000 ms" in cli(settings, "inspect", str(model)).stdout
+
+
+def test_profiles(settings: Settings) -> None:
+    """The list has the built-in targets; one can be shown whole; an unknown one is refused with those there are."""
+    listed = json.loads(cli(settings, "profiles", "--json").stdout)["data"]
+    assert PROFILE in {profile["id"] for profile in listed}
+    assert json.loads(cli(settings, "profiles", PROFILE, "--json").stdout)["id"] == PROFILE
+    unknown = cli(settings, "profiles", "none")
+    assert unknown.returncode == 1
+    assert PROFILE in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("compress", "/nowhere.onnx"), "/nowhere.onnx"),
+        (("inspect", __file__, "--profile", "none"), "none"),
+        (("status", "job_x", "--url", "http://127.0.0.1:1"), "secateur up"),
+        (("up", "--host", "0.0.0.0"), "API keys"),
+    ],
+)
+def test_errors_are_sentences(settings: Settings, arguments: tuple[str, ...], words: str) -> None:
+    """No traceback, an exit code, and a word of what to do."""
+    run = cli(settings, *arguments)
+    assert run.returncode in {1, 2}
+    assert words in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def spec(*arguments: str) -> JobSpec:
+    """The spec that flags make."""
+    found: list[JobSpec] = []
+
+    @click.command()
+    @spec_flags
+    def command(spec: JobSpec) -> None:
+        found.append(spec)
+
+    command.main(list(arguments), standalone_mode=False)
+    return found[0]
+
+
+def test_every_field_has_a_flag() -> None:
+    """A request whose every field differs from its default can be written with flags."""
+    fields: dict[str, Any] = {
+        "profiles": ["a", "b"],
+        "objective": {"max_latency_ms": 8.0},
+        "constraints": {"max_accuracy_drop": 0.02, "exclude": ["head*"], "structures": ["channel", "nm"]},
+        "search": {
+            "points": 3,
+            "seed": 4,
+            "seeds": 1,
+            "criterion": "l1",
+            "finetune_minutes": 2.0,
+            "deadline_minutes": 5.0,
+        },
+    }
+    line = "--profile a --profile b --max-latency-ms 8 --max-accuracy-drop 0.02 --exclude head* --structures channel "
+    line += "--structures nm --points 3 --seed 4 --seeds 1 --criterion l1 --finetune-minutes 2 --deadline-minutes 5"
+    assert spec(*line.split()) == JobSpec.from_json(json.dumps({"schema_version": 1, **fields}))
+
+
+def test_the_accuracy_drop_alone_is_the_objective() -> None:
+    """Beside another objective it is a constraint; alone it is what to aim for; nothing is the default."""
+    assert spec("--max-accuracy-drop", "0.05").objective.max_accuracy_drop == 0.05
+    assert spec("--max-accuracy-drop", "0.05").constraints.max_accuracy_drop is None
+    assert spec("--speedup", "2", "--max-accuracy-drop", "0.05").constraints.max_accuracy_drop == 0.05
+    assert spec() == JobSpec()
+
+
+def test_a_value_out_of_range_is_a_usage_error() -> None:
+    """The same limits hold as over HTTP."""
+    with pytest.raises(click.UsageError, match=r"search\.points"):
+        spec("--points", "99")
