@@ -22,7 +22,7 @@ WARM_UPS = 2
 """Untimed calls at each visit: another model has just been in the caches."""
 VISIT_S = 2e-3
 """A visit repeats a model for about this long; one call of a small model is shorter than the clock's noise."""
-_QUANTILES = (0.05, 0.95)
+_QUANTILES = (0.05, 0.5, 0.95)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def measure_interleaved(
     *,
     rounds: int,
     threads: int = 1,
-    clock: Callable[[], float] = time.thread_time,
+    clock: Callable[[], float] | None = None,
 ) -> list[Timing]:
     """Time every model in turn, ``rounds`` times.
 
@@ -77,20 +77,21 @@ def measure_interleaved(
         models: ONNX files or bytes; the first one is the control that ratios refer to.
         inputs: arrays for all of them, batch axis included; batch size 1 is what profiles speak of.
         rounds: turns; each ratio is the median of this many.
-        threads: of one operator. With more than one, pass ``time.perf_counter`` as ``clock``.
-        clock: seconds; the calling thread's CPU time by default.
+        threads: of one operator.
+        clock: seconds; by default the calling thread's CPU time, or wall time where ``threads`` share the work.
 
     Raises:
-        ValueError: no model, no round, or a thread clock that would miss the other threads' work.
+        ValueError: no model or no round.
     """
     if not models or rounds < 1:
         raise ValueError(f"{len(models)} models and {rounds} rounds; at least one of each is needed")
-    if threads > 1 and clock is time.thread_time:
-        raise ValueError(
-            f"threads={threads} with thread_time would miss the other threads; pass clock=time.perf_counter"
-        )
     calls = [bound_call(open_session(model, threads=threads), inputs) for model in models]
-    return timings(take_turns(calls, rounds=rounds, clock=clock))
+    return timings(take_turns(calls, rounds=rounds, clock=clock or default_clock(threads)))
+
+
+def default_clock(threads: int) -> Callable[[], float]:
+    """The calling thread's CPU time, which waiting for a core does not lengthen; it would miss the work of other threads."""
+    return time.thread_time if threads == 1 else time.perf_counter
 
 
 def take_turns(
@@ -103,11 +104,17 @@ def take_turns(
 
 def timings(seconds: NDArray[np.float64]) -> list[Timing]:
     """Summaries of ``seconds`` (rounds x models), one a model; ratios are against column 0, round by round."""
-    ratios = seconds / seconds[:, :1]
-    low_s, median_s, high_s = np.quantile(seconds, (_QUANTILES[0], 0.5, _QUANTILES[1]), axis=0)
-    ratio_low, ratio, ratio_high = np.quantile(ratios, (_QUANTILES[0], 0.5, _QUANTILES[1]), axis=0)
-    columns = zip(median_s, low_s, high_s, ratio, ratio_low, ratio_high, strict=True)
-    return [Timing(*map(float, column), rounds=len(seconds)) for column in columns]
+    low_s, median_s, high_s = _spread(seconds)
+    ratio_low, ratio, ratio_high = _spread(seconds / seconds[:, :1])
+    return [
+        Timing(median_s[i], low_s[i], high_s[i], ratio[i], ratio_low[i], ratio_high[i], len(seconds))
+        for i in range(seconds.shape[1])
+    ]
+
+
+def _spread(rounds: NDArray[np.float64]) -> list[list[float]]:
+    """The low quantile, the median and the high quantile of each column."""
+    return [[float(value) for value in row] for row in np.quantile(rounds, _QUANTILES, axis=0)]
 
 
 def bound_call(session: ort.InferenceSession, inputs: Arrays) -> Callable[[], object]:

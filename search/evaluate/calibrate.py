@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from hwprofiles.fit import MeasuredNetwork, fit
 from hwprofiles.kernels import Tiles
 from hwprofiles.registry import load_profile
 from hwprofiles.workload import Workload
-from search.evaluate.benchmark import bound_call, open_session, take_turns
+from search.evaluate.benchmark import bound_call, default_clock, open_session, take_turns
 from search.evaluate.micronets import MicroNetwork, micro_network
 from search.graph.fuse import workloads
 from search.graph.onnx_import import load
@@ -62,8 +62,7 @@ def calibrate_host(
     Raises:
         UnfitRows: the budget was too short for enough networks.
     """
-    networks = random_networks(seed)
-    rows = measure(networks, threads=threads, budget_s=(1 - _FIT_SHARE) * budget_s, progress=progress)
+    rows = measure(random_networks(seed), threads=threads, budget_s=(1 - _FIT_SHARE) * budget_s, progress=progress)
     profile = host_profile(profile_id, rows, threads=threads)
     progress(1.0)
     return profile
@@ -101,14 +100,14 @@ def host_profile(profile_id: str, rows: Sequence[MeasuredNetwork], *, threads: i
     )
 
 
-def random_networks(seed: int) -> list[MicroNetwork]:
-    """The `NETWORKS` networks of a seed."""
+def random_networks(seed: int) -> Iterator[MicroNetwork]:
+    """The `NETWORKS` networks of a seed, one at a time: together their files would fill a gigabyte."""
     rng = np.random.default_rng(seed)
-    return [micro_network(rng) for _ in range(NETWORKS)]
+    return (micro_network(rng) for _ in range(NETWORKS))
 
 
 def measure(
-    networks: Sequence[MicroNetwork],
+    networks: Iterable[MicroNetwork],
     *,
     threads: int = 1,
     budget_s: float = 40.0,
@@ -118,16 +117,18 @@ def measure(
 
     Every network is a family of its own, as each is random.
     """
-    clock = time.thread_time if threads == 1 else time.perf_counter
+    clock = default_clock(threads)
     start = time.monotonic()
-    calls = [_call(network, threads) for network in networks]
-    kernels = [tuple(lower(network.model)) for network in networks]
+    calls, kernels, names = [], [], []
+    for number, network in enumerate(networks):
+        calls.append(_call(network, threads))
+        kernels.append(tuple(lower(network.model)))
+        names.append(f"{network.kind}-{number}")
     rounds: list[NDArray[np.float64]] = []
     while not rounds or (len(rounds) < MAX_ROUNDS and time.monotonic() - start < budget_s):
         rounds.append(take_turns(calls, rounds=1, clock=clock)[0])
         progress((1 - _FIT_SHARE) * min(1.0, max(len(rounds) / MAX_ROUNDS, (time.monotonic() - start) / budget_s)))
     latency_s = np.quantile(rounds, UNDISTURBED, axis=0)
-    names = [f"{network.kind}-{number}" for number, network in enumerate(networks)]
     return [MeasuredNetwork(*row) for row in zip(names, names, kernels, map(float, latency_s), strict=True)]
 
 

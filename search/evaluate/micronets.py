@@ -211,9 +211,9 @@ def _digits(rng: Rng) -> Builder:
 
 
 def _heavy(rng: Rng) -> Builder:
-    """Wide layers on small maps, 1 to 32 MB of weights: more than caches keep, so they are read anew at every call."""
+    """Wide layers on small maps, 1 to 20 MB of weights: more than caches keep, so they are read anew at every call."""
     builder = Builder(rng, random_width(rng, 32, 256), int(rng.choice([2, 2, 4, 4, 7, 8])))
-    weights = np.exp(rng.uniform(np.log(0.25e6), np.log(8e6)))
+    weights = np.exp(rng.uniform(np.log(0.25e6), np.log(5e6)))
     while builder.parameters < weights and builder.macs < MAX_MACS:
         kernel = int(rng.choice([1, 3, 3]))
         builder.conv(random_width(rng, 96, 1280 if kernel == 1 else 560), kernel)
