@@ -55,10 +55,17 @@ def finished_job(service: str, model: Path, dataset: Path) -> str:
     return str(job["id"])
 
 
+def expect_success(page: Page) -> None:
+    """Wait until the job in view has ended, and well; a failed one is told at once, with its problem."""
+    expect(page.locator("#job-view .pill")).to_have_text(re.compile("succeeded|failed|cancelled"), timeout=JOB_MS)
+    expect(page.locator("#job-view .problem")).to_have_count(0)
+    expect(page.locator("#job-view .pill")).to_have_text("succeeded")
+
+
 def open_front(page: Page, job: str) -> None:
     """Show the front of a job, waiting until the job has one."""
     page.goto(f"/#job={job}")
-    expect(page.locator("#job-view .pill")).to_have_text("succeeded", timeout=JOB_MS)
+    expect_success(page)
     expect(page.locator("#job-view svg .mark").first).to_be_visible()
 
 
@@ -66,7 +73,7 @@ def test_from_upload_to_download(page: Page, service: str, model: Path, dataset:
     """A person uploads, watches stages and progress, sees the front, and downloads files with the stated SHA-256."""
     job = start_job(page, model, dataset)
     expect(page.locator("#job-view progress")).to_be_visible()
-    expect(page.locator("#job-view .pill")).to_have_text("succeeded", timeout=JOB_MS)
+    expect_success(page)
     page.get_by_text("Events", exact=True).click()
     for stage in ("import", "search", "evaluate"):
         expect(page.locator(".log")).to_contain_text(f"stage: {stage}")
