@@ -151,10 +151,8 @@ def _inference_s(session: Any, x: NDArray[np.float32]) -> float:
 def main(arguments: list[str]) -> None:
     """Do as told; the result is a JSON object on the last line of stdout."""
     command, directory, *models = arguments
-    if command == "train":
-        result = {"unseen_accuracy": train(Path(directory))}
-    else:
-        result = measure(Path(directory), *map(Path, models))
+    folder, paths = Path(directory), map(Path, models)
+    result = {"unseen_accuracy": train(folder)} if command == "train" else measure(folder, *paths)
     print(json.dumps(result))  # noqa: T201 - the answer of a script
 
 

@@ -20,6 +20,8 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled", "expired"})
 _CHUNK_BYTES = 2**20
 _TIMEOUT_S = 120.0
 _POLL_S = 1.0
+_PATIENCE = 60
+"""Polls in a row without an answer."""
 Json = dict[str, Any]
 
 
@@ -85,12 +87,19 @@ class Client:
         return self._json("GET", "/v1/jobs", params=query)
 
     def watch(self, job_id: str) -> Iterator[Json]:
-        """The job again and again, each time it changed, to its end."""
-        tag, status = "", ""
+        """The job again and again, each time it changed, to its end; a service that restarts is waited for."""
+        tag, status, patience = "", "", _PATIENCE
         while status not in TERMINAL:
-            if status:
+            if tag:
                 time.sleep(_POLL_S)
-            response = self._send("GET", f"/v1/jobs/{job_id}", headers={"If-None-Match": tag})
+            try:
+                response = self._send("GET", f"/v1/jobs/{job_id}", headers={"If-None-Match": tag})
+            except ClientError as error:
+                patience -= 1
+                if not (tag and patience and error.problem.get("type") == "service-unavailable"):
+                    raise
+                continue
+            patience = _PATIENCE
             if response.status_code == requests.codes.ok:
                 job: Json = response.json()
                 tag, status = response.headers["ETag"], str(job["status"])

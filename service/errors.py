@@ -1,4 +1,3 @@
-
 """What the HTTP service refuses, beside the errors of a job in `search.errors`.
 
 SecateurError                      in `search.errors`

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def curl(*arguments: str) -> str:
     """What curl prints."""
-    run = subprocess.run(["curl", "-sS", *arguments], capture_output=True, text=True, check=True, timeout=60)
+    patient = ("--retry", "20", "--retry-delay", "1", "--retry-connrefused", "--retry-all-errors")
+    run = subprocess.run(["curl", "-sS", *patient, *arguments], capture_output=True, text=True, check=True, timeout=60)
     return run.stdout
 
 
@@ -81,8 +83,10 @@ def start(
 
 def end(service: Service, job: dict[str, Any], timeout_s: float = 60) -> dict[str, Any]:
     """The job once it has ended."""
+    deadline = time.monotonic() + timeout_s
     with Client(service.url) as client:
-        found: dict[str, Any] = wait_for(lambda: (now := client.job(job["id"]))["finished_at"] and now, timeout_s)
+        for found in client.watch(job["id"]):
+            assert found["finished_at"] or time.monotonic() < deadline, found
     return found
 
 

@@ -74,10 +74,8 @@ def clock() -> Clock:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
     """An empty store, once on each database."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'rows.db'}"
-    else:
-        url = request.getfixturevalue("postgres_url")
+    sqlite = f"sqlite:///{tmp_path / 'rows.db'}"
+    url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     from service.tables import Base
 
     store = Store(url, clock)
@@ -146,16 +144,16 @@ def plan(**behaviour: Any) -> bytes:
 def upload(http: FlaskClient, data: bytes, purpose: str = "model") -> str:
     """Upload bytes; the file's id."""
     answer = http.put(f"/v1/files?purpose={purpose}", data=data)
-    assert answer.status_code in {200, 201}, answer.json
-    return str(answer.json["id"])
+    assert answer.status_code in {200, 201}, answer.get_json()
+    return str(answer.get_json()["id"])
 
 
 def submit(http: FlaskClient, data: bytes | None = None, **fields: Any) -> dict[str, Any]:
     """Submit a job; its JSON."""
     body = {"model": upload(http, data or plan()), "profiles": [PROFILE], **fields}
     answer = http.post("/v1/jobs", json=body)
-    assert answer.status_code == 202, answer.json
-    job: dict[str, Any] = answer.json
+    assert answer.status_code == 202, answer.get_json()
+    job: dict[str, Any] = answer.get_json()
     return job
 
 

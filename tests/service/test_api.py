@@ -23,7 +23,7 @@ def finish(http: FlaskClient, settings: Settings, data: bytes | None = None) -> 
     """Submit a job and run it here; its JSON."""
     job = submit(http, data)
     run_job(settings, job["id"], lambda: False)
-    done: dict[str, Any] = http.get(job["urls"]["self"]).json
+    done: dict[str, Any] = http.get(job["urls"]["self"]).get_json()
     return done
 
 
@@ -33,9 +33,9 @@ def test_a_file_uploaded_twice_is_one_file(http: FlaskClient) -> None:
     first = http.post("/v1/files", data=form)
     again = http.put("/v1/files?purpose=model&filename=x", data=b"abc")
     assert (first.status_code, again.status_code) == (201, 200)
-    assert first.json == again.json
-    assert first.json["sha256"] == hashlib.sha256(b"abc").hexdigest()
-    assert first.json["bytes"] == 3
+    assert first.get_json() == again.get_json()
+    assert first.get_json()["sha256"] == hashlib.sha256(b"abc").hexdigest()
+    assert first.get_json()["bytes"] == 3
 
 
 def test_uploads_are_capped_and_leave_nothing(settings: Settings) -> None:
@@ -51,7 +51,7 @@ def test_uploads_are_capped_and_leave_nothing(settings: Settings) -> None:
         http.post("/v1/files", data={"file": (io.BytesIO(b"x" * 1001), "m"), "purpose": "model"}),
     ):
         assert answer.status_code == 413
-        assert answer.json["type"] == "too-large"
+        assert answer.get_json()["type"] == "too-large"
     assert list((settings.data_dir / "incoming").iterdir()) == []
 
 
@@ -60,7 +60,7 @@ def test_a_large_upload_is_read_whole(http: FlaskClient, settings: Settings) -> 
     data = bytes(range(256)) * 20_000
     answer = http.put("/v1/files?purpose=dataset", data=data)
     sha256 = hashlib.sha256(data).hexdigest()
-    assert answer.json["sha256"] == sha256
+    assert answer.get_json()["sha256"] == sha256
     assert (settings.data_dir / "blobs" / sha256[:2] / sha256).read_bytes() == data
 
 
@@ -70,9 +70,9 @@ def test_one_request_starts_a_job(http: FlaskClient) -> None:
     form = {"model": (io.BytesIO(b"m"), "m.onnx"), "dataset": (io.BytesIO(b"d"), "d.npz"), "spec": spec}
     answer = http.post("/v1/jobs", data=form)
     assert answer.status_code == 202
-    assert answer.headers["Location"] == answer.json["urls"]["self"] == f"/v1/jobs/{answer.json['id']}"
+    assert answer.headers["Location"] == answer.get_json()["urls"]["self"] == f"/v1/jobs/{answer.get_json()['id']}"
     assert answer.headers["Retry-After"] == "1"
-    job = http.get(answer.headers["Location"]).json
+    job = http.get(answer.headers["Location"]).get_json()
     assert (job["status"], job["queue_position"], job["metadata"]) == ("queued", 0, {"team": "camera"})
     assert job["objective"] == {"max_latency_ms": None, "speedup": 2.0, "max_accuracy_drop": None}
 
@@ -95,8 +95,8 @@ def test_a_wrong_field_is_named(http: FlaskClient, change: dict[str, Any], field
     """Each is a 422 whose detail names the field."""
     answer = http.post("/v1/jobs", json={"model": upload(http, b"m"), "profiles": [PROFILE], **change})
     assert answer.status_code == 422
-    assert answer.json["type"] == "validation-error"
-    assert field in answer.json["detail"] + json.dumps(answer.json["errors"])
+    assert answer.get_json()["type"] == "validation-error"
+    assert field in answer.get_json()["detail"] + json.dumps(answer.get_json()["errors"])
 
 
 def test_an_unknown_profile_is_refused_at_submission(http: FlaskClient) -> None:
@@ -105,8 +105,8 @@ def test_an_unknown_profile_is_refused_at_submission(http: FlaskClient) -> None:
     for path in ("/v1/jobs", "/v1/inspect"):
         answer = http.post(path, json=body)
         assert answer.status_code == 422
-        assert "no-such-device" in answer.json["detail"]
-        assert PROFILE in answer.json["known"]
+        assert "no-such-device" in answer.get_json()["detail"]
+        assert PROFILE in answer.get_json()["known"]
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_every_error_is_a_problem(http: FlaskClient, method: str, path: str, sta
     answer = http.open(path, method=method, data=b"x", headers={"X-Request-ID": "mine-1"})
     assert answer.status_code == status
     assert answer.content_type == "application/problem+json"
-    assert answer.json["type"] == kind
-    assert answer.json["status"] == status
-    assert answer.json["request_id"] == answer.headers["X-Request-ID"] == "mine-1"
+    assert answer.get_json()["type"] == kind
+    assert answer.get_json()["status"] == status
+    assert answer.get_json()["request_id"] == answer.headers["X-Request-ID"] == "mine-1"
     if status == 405:
         assert "POST" in answer.headers["Allow"]
 
@@ -143,7 +143,7 @@ def test_a_fault_of_ours_is_a_problem_without_a_traceback(app: flask.Flask, http
     app.add_url_rule("/broken", view_func=broken)
     answer = http.get("/broken")
     assert answer.status_code == 500
-    assert answer.json["type"] == "internal"
+    assert answer.get_json()["type"] == "internal"
     assert "shadow" not in answer.text
 
 
@@ -158,12 +158,12 @@ def test_the_same_key_is_the_same_job(http: FlaskClient) -> None:
     """A repeated request finds the first one's job; another body is refused; without a key every request is a job."""
     body = {"model": upload(http, b"m"), "profiles": [PROFILE]}
     headers = {"Idempotency-Key": str(uuid.uuid4())}
-    ids = {http.post("/v1/jobs", json=body, headers=headers).json["id"] for _ in range(3)}
+    ids = {http.post("/v1/jobs", json=body, headers=headers).get_json()["id"] for _ in range(3)}
     assert len(ids) == 1
     answer = http.post("/v1/jobs", json={**body, "search": {"seed": 1}}, headers=headers)
     assert answer.status_code == 422
-    assert answer.json["type"] == "idempotency-conflict"
-    assert http.post("/v1/jobs", json=body).json["id"] not in ids
+    assert answer.get_json()["type"] == "idempotency-conflict"
+    assert http.post("/v1/jobs", json=body).get_json()["id"] not in ids
 
 
 def test_an_unchanged_job_is_304(http: FlaskClient, settings: Settings) -> None:
@@ -185,7 +185,7 @@ def test_jobs_are_listed_page_by_page(http: FlaskClient) -> None:
     made = [submit(http)["id"] for _ in range(5)]
     seen, cursor = [], ""
     while True:
-        page = http.get(f"/v1/jobs?limit=2{cursor}").json
+        page = http.get(f"/v1/jobs?limit=2{cursor}").get_json()
         seen += [job["id"] for job in page["data"]]
         if not page["has_more"]:
             break
@@ -200,18 +200,18 @@ def test_results_of_a_finished_job(http: FlaskClient, settings: Settings) -> Non
     job = finish(http, settings)
     assert (job["status"], job["progress"]["fraction"], job["error"]) == ("succeeded", 1.0, None)
     assert (job["best"]["id"], job["warnings"]) == ("p1", ["=quick child"])
-    front = http.get(job["urls"]["front"]).json
+    front = http.get(job["urls"]["front"]).get_json()
     assert [point["id"] for point in front[PROFILE]["points"]] == ["p1", "p2"]
     table = http.get(job["urls"]["front"], headers={"Accept": "text/csv"}).text.splitlines()
     assert len(table) == 1 + 3
-    names = {row["name"] for row in http.get(job["urls"]["artifacts"]).json["data"]}
+    names = {row["name"] for row in http.get(job["urls"]["artifacts"]).get_json()["data"]}
     assert names == {"best.onnx", "front.svg", "report.html", "report.json", f"points/{PROFILE}/p1.onnx"}
 
 
 def test_a_download_is_checked_resumed_and_harmless(http: FlaskClient, settings: Settings) -> None:
     """Digest, range and conditional headers fit the bytes; a browser saves the file and does not run it."""
     job = finish(http, settings)
-    rows = http.get(job["urls"]["artifacts"]).json["data"]
+    rows = http.get(job["urls"]["artifacts"]).get_json()["data"]
     for row in rows:
         answer = http.get(row["url"])
         digest = hashlib.sha256(answer.data)
@@ -239,10 +239,10 @@ def test_a_name_is_no_path(http: FlaskClient, settings: Settings, name: str) -> 
 def test_events_as_json_and_as_a_stream(http: FlaskClient, settings: Settings) -> None:
     """Both say the same; the stream goes on after the last event that the client has, and ends with the job."""
     job = finish(http, settings)
-    page = http.get(job["urls"]["events"]).json
+    page = http.get(job["urls"]["events"]).get_json()
     assert [event["seq"] for event in page["data"]] == list(range(1, len(page["data"]) + 1))
     assert page["data"][-1]["status"] == "succeeded"
-    assert http.get(job["urls"]["events"] + "?after=3&limit=1").json["data"] == page["data"][3:4]
+    assert http.get(job["urls"]["events"] + "?after=3&limit=1").get_json()["data"] == page["data"][3:4]
     headers = {"Accept": "text/event-stream", "Last-Event-ID": "2"}
     answer = http.get(job["urls"]["events"], headers=headers)
     assert answer.mimetype == "text/event-stream"
@@ -264,9 +264,9 @@ def test_cancel_and_delete(http: FlaskClient, settings: Settings) -> None:
     assert run_job(settings, job["id"], lambda: False) is None
     done = finish(http, settings)
     refused = http.post(done["urls"]["cancel"])
-    assert (refused.status_code, refused.json["type"]) == (409, "conflict-state")
+    assert (refused.status_code, refused.get_json()["type"]) == (409, "conflict-state")
     blobs = {path.name for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()}
-    artifacts = {row["sha256"] for row in http.get(done["urls"]["artifacts"]).json["data"]}
+    artifacts = {row["sha256"] for row in http.get(done["urls"]["artifacts"]).get_json()["data"]}
     assert http.delete(done["urls"]["self"]).status_code == 204
     assert http.get(done["urls"]["self"]).status_code == 404
     left = {path.name for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()}
@@ -277,28 +277,28 @@ def test_no_front_yet(http: FlaskClient) -> None:
     """A job that has not finished has no front: 409 with its state."""
     job = submit(http)
     answer = http.get(job["urls"]["front"])
-    assert (answer.status_code, answer.json["job_status"]) == (409, "queued")
+    assert (answer.status_code, answer.get_json()["job_status"]) == (409, "queued")
 
 
 def test_profiles(http: FlaskClient) -> None:
     """Every listed profile can be had whole, and both answers are conditional."""
     listed = http.get("/v1/profiles")
-    assert PROFILE in {profile["id"] for profile in listed.json["data"]}
+    assert PROFILE in {profile["id"] for profile in listed.get_json()["data"]}
     assert http.get("/v1/profiles", headers={"If-None-Match": listed.headers["ETag"]}).status_code == 304
-    for profile in listed.json["data"]:
+    for profile in listed.get_json()["data"]:
         whole = http.get(f"/v1/profiles/{profile['id']}")
-        assert whole.json["channel_grid"] == profile["channel_grid"]
-        assert whole.json["latency"]["kind"] == profile["latency_kind"]
+        assert whole.get_json()["channel_grid"] == profile["channel_grid"]
+        assert whole.get_json()["latency"]["kind"] == profile["latency_kind"]
 
 
 def test_inspect(http: FlaskClient) -> None:
     """A dry run answers for every target; a model that cannot be read is refused in the engine's words."""
     good = http.post("/v1/inspect", json={"model": upload(http, plan()), "profiles": [PROFILE]})
     assert good.status_code == 200
-    assert good.json["profiles"][PROFILE]["reachable_ms"] == {"min": 1.0, "max": 2.0}
+    assert good.get_json()["profiles"][PROFILE]["reachable_ms"] == {"min": 1.0, "max": 2.0}
     problem = {"type": "unsupported-operator", "title": "t", "detail": "node `x`", "retryable": False, "node": "x"}
     bad = http.post("/v1/inspect", json={"model": upload(http, plan(refuse=problem)), "profiles": [PROFILE]})
-    assert (bad.status_code, bad.json["type"], bad.json["node"]) == (409, "unsupported-operator", "x")
+    assert (bad.status_code, bad.get_json()["type"], bad.get_json()["node"]) == (409, "unsupported-operator", "x")
 
 
 def test_an_endless_dry_run_is_ended(settings: Settings) -> None:
@@ -309,15 +309,15 @@ def test_an_endless_dry_run_is_ended(settings: Settings) -> None:
 
     http = create_app(dataclasses.replace(settings, inspect_timeout_s=0.5)).test_client()
     answer = http.post("/v1/inspect", json={"model": upload(http, plan(unit_s=60)), "profiles": [PROFILE]})
-    assert (answer.status_code, answer.json["type"]) == (422, "resource-limit")
+    assert (answer.status_code, answer.get_json()["type"]) == (422, "resource-limit")
 
 
 def test_health_and_pages(http: FlaskClient) -> None:
     """Alive, ready with what holds around a job, and the page allows no foreign script."""
-    assert http.get("/livez").json == {"status": "ok"}
+    assert http.get("/livez").get_json() == {"status": "ok"}
     ready = http.get("/readyz")
-    assert ready.json["checks"] == {"database": True, "broker": True, "storage": True}
-    assert set(ready.json["sandbox"]) >= {"no_network", "resource_limits"}
+    assert ready.get_json()["checks"] == {"database": True, "broker": True, "storage": True}
+    assert set(ready.get_json()["sandbox"]) >= {"no_network", "resource_limits"}
     page = http.get("/")
     assert page.status_code == 200
     policy = page.headers["Content-Security-Policy"]
@@ -327,7 +327,7 @@ def test_health_and_pages(http: FlaskClient) -> None:
 
 def test_the_document_lists_every_route(app: flask.Flask, http: FlaskClient) -> None:
     """What is routed under /v1 is documented, and the other way round."""
-    document = http.get("/openapi.json").json
+    document = http.get("/openapi.json").get_json()
     assert document["openapi"].startswith("3.1")
     documented = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
     routed = {

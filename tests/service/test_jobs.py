@@ -76,5 +76,5 @@ def test_before_is_the_inverse_of_after(action: Action) -> None:
 
 def test_a_refusal_names_status_and_action() -> None:
     """The message says what the job is and what was tried."""
-    with pytest.raises(Conflict, match="succeeded.*cancel"):
+    with pytest.raises(Conflict, match=r"succeeded.*cancel"):
         after(Status.SUCCEEDED, Action.CANCEL)

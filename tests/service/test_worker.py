@@ -36,7 +36,7 @@ def run(settings: Settings, job: dict[str, Any]) -> str | None:
 
 def state(http: FlaskClient, job: dict[str, Any]) -> dict[str, Any]:
     """The job now."""
-    found: dict[str, Any] = http.get(job["urls"]["self"]).json
+    found: dict[str, Any] = http.get(job["urls"]["self"]).get_json()
     return found
 
 
@@ -56,9 +56,9 @@ def test_a_killed_child_is_resumed(http: FlaskClient, settings: Settings) -> Non
     assert run(settings, job) == "succeeded"
     done = state(http, job)
     assert (done["attempt"], done["warnings"]) == (2, ["=quick child"])
-    report = http.get(f"{job['urls']['artifacts']}/report.json").json
+    report = http.get(f"{job['urls']['artifacts']}/report.json").get_json()
     assert report["warnings"] == ["2 processes"]
-    progress = [event for event in http.get(job["urls"]["events"]).json["data"] if event["type"] == "progress"]
+    progress = [event for event in http.get(job["urls"]["events"]).get_json()["data"] if event["type"] == "progress"]
     assert [event["done"] for event in progress] == [1, 2, 1, 2, 3, 4]
 
 
@@ -118,7 +118,7 @@ def test_a_deadline_ends_the_job(http: FlaskClient, settings: Settings) -> None:
     """A child that does not look at the clock is ended, and what it found by then is the result."""
     job = submit(http, plan(units=1000, unit_s=0.1), search={"deadline_minutes": 0.01})
     assert run(settings, job) == "succeeded"
-    assert http.get(f"{job['urls']['artifacts']}/report.json").json["complete"] is False
+    assert http.get(f"{job['urls']['artifacts']}/report.json").get_json()["complete"] is False
 
 
 def test_a_lost_lease_ends_the_child(http: FlaskClient, settings: Settings) -> None:
@@ -200,7 +200,8 @@ def test_a_worker_takes_jobs_from_the_broker(brokered: Settings) -> None:
     bad = submit(http, plan(kill_at=0, kill_always=True))
     with secateur("worker", settings=brokered) as worker:
         jobs = [submit(http, plan(units=2)) for _ in range(2)] + [bad, submit(http, b"no JSON")]
-        ends = [wait_for(lambda job=job: (now := state(http, job))["finished_at"] and now["status"]) for job in jobs]
+        wait_for(lambda: all(state(http, job)["finished_at"] for job in jobs))
+        ends = [state(http, job)["status"] for job in jobs]
         assert ends == ["succeeded", "succeeded", "failed", "failed"]
         assert worker.poll() is None
 
@@ -216,7 +217,7 @@ def test_a_killed_worker_loses_no_job(brokered: Settings) -> None:
                 os.kill(pid, signal.SIGKILL)
         done = wait_for(lambda: (now := state(http, job))["finished_at"] and now)
     assert (done["status"], done["attempt"]) == ("succeeded", 2)
-    assert http.get(f"{job['urls']['artifacts']}/report.json").json["warnings"] == ["2 processes"]
+    assert http.get(f"{job['urls']['artifacts']}/report.json").get_json()["warnings"] == ["2 processes"]
 
 
 def consumers(settings: Settings) -> list[int]:
