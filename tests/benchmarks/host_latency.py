@@ -42,10 +42,10 @@ def residual_block(net: Builder, inner: int, outer: int, stride: int) -> None:
     net.add(shortcut)
 
 
-def cifar_resnet(rng: Rng) -> Builder:
-    """ResNet-20, 32, 44 or 56 for 32 x 32 pictures, inner widths and stages pruned."""
+def cifar_resnet(rng: Rng, blocks: int | None = None) -> Builder:
+    """ResNet-20, 32, 44 or 56 (3 to 9 blocks a stage) for 32 x 32 pictures, inner widths and stages pruned."""
     net = Builder(rng, 3, 32)
-    blocks = int(rng.choice([3, 5, 7, 9]))
+    blocks = blocks or int(rng.choice([3, 5, 7, 9]))
     stages = [pruned(rng, width) for width in (16, 32, 64)]
     net.conv(stages[0])
     for stage, outer in enumerate(stages):
