@@ -16,7 +16,7 @@ from typing import Any
 
 from search.errors import InternalError, SecateurError
 from search.report import Front, Point
-from search.request import JobSpec
+from search.request import JobSpec, SearchOptions
 from service.client import Client
 from service.commands.remote import follow
 from service.console import stderr
@@ -57,7 +57,7 @@ def demonstrate(out: Path) -> Outcome:
 
 def _compress(url: str, work: Path, out: Path) -> Front:
     with Client(url) as client:
-        job = client.submit(JobSpec(profiles=(_PROFILE,)), work / "model.onnx", work / "data.npz")
+        job = client.submit(JobSpec(profiles=(_PROFILE,), search=SearchOptions(points=16)), work / "model.onnx", work / "data.npz")
         stderr.print(f"job {job['id']}")
         job = follow(client, job["id"])
         if job["status"] != "succeeded":

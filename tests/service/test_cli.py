@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import pytest
 
 from search.request import JobSpec
+from service.cli import main
 from service.commands.options import spec_flags
 from service.settings import Settings
 
 from .conftest import PROFILE, plan
 
 
-def cli(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `secateur`."""
-    command = [sys.executable, "-m", "service.cli", *arguments]
-    environ = {**os.environ, **settings.to_env()}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Cli(Protocol):
+    """Runs `secateur` with arguments."""
+
+    def __call__(self, *arguments: str) -> Run:
+        """As typed in a shell."""
+
+
+@pytest.fixture
+def cli(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line in this process; the engine is a process all the same."""
+    for name, value in settings.to_env().items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> Run:
+        monkeypatch.setattr(sys, "argv", ["secateur", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return Run(int(end.value.code or 0), out, err)
+
+    return run
 
 
 @pytest.fixture
@@ -34,56 +59,56 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_compress_writes_what_a_job_gives(settings: Settings, model: Path, tmp_path: Path) -> None:
+def test_compress_writes_what_a_job_gives(cli: Cli, model: Path, tmp_path: Path) -> None:
     """The directory has the files of a job's artifacts, and --json prints the report alone."""
     out = tmp_path / "out"
-    run = cli(settings, "compress", str(model), "--out", str(out), "--json")
+    run = cli("compress", str(model), "--out", str(out), "--json")
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == json.loads((out / "report.json").read_text())
     for name in ("report.html", "best.onnx", f"points/{PROFILE}/p1.onnx"):
         assert (out / name).is_file()
-    shown = cli(settings, "compress", str(model), "--out", str(out))
+    shown = cli("compress", str(model), "--out", str(out))
     assert "p1 *" in shown.stdout
 
 
-def test_compress_goes_on_from_its_directory(settings: Settings, tmp_path: Path) -> None:
+def test_compress_goes_on_from_its_directory(cli: Cli, tmp_path: Path) -> None:
     """A run whose engine died is resumed by the same command; the first one says what happened, without a traceback."""
     model = tmp_path / "net.onnx"
     model.write_bytes(plan(units=4, kill_at=2))
     arguments = ("compress", str(model), "--job-dir", str(tmp_path / "job"), "--out", str(tmp_path / "out"), "--json")
-    first = cli(settings, *arguments)
+    first = cli(*arguments)
     assert first.returncode == 1
     assert json.loads(first.stdout)["type"] == "internal"
     assert "Traceback" not in first.stdout + first.stderr
-    second = cli(settings, *arguments)
+    second = cli(*arguments)
     assert json.loads(second.stdout)["warnings"] == ["2 processes"]
 
 
-def test_a_refusal_is_the_engines(settings: Settings, tmp_path: Path) -> None:
+def test_a_refusal_is_the_engines(cli: Cli, tmp_path: Path) -> None:
     """--json prints the problem object, without it the sentence goes to stderr; the exit code is 1."""
     problem = {"type": "invalid-model", "title": "t", "detail": "node `x` is odd", "retryable": False, "node": "x"}
     model = tmp_path / "net.onnx"
     model.write_bytes(plan(refuse=problem))
     for verb in ("compress", "inspect"):
-        run = cli(settings, verb, str(model), "--json")
+        run = cli(verb, str(model), "--json")
         assert run.returncode == 1
         assert json.loads(run.stdout) == problem
-        assert "node `x` is odd" in cli(settings, verb, str(model)).stderr
+        assert "node `x` is odd" in cli(verb, str(model)).stderr
 
 
-def test_inspect(settings: Settings, model: Path) -> None:
+def test_inspect(cli: Cli, model: Path) -> None:
     """--json prints the inspection, without it a person reads the latency."""
-    run = cli(settings, "inspect", str(model), "--profile", PROFILE, "--json")
+    run = cli("inspect", str(model), "--profile", PROFILE, "--json")
     assert json.loads(run.stdout)["profiles"][PROFILE]["latency_ms"]["value"] == 2.0
-    assert "2.000 ms" in cli(settings, "inspect", str(model)).stdout
+    assert "2.000 ms" in cli("inspect", str(model)).stdout
 
 
-def test_profiles(settings: Settings) -> None:
+def test_profiles(cli: Cli) -> None:
     """The list has the built-in targets; one can be shown whole; an unknown one is refused with those there are."""
-    listed = json.loads(cli(settings, "profiles", "--json").stdout)["data"]
+    listed = json.loads(cli("profiles", "--json").stdout)["data"]
     assert PROFILE in {profile["id"] for profile in listed}
-    assert json.loads(cli(settings, "profiles", PROFILE, "--json").stdout)["id"] == PROFILE
-    unknown = cli(settings, "profiles", "none")
+    assert json.loads(cli("profiles", PROFILE, "--json").stdout)["id"] == PROFILE
+    unknown = cli("profiles", "none")
     assert unknown.returncode == 1
     assert PROFILE in unknown.stderr
 
@@ -97,9 +122,9 @@ def test_profiles(settings: Settings) -> None:
         (("up", "--host", "0.0.0.0"), "API keys"),
     ],
 )
-def test_errors_are_sentences(settings: Settings, arguments: tuple[str, ...], words: str) -> None:
+def test_errors_are_sentences(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
     """No traceback, an exit code, and a word of what to do."""
-    run = cli(settings, *arguments)
+    run = cli(*arguments)
     assert run.returncode in {1, 2}
     assert words in run.stderr
     assert "Traceback" not in run.stderr
