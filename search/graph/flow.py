@@ -21,6 +21,8 @@ import numpy as np
 from search.graph.ir import Array, Node
 
 Ids = Array
+FIXED = -1
+"""Id of data that is no unit's and cannot be cut: the model's input, or what came out of an operator that mixes channels."""
 Role = Literal["produces", "consumes", "scales"]
 
 
@@ -64,20 +66,22 @@ class Coupling:
         if weight:
             self.slots.append(Slot(node.name, weight, axis, ids, role))
 
-    def unite(self, a: Ids, b: Ids) -> Ids:
+    def unite(self, node: Node, a: Ids, b: Ids) -> Ids:
         """Say that two equally shaped arrays hold the same units, element by element; returns the ids to go on with."""
         differ = (a != b) & (a > 0) & (b > 0)
         if differ.any():
             self.unions.append(np.unique(np.stack([a[differ], b[differ]], axis=1), axis=0))
-        return np.maximum(a, b)
+        fixed = ((a == FIXED) & (b > 0)) | ((b == FIXED) & (a > 0))
+        self.keep(node, np.where(fixed, np.maximum(a, b), 0), f"{node.op} meets values of fixed width")
+        return np.where((a == FIXED) | (b == FIXED), np.int32(FIXED), np.maximum(a, b))
 
     def unite_along(self, node: Node, ids: Ids, axis: int) -> Ids:
         """Make one unit of all ids along an axis; where some positions belong to no unit, the others stay too."""
         mixed = (ids > 0).any(axis) & ~(ids > 0).all(axis)
         if mixed.any():
             self.keep(node, np.compress(mixed, ids, axis=1 - axis), f"{node.op} groups channels that stay with others")
-        first = ids.max(axis)
-        self.unite(ids, np.broadcast_to(np.expand_dims(first, axis), ids.shape))
+        first: Ids = ids.max(axis)
+        self.unite(node, ids, np.broadcast_to(np.expand_dims(first, axis), ids.shape))
         return first
 
     def keep(self, node: Node, ids: Ids | None, reason: str) -> None:
@@ -93,9 +97,9 @@ class Coupling:
         """Ids along one axis, where they are the same at all other positions; otherwise they are frozen."""
         moved = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
         if moved.shape[1] == 0 or (moved == moved[:, :1]).all():
-            return moved[:, 0] if moved.shape[1] else np.zeros(len(moved), np.int32)
+            return moved[:, 0] if moved.shape[1] else np.full(len(moved), FIXED, np.int32)
         self.keep(node, ids, f"{node.op} reads units that are spread over more than one axis")
-        return np.zeros(len(moved), np.int32)
+        return np.full(len(moved), FIXED, np.int32)
 
     def along(self, ids: Ids, axis: int, value: str) -> Ids:
         """Channel ids spread over the shape of ``value``."""
@@ -104,8 +108,8 @@ class Coupling:
         return np.broadcast_to(view, shape)
 
     def none(self, value: str) -> Ids:
-        """No unit anywhere in ``value``."""
-        return np.broadcast_to(np.int32(0), self.shapes[value])
+        """Data that is no unit's, all over ``value``."""
+        return np.broadcast_to(np.int32(FIXED), self.shapes[value])
 
 
 Flow = Callable[[Node, Sequence[Ids | None], Coupling], Sequence[Ids]]
@@ -236,7 +240,7 @@ def elementwise(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Seque
     """Units that meet in an element are one unit; weights that broadcast against units scale them."""
     out = node.outputs[0]
     shape = at.shapes[out]
-    total: Ids = at.none(out)
+    total: Ids = np.broadcast_to(np.int32(0), shape)
     for ids in inputs:
         if ids is not None:
             total = _meet(node, total, ids, shape, at)
@@ -255,7 +259,7 @@ def _meet(node: Node, total: Ids, ids: Ids, shape: tuple[int, ...], at: Coupling
             if (along != along[:1]).any():
                 at.keep(node, ids, f"{node.op} spreads one channel over several")
                 return total
-    return at.unite(total, np.broadcast_to(aligned, shape))
+    return at.unite(node, total, np.broadcast_to(aligned, shape))
 
 
 def _scale(node: Node, value: str, total: Ids, shape: tuple[int, ...], at: Coupling) -> None:
@@ -300,7 +304,7 @@ def move(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids
     values: list[Any] = [at.static.get(value) for value in node.inputs]
     for position in data:
         ids = inputs[position]
-        values[position] = ids if ids is not None else np.zeros(at.static[node.inputs[position]].shape, np.int32)
+        values[position] = ids if ids is not None else np.full(at.static[node.inputs[position]].shape, FIXED, np.int32)
     if node.op == "Pad" and len(values) > 2:
         values[2] = np.int32(0)
     moved = OPS[node.op].lowering(13)(node, values)

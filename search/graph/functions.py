@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import helper
 
 from search.graph.ir import Graph, Node
@@ -44,19 +43,52 @@ def _body(node: bytes, given: tuple[Any, ...], opset: int) -> Graph:
         NotImplementedError: the schema has no body for them.
     """
     proto = onnx.NodeProto.FromString(node)
-    inputs = [
-        helper.make_tensor_value_info(entry[0], helper.np_dtype_to_tensor_dtype(np.dtype(entry[1])), entry[2])
-        for entry in given
-        if entry
-    ]
-    outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
-    graph = helper.make_graph([proto], "body", inputs, outputs)
-    opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(proto.domain, 1)] if proto.domain else [])]
-    model = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets))
-    inlined = onnx.inliner.inline_selected_functions(
-        model, [(proto.domain, proto.op_type)], exclude=False, inline_schema_functions=True
-    )
-    if any(item.op_type == proto.op_type and item.domain == proto.domain for item in inlined.graph.node):
-        raise NotImplementedError("the standard gives no body for these inputs")
-    found = {item.domain: item.version for item in inlined.opset_import}
-    return to_graph(inlined, {**found, "": found.get("", opset)})
+    schema = onnx.defs.get_schema(proto.op_type, _schema_version(proto.domain, opset), proto.domain)
+    function = _function(schema, proto, [_type(entry) for entry in given], opset)
+    function.domain, function.name = "body", "body"
+    defaults = [a.default_value for a in schema.attributes.values() if a.default_value.type]
+    named = {attribute.name for attribute in proto.attribute}
+    call = helper.make_node("body", proto.input, proto.output, domain="body")
+    call.attribute.extend([*proto.attribute, *(a for a in defaults if a.name not in named)])
+    found = {item.domain: item.version for item in function.opset_import}
+    found[""] = found.get("", opset)
+    inputs = [onnx.ValueInfoProto(name=name, type=_type(entry)) for name, entry in zip(proto.input, given, strict=True)]
+    graph = helper.make_graph([call], "body", [item for item in inputs if item.name], _outputs(proto))
+    opsets = [helper.make_opsetid(domain, version) for domain, version in {**found, "body": 1}.items()]
+    return to_graph(helper.make_model(graph, opset_imports=opsets, functions=[function]), found)
+
+
+def _schema_version(domain: str, opset: int) -> int:
+    return opset if not domain else 1
+
+
+def _type(entry: Any) -> onnx.TypeProto:
+    """Element type and shape; an input that is left out has an empty type."""
+    if entry is None:
+        return onnx.TypeProto()
+    _, dtype, shape = entry
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+
+
+def _outputs(proto: onnx.NodeProto) -> list[onnx.ValueInfoProto]:
+    return [onnx.ValueInfoProto(name=name) for name in proto.output if name]
+
+
+def _function(schema: Any, proto: onnx.NodeProto, types: list[onnx.TypeProto], opset: int) -> onnx.FunctionProto:
+    """The newest body that is not newer than the model's operator set."""
+    node, known = proto.SerializeToString(), [item.SerializeToString() for item in types]
+    for version in sorted(schema.function_opset_versions, reverse=True):
+        if version <= opset or proto.domain:
+            return _parsed(schema.get_function_with_opset_version(version))
+    for version in sorted(schema.context_dependent_function_opset_versions, reverse=True):
+        if version <= opset or proto.domain:
+            data = schema.get_context_dependent_function_with_opset_version(version, node, known)
+            if data:
+                return _parsed(data)
+    raise NotImplementedError("the standard gives no body for these inputs")
+
+
+def _parsed(data: bytes) -> onnx.FunctionProto:
+    function = onnx.FunctionProto()
+    function.ParseFromString(data)
+    return function

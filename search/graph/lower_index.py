@@ -95,7 +95,7 @@ def non_zero(_: Node, inputs: Inputs) -> Value:
 def unique(node: Node, inputs: Inputs) -> Value:
     """ONNX ``Unique``: needs a constant input."""
     x, axis = _constant(inputs[0]), node.get("axis")
-    values, first, inverse, counts = np.unique(x, True, True, True, axis=axis)  # noqa: FBT003
+    values, first, inverse, counts = np.unique(x, True, True, True, axis=axis)
     inverse = inverse.reshape(-1)
     if not node.get("sorted", 1):
         order = np.argsort(first)

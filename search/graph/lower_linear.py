@@ -64,6 +64,6 @@ def qlinear_matmul(_: Node, inputs: Inputs) -> Value:
 def requantised(product: Value, a_scale: Value, b_scale: Value, y_scale: Value, y_zero: Value) -> Value:
     """An int32 product rounded to the grid of its quantised output."""
     scale = jnp.asarray(a_scale, jnp.float32) * jnp.asarray(b_scale, jnp.float32) / jnp.asarray(y_scale, jnp.float32)
-    limit = jnp.iinfo(y_zero.dtype)
+    limit = np.iinfo(y_zero.dtype)
     steps = jnp.round(product.astype(jnp.float32) * scale) + jnp.asarray(y_zero).astype(jnp.float32)
     return jnp.clip(steps, limit.min, limit.max).astype(y_zero.dtype)

@@ -99,7 +99,7 @@ def _cast(node: Node, x: Value, to: np.dtype[Any]) -> Value:
         saturate, rounding = bool(node.get("saturate", 1)), node.get("round_mode", "up")
         return onnx.numpy_helper.to_float8e8m0(x, saturate, rounding).astype(to)
     if to in FLOAT8 and node.get("saturate", 1):
-        limit = ml_dtypes.finfo(to)
+        limit = ml_dtypes.finfo(to)  # type: ignore[no-untyped-call]
         low, high = (np.asarray(v).astype(x.dtype) for v in (limit.min, limit.max))
         return namespace(x).clip(x, low, high).astype(to)
     if to in SUB_BYTE and namespace(x) is jnp and jnp.issubdtype(x.dtype, jnp.floating):

@@ -93,7 +93,7 @@ def max_unpool(node: Node, inputs: Any) -> Any:
     if len(inputs) < 3 or inputs[2] is None:
         return y
     wanted = [int(v) for v in np.asarray(inputs[2])]
-    return jnp.zeros(math.prod(wanted), x.dtype).at[index.reshape(-1)].set(x.reshape(-1)).reshape(wanted)
+    return jnp.pad(y, [(0, after - before) for before, after in zip(small, wanted, strict=True)])
 
 
 def lp_pool(node: Node, x: jax.Array) -> Any:

@@ -26,11 +26,9 @@ def _spread(value: Value, x: Any, node: Node) -> Any:
     return value.repeat(block, axis=axis)[tuple(slice(size) for size in x.shape)]
 
 
-def _limits(dtype: Any) -> tuple[float, float] | None:
-    if jnp.issubdtype(dtype, jnp.integer):
-        info = ml_dtypes.iinfo(dtype)
-        return int(info.min), int(info.max)
-    info = ml_dtypes.finfo(dtype)
+def _limits(dtype: Any) -> tuple[float, float]:
+    limits = ml_dtypes.iinfo if jnp.issubdtype(dtype, jnp.integer) else ml_dtypes.finfo
+    info = limits(dtype)
     return float(info.min), float(info.max)
 
 
@@ -44,7 +42,7 @@ def quantize(node: Node, inputs: Inputs) -> Value:
     code = node.get("output_dtype", 0)
     to = zero.dtype if zero is not None else helper.tensor_dtype_to_np_dtype(code) if code else np.dtype(np.uint8)
     wide = x.astype(np.float32) / _spread(scale, x, node).astype(np.float32)
-    low, high = _limits(to)  # type: ignore[misc]
+    low, high = _limits(to)
     if jnp.issubdtype(to, jnp.integer):
         steps = wide.round() + (0 if zero is None else _spread(zero, x, node).astype(np.float32))
         steps = steps.clip(low, high).astype(np.int32 if high < 2**31 else np.int64)

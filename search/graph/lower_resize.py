@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Array, Node
-from search.graph.lower import Inputs, Lower, Value, axes_of, ints, namespace, optional
+from search.graph.lower import Inputs, Lower, Value, ints, namespace, optional
 
 
 def resize(opset: int) -> Lower:
@@ -53,7 +53,7 @@ def _from_sizes(node: Node, old: list[int], sizes: list[int]) -> tuple[list[floa
     return [scale] * len(scales), [int(np.floor(scale * before + 0.5)) for before in old]
 
 
-def _along(  # noqa: PLR0917
+def _along(
     node: Node, x: Value, axis: int, target: int, scale: float, region: tuple[float, float], *, legacy: bool
 ) -> Value:
     size = x.shape[axis]
@@ -74,9 +74,7 @@ def _along(  # noqa: PLR0917
     return y
 
 
-def _positions(  # noqa: PLR0917
-    node: Node, size: int, target: int, scale: float, region: tuple[float, float], *, legacy: bool
-) -> Array:
+def _positions(node: Node, size: int, target: int, scale: float, region: tuple[float, float], *, legacy: bool) -> Array:
     """Where in the input every output element lies."""
     out = np.arange(target, dtype=np.float64)
     width = size * scale
@@ -115,7 +113,7 @@ def _weights(node: Node, mode: str, position: Array, size: int, stretch: float) 
     taps = first[:, None] + np.arange(int(np.ceil(2 * reach)) + 1)[None, :]
     distance = np.abs(taps - position[:, None]) / stretch
     weight = _cubic(distance, node.get("cubic_coeff_a", -0.75)) if mode == "cubic" else np.maximum(1 - distance, 0)
-    if node.get("exclude_outside", 0) or stretch > 1:
+    if node.get("exclude_outside", 0):
         weight = np.where((taps >= 0) & (taps < size), weight, 0)
     weight = weight / weight.sum(1, keepdims=True)
     matrix = np.zeros((len(position), size))

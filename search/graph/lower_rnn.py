@@ -13,14 +13,19 @@ from search.graph.ir import Node
 from search.graph.lower import Inputs, Value, optional
 
 Step = Callable[[Any, Any], Any]
-ACTIVATIONS: dict[str, Callable[..., Any]] = {
+
+
+def _hard_sigmoid(x: Any) -> Any:
+    return jnp.clip(0.2 * x + 0.5, 0, 1)
+
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "sigmoid": jax.nn.sigmoid,
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
-    "affine": lambda x, a=1.0, b=0.0: a * x + b,
-    "hardsigmoid": lambda x, a=0.2, b=0.5: jnp.clip(a * x + b, 0, 1),
-    "elu": lambda x, a=1.0, _=0.0: jax.nn.elu(x, a),
-    "leakyrelu": lambda x, a=0.01, _=0.0: jax.nn.leaky_relu(x, a),
+    "hardsigmoid": _hard_sigmoid,
+    "elu": jax.nn.elu,
+    "leakyrelu": jax.nn.leaky_relu,
     "softsign": jax.nn.soft_sign,
     "softplus": jax.nn.softplus,
 }
@@ -116,7 +121,7 @@ def _start(start: Value, direction: int, x: Any, hidden: int, *, batch_first: bo
     return jnp.asarray(start)[:, direction] if batch_first else jnp.asarray(start)[direction]
 
 
-def _step(node: Node, direction: int, w: Any, r: Any, bias: Any, peephole: Value) -> Step:  # noqa: PLR0917
+def _step(node: Node, direction: int, w: Any, r: Any, bias: Any, peephole: Value) -> Step:
     pair = tuple(jnp.split(bias, 2))
     if node.op == "RNN":
         f = _activations(node, ["Tanh"], direction)

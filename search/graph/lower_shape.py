@@ -133,6 +133,18 @@ def constant_of_shape(node: Node, inputs: Inputs) -> Value:
     )
 
 
+def constant(node: Node, _: Inputs) -> Value:
+    """ONNX ``Constant`` in all its forms."""
+    for name, value in node.attributes.items():
+        if name in ("value_float", "value_floats"):
+            return np.asarray(value, np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.asarray(value, np.int64)
+        if name in ("value_string", "value_strings"):
+            return np.asarray(value, object)
+    return np.asarray(node.get("value"))
+
+
 def range_(_: Node, inputs: Inputs) -> Value:
     """ONNX ``Range``."""
     start, stop, step = (np.asarray(value).reshape(-1)[0] for value in inputs)

@@ -10,6 +10,7 @@ from collections import Counter
 
 import numpy as np
 
+from search.graph import lower_shape
 from search.graph.execute import apply_node
 from search.graph.ir import Array, Graph, Node
 from search.graph.ops import OPS
@@ -31,24 +32,13 @@ def fold_constants(graph: Graph) -> Graph:
     kept = []
     for node in graph.nodes:
         if node.op == "Constant":
-            known[node.outputs[0]] = _constant(node)
+            known[node.outputs[0]] = lower_shape.constant(node, ())
         elif _foldable(node, known):
             results = apply_node(node, [known[name] if name else None for name in node.inputs], graph.opset)
             known.update({name: np.asarray(value) for name, value in zip(node.outputs, results, strict=False) if name})
         else:
             kept.append(node)
     return graph.replace(nodes=tuple(kept), initializers=known)
-
-
-def _constant(node: Node) -> Array:
-    for name, value in node.attributes.items():
-        if name in ("value_float", "value_floats"):
-            return np.asarray(value, np.float32)
-        if name in ("value_int", "value_ints"):
-            return np.asarray(value, np.int64)
-        if name in ("value_string", "value_strings"):
-            return np.asarray(value, object)
-    return np.asarray(node.get("value"))
 
 
 def _foldable(node: Node, known: dict[str, Array]) -> bool:

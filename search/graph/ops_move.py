@@ -51,6 +51,7 @@ SELECTION: dict[str, Op] = {
 STATIC: dict[str, Op] = {
     "Shape": static(lower_shape.shape),
     "Size": static(lambda _, v: np.array(np.prod(v[0].shape), np.int64)),
+    "Constant": static(lower_shape.constant),
     "ConstantOfShape": static(lower_shape.constant_of_shape),
     "Range": static(lower_shape.range_),
     "EyeLike": static(lower_shape.eye_like),

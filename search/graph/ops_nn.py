@@ -71,5 +71,5 @@ POOLS: dict[str, Op] = {
 
 ATTENTION: dict[str, Op] = {
     name: Op(by_body, kind="matmul", by_opset=True)
-    for name in ("Attention", "RotaryEmbedding", "LinearAttention", "CausalConvWithState", "FlexAttention", "SwiGLU")
+    for name in ("Attention", "RotaryEmbedding", "CausalConvWithState", "SwiGLU")
 }

@@ -110,7 +110,7 @@ def find_groups(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude:
 
 def _assemble(graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Sequence[str]) -> Groups:
     canonical = _canonical(at)
-    slots = tuple(dataclasses.replace(slot, ids=canonical[slot.ids]) for slot in at.slots)
+    slots = tuple(dataclasses.replace(slot, ids=canonical[np.maximum(slot.ids, 0)]) for slot in at.slots)
     reasons = _reasons(at, canonical, slots, exclude)
     order = {node.name: position for position, node in enumerate(graph.nodes)}
     prunable, frozen = [], []
@@ -127,7 +127,7 @@ def _assemble(graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Seque
             frozen.append(FrozenGroup(producer, reason or "it has a single channel"))
         else:
             prunable.append(Group(producer, units, nodes, mine))
-    value_ids = {name: canonical[value] for name, value in ids.items()}
+    value_ids = {name: canonical[np.maximum(value, 0)] for name, value in ids.items()}
     if len({group.id for group in prunable}) != len(prunable):
         raise InvalidModel("two groups of channels have the same producer; node names must be unique")
     return Groups(

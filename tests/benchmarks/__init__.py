@@ -1,0 +1,1 @@
+"""Benchmarks: tables that must be shown, and quick tests of the same code."""

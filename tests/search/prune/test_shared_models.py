@@ -11,22 +11,14 @@ from search.graph import execute, onnx_import
 from tests.search.graph.nets import images, relative_error, run_ort
 from tests.search.prune.laws import cut_against_masked
 
-MODELS = Path(__file__).parents[4] / "shared" / "models"
 NAMES = ("FastestDet", "mnist-opt", "resnet20", "resnet32", "resnet32_bn", "ultralight-version-slim-320")
-
-
-def _bytes(name: str) -> bytes:
-    path = MODELS / f"{name}.onnx"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return path.read_bytes()
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", NAMES)
-def test_a_real_network_is_cut(name: str) -> None:
+def test_a_real_network_is_cut(name: str, shared: Path) -> None:
     """30 % of every group go: the cut file is smaller and equals the masked one."""
-    data = _bytes(name)
+    data = (shared / "models" / f"{name}.onnx").read_bytes()
     cut, error, found = cut_against_masked(data, share=0.7)
     assert error < 1e-4
     assert found.prunable
@@ -35,9 +27,9 @@ def test_a_real_network_is_cut(name: str) -> None:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", NAMES)
-def test_a_real_network_runs_in_jax(name: str) -> None:
+def test_a_real_network_runs_in_jax(name: str, shared: Path) -> None:
     """The engine's outputs equal ONNX Runtime's of the original file."""
-    data = _bytes(name)
+    data = (shared / "models" / f"{name}.onnx").read_bytes()
     graph = onnx_import.load(data)
     (info,) = graph.inputs
     shape = tuple(size if isinstance(size, int) else 1 for size in info.shape)
