@@ -20,7 +20,7 @@ def _lines(fields: Mapping[str, Any], parent: str) -> Iterator[str]:
     yield from (f"{_key(key)} = {_scalar(value)}" for key, value in present.items() if not _is_table(value))
     for key, value in present.items():
         name = f"{parent}.{_key(key)}" if parent else _key(key)
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             yield from ("", f"[{name}]", *_lines(value, name))
         elif _is_table(value):
             for row in value:

@@ -172,6 +172,8 @@ def features(
         * (w.groups if w.kind == "matmul" else 1)
     )
     weighted = w.kind in {"conv", "dense"}
+    weight_bytes = macs_per_position * bytes_per_element if weighted else np.zeros(width_in.shape)
+    spill = np.clip(weight_bytes / l2_bytes - 1.0, 0.0, 1.0)
     reads = positions * per_group * taps * panels
     amounts: dict[str, Any] = {
         "kernels": 1.0,
@@ -182,19 +184,18 @@ def features(
         "input_bytes": in_bytes,
         "output_bytes": out_bytes,
         "cold_bytes": np.maximum(0.0, in_bytes + out_bytes - l2_bytes),
-        "weight_bytes": macs_per_position * bytes_per_element if weighted else 0.0,
+        "weight_bytes": weight_bytes,
         "calls": shape.groups if path.startswith("fallback") else w.out_hw[0] * w.rows * panels * passes,
         "steps": groups_of_positions * per_group * taps * panels,
         "input_reads": reads if weighted else positions * width_out * taps,
         "partial_sum_bytes": out_bytes * (passes - 1),
         "patch_bytes": positions * per_group * shape.groups * taps * bytes_per_element,
+        "reread_weight_bytes": spill * (-(-positions // tiles.positions) - 1) * weight_bytes
+        if w.kind == "conv"
+        else 0.0,
+        "chain": per_group * taps if weighted else 0.0,
         "residual_bytes": out_bytes if "Add" in w.fused and weighted else 0.0,
     }
-    if w.kind == "conv":
-        row_tiles = -(-positions // tiles.positions)
-        spill = np.clip(amounts["weight_bytes"] / l2_bytes - 1.0, 0.0, 1.0)
-        amounts["reread_weight_bytes"] = spill * (row_tiles - 1) * amounts["weight_bytes"]
-        amounts["chain"] = per_group * taps
     return {
         name: np.broadcast_to(np.asarray(amount, dtype=np.float64), width_in.shape) for name, amount in amounts.items()
     }

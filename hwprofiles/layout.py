@@ -31,13 +31,14 @@ def reorders(workloads: Sequence[Workload], tiles: Tiles) -> Iterator[Reorder]:
         path = kernel_path(workload, tiles)
         reads_blocks = _reads_blocks(workload, path, blocked_out, tiles)
         blocked_out.append(path == "direct" or (reads_blocks and path not in {"fallback", "fallback_depthwise"}))
-        for source in workload.sources:
+        for position, source in enumerate(workload.sources):
+            wants_blocks = blocked_out[-1] if position and workload.kind == "conv" else reads_blocks  # a fused addend
             if source == GRAPH_INPUT:
                 is_blocked, elements = False, workload.input_elements // max(workload.operands, 1)
             else:
                 is_blocked, elements = blocked_out[source], _padded_output(workloads[source], tiles)
-            direction: Literal["reorder_in", "reorder_out"] = "reorder_in" if reads_blocks else "reorder_out"
-            if is_blocked != reads_blocks and (source, direction) not in done:
+            direction: Literal["reorder_in", "reorder_out"] = "reorder_in" if wants_blocks else "reorder_out"
+            if is_blocked != wants_blocks and (source, direction) not in done:
                 done.add((source, direction))
                 yield direction, elements
 

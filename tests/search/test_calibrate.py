@@ -1,0 +1,97 @@
+"""Calibration: what we believe of ONNX Runtime's kernels against what ONNX Runtime says it does."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from hwprofiles.kernels import Tiles
+from hwprofiles.layout import reorders
+from hwprofiles.registry import load_profile, save_profile
+from search.evaluate.benchmark import open_session
+from search.evaluate.calibrate import channel_block, host_profile, lower, measure, random_networks
+from search.evaluate.micronets import Builder, MicroNetwork, micro_network
+
+
+def optimised(model: bytes, folder: Path) -> collections.Counter[str]:
+    """Operators of the graph that ONNX Runtime makes of a model, with how many times each occurs."""
+    path = folder / "optimised.onnx"
+    open_session(model, optimised_copy=path)
+    return collections.Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def network(*widths: int, groups: int = 1, kernel: int = 3) -> MicroNetwork:
+    """Three convolutions of the widths given, the middle one with ``groups`` and ``kernel``, and a classifier."""
+    builder = Builder(np.random.default_rng(0), 3, 16)
+    builder.conv(widths[0])
+    builder.conv(widths[1], kernel, groups=groups)
+    builder.conv(widths[2], 1)
+    builder.head(flatten=False)
+    return builder.build("test")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        network(64, 64, 32),
+        network(60, 64, 32),
+        network(62, 62, 32),
+        network(60, 62, 32),
+        network(12, 32, 32),
+        network(13, 32, 32),
+        network(60, 60, 32, groups=60),
+        network(62, 62, 32, groups=62),
+        network(64, 64, 32, groups=4),
+        network(64, 64, 32, groups=8),
+        network(64, 64, 32, kernel=1),
+        *(micro_network(np.random.default_rng(seed)) for seed in range(30)),
+    ],
+    ids=lambda model: f"{model.kind}-{model.input_shape[1]}",
+)
+def test_layout_reorders_are_those_that_onnxruntime_inserts(model: MicroNetwork, tmp_path: Path) -> None:
+    """The simulated layout rules insert as many reorders in each direction as ONNX Runtime's optimiser."""
+    block = channel_block()
+    predicted = collections.Counter(direction for direction, _ in reorders(lower(model.model), Tiles(block=block)))
+    actual = optimised(model.model, tmp_path)
+    assert (predicted["reorder_in"], predicted["reorder_out"]) == (actual["ReorderInput"], actual["ReorderOutput"])
+
+
+def test_lowered_macs_are_those_of_the_builder() -> None:
+    """The kernels of a random network have the multiply-adds that its builder counted by hand, plus the classifier's."""
+    for seed in range(10):
+        builder = Builder(np.random.default_rng(seed), 3, 24)
+        builder.conv(20, 5, 2)
+        builder.depthwise(3, 2)
+        builder.conv(36, 1)
+        convolutions = builder.macs
+        builder.head(flatten=True)
+        by_hand = 12 * 12 * 20 * 3 * 25 + 6 * 6 * 20 * 9 + 6 * 6 * 20 * 36
+        kernels = lower(builder.build("test").model)
+        assert convolutions == by_hand
+        assert sum(w.macs for w in kernels if w.kind == "conv") == by_hand
+        assert [w.c_in for w in kernels if w.kind == "dense"] == [36 * 6 * 6]
+
+
+def test_random_networks_follow_the_seed() -> None:
+    """The same seed gives the same bytes, another seed others."""
+    first, again, other = (micro_network(np.random.default_rng(seed)).model for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_a_calibration_is_a_profile_that_can_be_saved(tmp_path: Path) -> None:
+    """A short calibration gives a fitted, measured-here profile that reads back equal and wins over the built-in one."""
+    few = [model for _, model in zip(range(40), random_networks(0), strict=False)]
+    progress: list[float] = []
+    profile = host_profile("host-cpu-onnxruntime", measure(few, budget_s=0.1, progress=progress.append))
+    save_profile(profile, tmp_path)
+    assert load_profile("host-cpu-onnxruntime", [tmp_path]) == profile
+    assert (profile.calibrated, profile.measurable_here, profile.latency_kind) == (True, True, "fitted model")
+    assert profile.held_out_error is not None
+    assert profile.held_out_error.n == 40
+    assert progress == sorted(progress)
+    assert 0 < progress[-1] <= 1
