@@ -45,6 +45,7 @@ _SHARED: Mapping[str, tuple[str, ...]] = {
     "pool": (*_MEMORY, "input_reads"),
     "network": ("kernels", "l2_miss_weight_bytes", "l3_miss_weight_bytes"),
 }
+_FUSED = ("residual_bytes", "activation_bytes")
 _NHWC_CONV = (
     "kernels",
     "macs",
@@ -54,6 +55,7 @@ _NHWC_CONV = (
     "weight_bytes",
     "reread_weight_bytes",
     "patch_bytes",
+    *_FUSED,
 )
 PATH_FEATURES: Mapping[KernelRules, Mapping[str, tuple[str, ...]]] = {
     "nchwc": {
@@ -74,7 +76,7 @@ PATH_FEATURES: Mapping[KernelRules, Mapping[str, tuple[str, ...]]] = {
         "pointwise": _NHWC_CONV,
         "conv": _NHWC_CONV,
         "direct": ("kernels", "macs", "output_bytes"),
-        "depthwise": ("kernels", "macs", "input_bytes", "output_bytes", "patch_bytes"),
+        "depthwise": ("kernels", "macs", "input_bytes", "output_bytes", "patch_bytes", *_FUSED),
         "grouped": _NHWC_CONV,
     },
 }

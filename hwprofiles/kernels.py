@@ -30,7 +30,7 @@ Path = Literal[
 Feature = Literal[
     "kernels", "macs", "edge_macs", "chain", "input_bytes", "output_bytes", "weight_bytes", "reread_weight_bytes",
     "cold_bytes", "l2_miss_weight_bytes", "l3_miss_weight_bytes", "calls", "steps", "input_reads", "partial_sum_bytes",
-    "patch_bytes", "residual_bytes",
+    "patch_bytes", "residual_bytes", "activation_bytes",
 ]  # fmt: skip
 """Units that a coefficient multiplies: a count of kernels, MACs (tile-rounded), bytes, inner-kernel calls, elements."""
 PATHS: tuple[str, ...] = get_args(Path)
@@ -39,6 +39,8 @@ FEATURES: tuple[str, ...] = get_args(Feature)
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+FREE_WHEN_FUSED = frozenset({"Relu", "Clip", "BatchNormalization", "Add"})
+"""Operators that every runtime here runs inside a kernel at no cost, or that have a feature of their own (Add)."""
 INPUT_CHANNEL_ALIGNMENT = 4
 """ONNX Runtime's ReorderInput wants this multiple; other widths run the plain NCHW kernel."""
 
@@ -195,6 +197,7 @@ def features(
         else 0.0,
         "chain": per_group * taps if weighted else 0.0,
         "residual_bytes": out_bytes if "Add" in w.fused and weighted else 0.0,
+        "activation_bytes": out_bytes * sum(op not in FREE_WHEN_FUSED for op in w.fused),
     }
     return {
         name: np.broadcast_to(np.asarray(amount, dtype=np.float64), width_in.shape) for name, amount in amounts.items()
