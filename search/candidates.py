@@ -88,17 +88,15 @@ class Search:
         samples = min(SENSITIVITY_SAMPLES, len(self.splits.search))
         result: dict[str, dict[int, float]] = {group.id: {} for group in self.groups.prunable}
         for group, width in self.progress.each(wanted, "options"):
-            stored = self.units.result(
-                "sensitivity",
-                [group, width, criterion],
-                lambda: {"d": self._sensitivity(criterion, group, width, samples)},
-            )
-            result[group][width] = float(stored["d"])
+            result[group][width] = self._sensitivity(criterion, {group: width}, samples)
         return result
 
-    def _sensitivity(self, criterion: str, group: str, width: int, samples: int) -> Array:
-        keep = keep_units(self.groups.prunable, self.orders[criterion], {group: width})
-        return np.float64(self._divergence(self.repairer.compensated(keep), samples))
+    def _sensitivity(self, criterion: str, widths: Widths, samples: int) -> float:
+        def compute() -> dict[str, Array]:
+            keep = keep_units(self.groups.prunable, self.orders[criterion], widths)
+            return {_DIVERGENCE: np.asarray(self._divergence(self.repairer.compensated(keep), samples))}
+
+        return float(self.units.result("sensitivity", [widths, criterion], compute)[_DIVERGENCE])
 
     def candidates(self, choices: Sequence[Widths]) -> list[Candidate]:
         """Repair every choice under every criterion; keep, of each, whichever moved least. Ends early when told to stop."""
@@ -117,7 +115,7 @@ class Search:
 
         def compute() -> dict[str, Array]:
             params = self.repairer.repair(keep)
-            return {**params, _DIVERGENCE: np.float64(self._divergence(params, len(self.splits.search)))}
+            return {**params, _DIVERGENCE: np.asarray(self._divergence(params, len(self.splits.search)))}
 
         params = self.units.result("candidate", [widths, criterion], compute)
         moved = float(params.pop(_DIVERGENCE))

@@ -86,15 +86,14 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     with archive.open(info) as file:
         try:
-            version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+            version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = header(file)  # type: ignore[no-untyped-call]
+            shape, _, dtype = header(file)
         except (ValueError, EOFError) as error:
             raise InvalidDataset(f"member {info.filename!r} is not a numpy array: {error}") from error
     if dtype.hasobject or dtype.names is not None or dtype.kind not in "biufc":
         raise InvalidDataset(
-            f"array {info.filename.removesuffix('.npy')!r} has dtype {dtype}; pickled objects, records and strings are not opened: "
-            "use numbers"
+            f"member {info.filename!r} has dtype {dtype}; objects (pickles), records and strings are not opened: use numbers"
         )
     declared = int(np.prod(shape, dtype=object)) * dtype.itemsize if shape else dtype.itemsize
     if declared > LARGEST_ARRAY_BYTES:
@@ -108,7 +107,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
         )
     try:
         with archive.open(info) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call, no-any-return]
+            return np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidDataset(f"array {info.filename!r} cannot be read: {error}") from error
 
@@ -148,11 +147,11 @@ def _input(arrays: dict[str, Array], info: TensorInfo, *, single: bool) -> Array
         not isinstance(d, int) or d == n for d, n in zip(sample, value.shape[1:], strict=True)
     )
     if not fits:
-        wanted = ["N", *[d if isinstance(d, int) else "?" for d in sample]]
+        expected = ["N", *[d if isinstance(d, int) else "?" for d in sample]]
         raise DatasetShapeMismatch(
-            f"array `{name}` has shape {list(value.shape)}; the model's input `{info.name}` needs {wanted} (samples first)",
+            f"array `{name}` has shape {list(value.shape)}; the model's input `{info.name}` needs {expected} (samples first)",
             found=list(value.shape),
-            expected=wanted,
+            expected=expected,
         )
     if info.dtype.kind == "f" and value.dtype.kind == "f" and not np.isfinite(value).all():
         raise InvalidDataset(f"array `{name}` has values that are not finite (NaN or infinity)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hwprofiles.device import DeviceProfile, Structure
 from hwprofiles.latency import latency_interval_s
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import profiles
@@ -40,8 +41,8 @@ def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) ->
             notes.insert(0, "pruning channels cannot help here: no layer has a narrower width that is cheaper")
         if profile.held_out_error is None:
             notes.append("the latency model of this profile is not validated")
-        latency = Latency(dense * 1e3, *(s * 1e3 for s in latency_interval_s(dense, profile)), kind="modelled")
-        targets[name] = TargetInspection(latency, Range(least * 1e3, dense * 1e3), tuple([*notes, *profile.notes]))
+        latency = Latency.of_seconds(dense, latency_interval_s(dense, profile), "modelled")
+        targets[name] = TargetInspection(latency, Range(least * 1e3, dense * 1e3), (*notes, *profile.notes))
     kernels = Pricer(graph, groups, profile).kernels
     return Inspection(
         groups=tuple(
@@ -56,9 +57,10 @@ def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) ->
     )
 
 
-def _not_executed(profile: profiles.DeviceProfile) -> list[str]:
+def _not_executed(profile: DeviceProfile) -> list[Structure]:
     executed = executed_structures(profile)
-    return [structure for structure in ("unstructured", "nm", "block") if structure not in executed]
+    sparse: tuple[Structure, ...] = ("unstructured", "nm", "block")
+    return [structure for structure in sparse if structure not in executed]
 
 
 def _assumed_shapes(graph: Graph) -> tuple[dict[str, tuple[int, ...]], list[str]]:

@@ -21,7 +21,7 @@ from search.graph.onnx_import import load
 from search.progress import Progress
 from search.prune.groups import Groups, find_groups, removable_parameters
 from search.recover.least_squares import samples_that_fit
-from search.report import Front, PrunableGroup, Report
+from search.report import DataRegime, Front, PrunableGroup, Report
 from search.request import JobSpec
 from search.stopwatch import stopwatch
 from search.units import Units, digest
@@ -119,7 +119,7 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
         )
         shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
         groups = find_groups(graph, shapes, exclude=spec.constraints.exclude)
-        regime = "data-free"
+        regime: DataRegime = "data-free"
     else:
         arrays = read_npz(data)
         part = check(arrays, graph, None)
@@ -253,9 +253,11 @@ def _headline(splits: Splits, fronts: Mapping[str, Front]) -> str:
         if best is None:
             parts.append(f"{name}: {len(front.points)} points, none meets the objective ({front.best_reason})")
             continue
+        change = best.accuracy
+        faster = f"{best.speedup:.2f} times as fast ({best.latency_ms.kind})"
         parts.append(
-            f"{name}: {best.speedup:.2f} times as fast ({best.latency_ms.kind}) at {100 * best.accuracy.delta:+.2f} points of "
-            f"{best.accuracy.metric} (95 % interval {100 * best.accuracy.delta_low:+.2f} to {100 * best.accuracy.delta_high:+.2f}, n = {best.accuracy.n})"
+            f"{name}: {faster} at {100 * change.delta:+.2f} points of {change.metric} "
+            f"(95 % interval {100 * change.delta_low:+.2f} to {100 * change.delta_high:+.2f}, n = {change.n})"
         )
     return "; ".join(parts)
 

@@ -41,9 +41,10 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """What a stopwatch said: seconds and speed-up against dense, each as median, low and high."""
+    """What a stopwatch said of one file: median seconds, 90 % of the rounds, and the ratio of dense to this."""
 
-    latency_s: tuple[float, float, float]
+    latency_s: float
+    interval_s: tuple[float, float]
     speedup: float
 
 
@@ -136,8 +137,8 @@ def _point(
     timed: Timed | None,
 ) -> Point:
     modelled_s = pricer.latency_s(dict(widths))
-    modelled = Latency(modelled_s * 1e3, *(s * 1e3 for s in latency_interval_s(modelled_s, profile)), kind="modelled")
-    measured = None if timed is None else Latency(*(s * 1e3 for s in timed.latency_s), kind="measured")
+    modelled = Latency.of_seconds(modelled_s, latency_interval_s(modelled_s, profile), "modelled")
+    measured = None if timed is None else Latency.of_seconds(timed.latency_s, timed.interval_s, "measured")
     macs = [sum(kernel.macs for kernel in pricer.workloads(w)) for w in (dict(widths), {})]
     return Point(
         id=name,
@@ -186,10 +187,8 @@ def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[s
     good = [p for p in allowed if p.accuracy.delta >= -drop]
     if not good:
         least = max(points, key=lambda p: p.accuracy.delta)
-        return (
-            None,
-            f"no point loses at most {100 * drop:g} points; the least is {-100 * least.accuracy.delta:.2f} ({least.id}); fine-tuning or more data helps",
-        )
+        lost = f"{-100 * least.accuracy.delta:.2f} ({least.id})"
+        return None, f"no point loses at most {100 * drop:g} points; the least is {lost}; more data helps"
     best = min(good, key=lambda p: p.latency_ms.value)
     return (
         best.id,

@@ -26,7 +26,9 @@ def resolve(name: str, cache_dir: Path, progress: Progress) -> DeviceProfile:
     if profile.calibrated or not profile.measurable_here:
         return profile
     profile = calibrate_host(
-        name, threads=profile.threads, progress=lambda fraction: progress.step(round(100 * fraction), 100, "percent of a host calibration")
+        name,
+        threads=profile.threads,
+        progress=lambda fraction: progress.step(round(100 * fraction), 100, "percent of a host calibration"),
     )
     save_profile(profile, folder)
     return profile

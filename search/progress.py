@@ -22,7 +22,7 @@ SHARE: dict[Stage, float] = {
 Item = TypeVar("Item")
 
 
-class Stopped(Exception):  # noqa: N818  (not an error: somebody asked)
+class Stopped(Exception):
     """The job was told to stop, or its deadline came; what is finished is kept."""
 
     def __init__(self, reason: Literal["cancelled", "deadline"]) -> None:

@@ -37,6 +37,11 @@ class Latency:
     high: float
     kind: LatencyKind
 
+    @classmethod
+    def of_seconds(cls, value: float, interval: tuple[float, float], kind: LatencyKind) -> Latency:
+        """From seconds."""
+        return cls(value * 1e3, interval[0] * 1e3, interval[1] * 1e3, kind)
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerChange:

@@ -108,13 +108,23 @@ class JobSpec:
                 raise InvalidRequest(f"request.json has schema_version {version}; this release reads {SCHEMA_VERSION}")
             return _converter.structure(fields, cls)
         except (ValueError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
-            reasons = cattrs.transform_error(error) if isinstance(error, cattrs.BaseValidationError) else [str(error)]
+            reasons = _reasons(error) if isinstance(error, cattrs.BaseValidationError) else [str(error)]
             raise InvalidRequest(f"request.json is not a valid request: {'; '.join(reasons)}") from error
 
     @classmethod
     def read(cls, path: Path) -> JobSpec:
         """`from_json` of a file."""
         return cls.from_json(path.read_text(encoding="utf-8"))
+
+
+def _reasons(error: cattrs.BaseValidationError) -> list[str]:
+    """What is wrong, in words: our own ValueErrors as they are, the converter's with the field's path."""
+    own = [str(e) for e in _leaves(error) if type(e) is ValueError]
+    return own or cattrs.transform_error(error)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    return [leaf for e in error.exceptions for leaf in _leaves(e)] if isinstance(error, BaseExceptionGroup) else [error]
 
 
 _converter = cattrs.Converter(forbid_extra_keys=True)

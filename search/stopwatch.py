@@ -57,6 +57,5 @@ def _row(timing: Timing) -> dict[str, float]:
 def _timed(row: dict[str, float], dense_s: float) -> Timed:
     """Ratios are what was measured well; latencies are ratios times the dense model's median of the first run."""
     latency_s = dense_s * row["ratio"]
-    return Timed(
-        (latency_s, latency_s * min(1.0, row["spread_low"]), latency_s * max(1.0, row["spread_high"])), 1 / row["ratio"]
-    )
+    interval_s = (latency_s * min(1.0, row["spread_low"]), latency_s * max(1.0, row["spread_high"]))
+    return Timed(latency_s, interval_s, 1 / row["ratio"])

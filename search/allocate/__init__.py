@@ -1,0 +1,1 @@
+"""Dividing latency over layers, one strategy a file over `base`."""

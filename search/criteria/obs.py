@@ -55,7 +55,7 @@ class _Consumer:
         self.columns = [(c[:, None] * taps + np.arange(taps)).reshape(-1) for c in channels]
 
     def costs(self, units: Array) -> Array:
-        """rho of every unit in ``units``, over the output's energy."""
+        """Cost rho of every unit in ``units``, over the output's energy."""
         return np.array([self._cost(self.columns[unit]) for unit in units]) / self.energy
 
     def _cost(self, columns: Array) -> float:

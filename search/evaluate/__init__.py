@@ -1,0 +1,1 @@
+"""Accuracy with intervals, parity in the runtime, timing, calibration of this machine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from search.graph.ir import Array
 from search.report import Accuracy
@@ -47,7 +47,8 @@ def quality(outputs: Array, labels: Array | None, dense: Array) -> Quality:
 
 
 def _hits(outputs: Array, classes: Array) -> Array:
-    return (outputs.argmax(1) == classes).reshape(len(outputs), -1).mean(1).astype(np.float64)
+    hits: Array = (outputs.argmax(1) == classes).reshape(len(outputs), -1)
+    return np.asarray(hits.mean(1), np.float64)
 
 
 def accuracy(pruned: Quality, dense: Quality) -> Accuracy:
@@ -97,8 +98,4 @@ def divergence(outputs: list[Array], dense: list[Array]) -> float:
 def _log_probabilities(scores: Array) -> Array:
     is_probability = scores.min() >= 0 and np.allclose(scores.sum(1), 1, atol=1e-3)
     logits = np.log(np.maximum(scores, 1e-12)) if is_probability else scores
-    return (
-        logits
-        - logits.max(1, keepdims=True)
-        - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True))
-    )
+    return np.asarray(special.log_softmax(logits, axis=1))

@@ -1,0 +1,1 @@
+"""Getting accuracy back: closed-form repair, reconstruction, fine-tuning."""

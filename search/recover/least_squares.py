@@ -214,7 +214,7 @@ def _other_operand(graph: Graph, total: str, node: Node) -> str:
 
 def _zero_rows(linear: Linear, params: Mapping[str, Array]) -> Array:
     """(groups, d): inputs that the masked weight does not read."""
-    return (linear.matrix(params) == 0).all(2)
+    return np.asarray((linear.matrix(params) == 0).all(2))
 
 
 def _without(moments: Moments, gone: Array) -> Moments:

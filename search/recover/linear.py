@@ -71,7 +71,7 @@ class Linear:
             params[self.bias] = offset.reshape(params[self.bias].shape).astype(np.float32)
 
     def _deviation(self, params: Mapping[str, Array]) -> Array:
-        return np.sqrt(params[self.node.inputs[4]].astype(np.float64) + self.node.get("epsilon", 1e-5))
+        return np.asarray(np.sqrt(params[self.node.inputs[4]].astype(np.float64) + self.node.get("epsilon", 1e-5)))
 
     @property
     def _spatial(self) -> bool:

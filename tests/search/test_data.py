@@ -1,0 +1,138 @@
+"""Data sets: opened carefully, matched to the model, divided without overlap."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search import data
+from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit, SecateurError
+from search.graph.ir import Graph
+from search.graph.onnx_import import load
+from tests.search.graph.nets import Net, resnet
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """A network of one input (N, 3, 8, 8) and five classes."""
+    return load(resnet().bytes())
+
+
+def npz(path: Path, **arrays: object) -> Path:
+    """An .npz with these arrays."""
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def header(shape: tuple[int, ...], descr: str = "<f4") -> bytes:
+    """A .npy header that declares a shape, and no data."""
+    text = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def archive(path: Path, *members: tuple[str, bytes]) -> Path:
+    """A zip with these members."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members:
+            file.writestr(name, content)
+    return path
+
+
+def good(n: int = 20) -> dict[str, np.ndarray]:
+    """A data set that fits."""
+    rng = np.random.default_rng(0)
+    return {"x": rng.normal(size=(n, 3, 8, 8)).astype(np.float32), "y": rng.integers(0, 5, n)}
+
+
+def test_good_data_set(tmp_path: Path, graph: Graph) -> None:
+    """Arrays come back as they were written."""
+    arrays = good()
+    part = data.check(data.read_npz(npz(tmp_path / "d.npz", **arrays)), graph, 5)
+    assert np.array_equal(part.feeds["x"], arrays["x"])
+    assert part.labels is not None
+    assert np.array_equal(part.labels, arrays["y"])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "words"),
+    [
+        ({"y": np.zeros(20, int)}, InvalidDataset, "not `x`"),
+        ({"x": np.zeros((0, 3, 8, 8), np.float32)}, InvalidDataset, "0 samples"),
+        ({"x": np.zeros((20, 8, 8, 3), np.float32)}, DatasetShapeMismatch, r"\['N', 3, 8, 8\]"),
+        ({"x": np.full((20, 3, 8, 8), np.nan, np.float32)}, InvalidDataset, "not finite"),
+        ({**good(), "y": np.full(20, 5)}, InvalidDataset, "0 to 4"),
+        ({**good(), "y": np.full(20, -1)}, InvalidDataset, "-1"),
+        ({**good(), "y": np.zeros(19, int)}, InvalidDataset, "different numbers"),
+    ],
+)
+def test_bad_arrays(
+    tmp_path: Path, graph: Graph, arrays: dict[str, np.ndarray], error: type[SecateurError], words: str
+) -> None:
+    """Each fault is named."""
+    with pytest.raises(error, match=words):
+        data.check(data.read_npz(npz(tmp_path / "d.npz", **arrays)), graph, 5)
+
+
+def test_pickled_objects_are_not_opened(tmp_path: Path) -> None:
+    """An object array would run code when it is loaded."""
+    objects = np.array([{"a": 1}, None], dtype=object)
+    with pytest.raises(InvalidDataset, match="pickles"):
+        data.read_npz(npz(tmp_path / "d.npz", x=objects))
+
+
+def test_declared_terabytes_are_refused_before_allocation(tmp_path: Path) -> None:
+    """A header of a hundred bytes may not ask for ten terabytes."""
+    path = archive(tmp_path / "d.npz", ("x.npy", header((10**12, 10))))
+    with pytest.raises(ResourceLimit, match="40000000000000"):
+        data.read_npz(path)
+
+
+def test_truncated_member(tmp_path: Path) -> None:
+    """A header that declares more than the member holds."""
+    with pytest.raises(InvalidDataset, match="truncated"):
+        data.read_npz(archive(tmp_path / "d.npz", ("x.npy", header((100, 10)))))
+
+
+def test_duplicate_members(tmp_path: Path) -> None:
+    """Two arrays of one name contradict each other."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    with pytest.warns(UserWarning, match="Duplicate"):
+        path = archive(tmp_path / "d.npz", ("x.npy", buffer.getvalue()), ("x.npy", buffer.getvalue()))
+    with pytest.raises(InvalidDataset, match="two members"):
+        data.read_npz(path)
+
+
+def test_not_a_zip(tmp_path: Path) -> None:
+    """Any other file is refused in words."""
+    path = tmp_path / "d.npz"
+    path.write_bytes(b"hello")
+    with pytest.raises(InvalidDataset, match=r"numpy\.savez"):
+        data.read_npz(path)
+
+
+def test_several_inputs_go_by_name() -> None:
+    """A model of two inputs takes arrays named as the inputs."""
+    net = Net()
+    net.inputs.append(Net().inputs[0])
+    net.inputs[1].name = "z"
+    graph = load(net.bytes(net.op("Add", "x", "z")))
+    x = np.zeros((9, 3, 8, 8), np.float32)
+    assert set(data.check({"x": x, "z": x}, graph, None).feeds) == {"x", "z"}
+    with pytest.raises(InvalidDataset, match="`z`"):
+        data.check({"x": x}, graph, None)
+
+
+def test_no_sample_serves_two_purposes(graph: Graph) -> None:
+    """The three parts are disjoint and cover the data set."""
+    x = np.arange(100, dtype=np.float32).reshape(100, 1, 1, 1) * np.ones((1, 3, 8, 8), np.float32)
+    part = data.check({"x": x}, graph, None)
+    splits = data.divide(part, "unlabelled", np.random.default_rng(0), most_calibration=20, most_search=10)
+    seen = [set(p.feeds["x"][:, 0, 0, 0].tolist()) for p in (splits.calibration, splits.search, splits.evaluation)]
+    assert [len(s) for s in seen] == [20, 10, 70]
+    assert len(set.union(*seen)) == 100

@@ -1,0 +1,90 @@
+"""The knapsack against brute force."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search.allocate.base import Problem, Widths
+from search.allocate.knapsack import cheapest, knapsack
+from search.graph.ir import Array
+
+Tables = st.integers(0, 2**32 - 1)
+
+
+def random_tables(seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Whole-numbered seconds and errors of three groups with three options each, the first option dense."""
+    rng = np.random.default_rng(seed)
+    times = {f"g{i}": np.sort(rng.integers(0, 20, 3))[::-1].astype(float) for i in range(3)}
+    errors = {name: np.sort(rng.random(3)) for name in times}
+    return times, errors
+
+
+def brute_force(times: dict[str, Array], errors: dict[str, Array], budget: float) -> float:
+    """Least total error over all combinations that fit."""
+    return min(
+        (
+            sum(errors[g][k] for g, k in zip(times, combination, strict=True))
+            for combination in itertools.product(*(range(len(t)) for t in times.values()))
+            if sum(times[g][k] for g, k in zip(times, combination, strict=True)) <= budget
+        ),
+        default=np.inf,
+    )
+
+
+@given(Tables, st.integers(1, 60))
+def test_cheapest_equals_brute_force(seed: int, budget: int) -> None:
+    """With one bucket a second the table is exact: the same error as trying everything."""
+    times, errors = random_tables(seed)
+    choice = cheapest(times, errors, float(budget), buckets=budget)
+    best = brute_force(times, errors, budget)
+    if choice is None:
+        assert best == np.inf
+    else:
+        assert np.isclose(sum(errors[g][k] for g, k in choice.items()), best)
+        assert sum(times[g][k] for g, k in choice.items()) <= budget
+
+
+def interacting(seed: int) -> Problem:
+    """A chain of four widths whose layers cost width times width, as convolutions do."""
+    rng = np.random.default_rng(seed)
+    options = {f"g{i}": [4, 3, 2, 1] for i in range(4)}
+    errors = {g: np.concatenate([[0.0], np.cumsum(rng.random(3))]) for g in options}
+    scale = rng.uniform(0.5, 2.0, 5)
+
+    def latency_s(widths: Widths) -> float:
+        chain = [3, *(widths.get(g, 4) for g in options), 5]
+        return float(sum(s * a * b for s, a, b in zip(scale, chain, chain[1:], strict=False)))
+
+    def change_s(group: str, widths: Widths) -> Array:
+        return np.array([latency_s({**widths, group: k}) - latency_s(widths) for k in options[group]])
+
+    return Problem(options, errors, latency_s, change_s)
+
+
+@settings(max_examples=60, deadline=None)
+@given(Tables, st.floats(0.15, 0.95))
+def test_answers_keep_the_budget_and_come_close_to_the_best(seed: int, share: float) -> None:
+    """Where a layer costs the product of its widths, every answer keeps its budget, and its error is near brute force's."""
+    problem = interacting(seed)
+    dense, least = problem.latency_s({}), problem.latency_s(dict.fromkeys(problem.options, 1))
+    budget = least + share * (dense - least)
+    [answer] = knapsack(problem, [budget])
+    assert problem.latency_s(answer) <= budget + 1e-9
+
+    def error(widths: Widths) -> float:
+        return float(sum(problem.errors[g][problem.options[g].index(k)] for g, k in widths.items()))
+
+    combinations = (dict(zip(problem.options, c, strict=True)) for c in itertools.product(*problem.options.values()))
+    best = min(error(widths) for widths in combinations if problem.latency_s(widths) <= budget)
+    worst = error(dict.fromkeys(problem.options, 1))
+    assert error(answer) <= best + 0.2 * worst
+
+
+def test_unreachable_budget_gives_the_fastest() -> None:
+    """A budget below the fastest network is answered with the fastest network."""
+    problem = interacting(0)
+    assert knapsack(problem, [0.0]) == [dict.fromkeys(problem.options, 1)]

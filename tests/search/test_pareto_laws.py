@@ -1,0 +1,53 @@
+"""Laws of fronts, against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search import pareto
+
+Points = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=12)
+
+
+def dominated(points: list[tuple[int, int]], i: int) -> bool:
+    """Brute force over the definition: cheaper or equal and better or equal, and better in one."""
+    cost, quality = points[i]
+    return any(c <= cost and q >= quality and (c < cost or q > quality) for c, q in points)
+
+
+@given(Points)
+def test_front_is_exactly_the_undominated_points(points: list[tuple[int, int]]) -> None:
+    """The front holds every undominated value once, by ascending cost."""
+    kept = pareto.front([float(c) for c, _ in points], [float(q) for _, q in points])
+    expected = sorted({point for i, point in enumerate(points) if not dominated(points, i)})
+    assert [points[i] for i in kept] == expected
+
+
+@given(Points)
+def test_hypervolume_counts_unit_squares(points: list[tuple[int, int]]) -> None:
+    """On integer points the area equals the number of dominated unit squares."""
+    squares = {(x, y) for c, q in points for x in range(c, 10) for y in range(q)}
+    area = pareto.hypervolume(
+        [float(c) for c, _ in points], [float(q) for _, q in points], worst_cost=10, worst_quality=0
+    )
+    assert area == len(squares)
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1, max_size=20, unique=True), st.integers(2, 8))
+def test_thin_keeps_ends_and_size(costs: list[float], count: int) -> None:
+    """Thinning keeps the first and the last point and at most the number asked for."""
+    costs = sorted(costs)
+    kept = pareto.thin(costs, count)
+    assert kept[0] == 0
+    assert kept[-1] == len(costs) - 1
+    assert len(kept) == min(count, len(costs))
+    assert kept == sorted(set(kept))
+
+
+def test_thin_drops_the_crowded_one() -> None:
+    """Of three inner points the one between close neighbours goes first."""
+    assert pareto.thin(list(np.array([1.0, 2.0, 2.1, 4.0, 8.0])), 4) == [0, 2, 3, 4] or pareto.thin(
+        [1.0, 2.0, 2.1, 4.0, 8.0], 4
+    ) == [0, 1, 3, 4]

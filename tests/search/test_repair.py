@@ -1,0 +1,101 @@
+"""Linear views, least squares and sequential repair, against the operators themselves and against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from search.graph.execute import Engine, trainable
+from search.graph.onnx_import import load
+from search.prune.groups import find_groups
+from search.recover.least_squares import Repairer
+from search.recover.linear import Linear, Moments, ridge
+from search.structures.channel import keep_mask
+from tests.search.graph.nets import Net, images, run_ort
+
+
+def build(kind: str) -> Net:
+    """One weighted operator of a kind."""
+    net = Net()
+    if kind == "conv":
+        net.conv("x", 3, 7, 3, stride=2)
+    elif kind == "depthwise":
+        net.conv("x", 3, 3, 3, groups=3)
+    elif kind == "batch_norm":
+        net.batch_norm("x", 3)
+    elif kind == "gemm":
+        net.gemm(net.op("Flatten", "x"), 192, 4)
+    else:
+        net.op("MatMul", "x", net.constant(np.random.default_rng(0).normal(size=(8, 6)), np.float32))
+    return net
+
+
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "batch_norm", "gemm", "matmul"])
+def test_linear_view_computes_the_operator(kind: str) -> None:
+    """Rows in times matrix plus bias are rows out, as ONNX Runtime computes them."""
+    net = build(kind)
+    model = net.bytes()
+    graph = load(model)
+    node = graph.nodes[-1]
+    linear = Linear.of(node, graph)
+    assert linear is not None
+    x = images(2, 3, 8, 8)
+    y = run_ort(model, {"x": x})[0]
+    source = x.reshape(2, -1) if kind == "gemm" else x
+    positions = linear.positions(y.shape, 2, 1000, np.random.default_rng(0))
+    rows = linear.input_rows(source, graph.initializers, positions, y.shape[2:])
+    product = rows @ linear.matrix(graph.initializers)
+    offset = (linear.output_rows(y, positions) - product).reshape(linear.groups, -1, product.shape[2])
+    assert np.abs(offset - offset[:, :1]).max() < 1e-4  # what remains is the bias, the same in every row
+    params = dict(graph.initializers)
+    linear.write(linear.matrix(params) * 2.0, 2.0 * offset[:, 0], params)
+    scaled = Engine(graph, batch=2)({name: params[name] for name in trainable(graph)}, {"x": x})[0]
+    assert np.allclose(scaled, 2 * y, rtol=1e-4, atol=1e-4)
+
+
+def test_ridge_without_damping_is_lstsq() -> None:
+    """With vanishing damping the answer is numpy's least squares with an intercept column."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 6)), rng.normal(size=(200, 3))
+    weight, bias = ridge(Moments.of(x[None], y[None]), np.zeros((1, 6, 3)), damping=1e-10, intercept=True)
+    expected = np.linalg.lstsq(np.column_stack([x, np.ones(200)]), y, rcond=None)[0]
+    assert np.allclose(weight[0], expected[:6], atol=1e-6)
+    assert np.allclose(bias[0], expected[6], atol=1e-6)
+
+
+def test_ridge_with_much_damping_is_the_prior() -> None:
+    """With overwhelming damping the weights stay where they were."""
+    rng = np.random.default_rng(0)
+    prior = rng.normal(size=(1, 6, 3))
+    moments = Moments.of(rng.normal(size=(1, 50, 6)), rng.normal(size=(1, 50, 3)))
+    assert np.allclose(ridge(moments, prior, damping=1e9, intercept=True)[0], prior, atol=1e-6)
+
+
+def test_redundant_channels_cost_nothing() -> None:
+    """A network whose channels come in equal pairs loses one of each pair without any loss."""
+    net = Net()
+    hidden = net.op("Relu", net.conv("x", 3, 8))
+    net.classifier(net.op("Relu", net.conv(hidden, 8, 6)), 6)
+    first = net.nodes[0]
+    for name in first.input[1:]:
+        net.initializers[name][4:] = net.initializers[name][:4]
+    graph = load(net.bytes())
+    groups = find_groups(graph, {"x": (1, 3, 8, 8)})
+    x = images(64, 3, 8, 8)
+    repairer = Repairer(graph, groups, {"x": x}, rng=np.random.default_rng(0))
+    keep = {g.id: np.ones(len(g), bool) for g in groups.prunable}
+    keep[first.name] = np.arange(8) < 4
+    dense = run_ort(net.bytes(), {"x": x})[0]
+    for repaired in (repairer.repair(keep), repairer.compensated(keep)):
+        full = {**graph.initializers, **repaired}
+        output = Engine(graph, batch=64)({name: full[name] for name in trainable(graph)}, {"x": x})[0]
+        assert np.abs(output - dense).max() < 0.02 * np.abs(dense).max()  # the ridge keeps it from being exact
+    blind = dict(graph.initializers)
+    blind[net.nodes[2].input[1]] = np.where(np.arange(8)[None, :, None, None] < 4, blind[net.nodes[2].input[1]], 0)
+    masked = Engine(graph, batch=64)({name: blind[name] for name in trainable(graph)}, {"x": x})[0]
+    assert np.abs(masked - dense).max() > 0.1 * np.abs(dense).max()  # without repair it would cost a lot
+
+
+def test_keep_mask_cuts_the_first_of_the_order() -> None:
+    """Units go in the order given."""
+    assert keep_mask(np.array([2, 0, 1]), 1).tolist() == [False, True, False]
