@@ -1,0 +1,66 @@
+"""Whether ONNX Runtime gains anything from zeros: one network with ever more of its weights set to zero, timed in turn.
+
+python -m tests.benchmarks.zeros
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from search.evaluate.benchmark import measure_interleaved
+from tests.benchmarks.host_latency import resnet18
+
+Weights = NDArray[np.float32]
+
+
+def unstructured(weights: Weights, share: float) -> Weights:
+    """The smallest ``share`` of the weights set to zero."""
+    return np.where(np.abs(weights) <= np.quantile(np.abs(weights), share), np.float32(0), weights)
+
+
+def two_of_four(weights: Weights, _share: float) -> Weights:
+    """The two smaller of every four weights set to zero."""
+    fours = np.abs(weights).reshape(-1, 4)
+    small = np.argsort(fours, axis=1)[:, :2]
+    kept = weights.reshape(-1, 4).copy()
+    np.put_along_axis(kept, small, np.float32(0), axis=1)
+    return kept.reshape(weights.shape)
+
+
+def blocks(weights: Weights, share: float) -> Weights:
+    """A ``share`` of the output channels' 16 x 1 blocks set to zero."""
+    rows = weights.reshape(weights.shape[0] // 16, 16, -1).copy()
+    drop = np.random.default_rng(0).random((rows.shape[0], 1, rows.shape[2])) < share
+    return np.where(drop, np.float32(0), rows).reshape(weights.shape)
+
+
+def with_zeros(model: bytes, pattern: Callable[[Weights, float], Weights], share: float) -> bytes:
+    """``model`` with ``pattern`` applied to every weight that it fits."""
+    proto = onnx.load_from_string(model)
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.ndim == 4 and values.size % 64 == 0 and values.shape[0] % 16 == 0:
+            tensor.CopyFrom(numpy_helper.from_array(pattern(values, share), tensor.name))
+    return bytes(proto.SerializeToString())
+
+
+def main() -> None:
+    """Print the time of each variant relative to the dense one."""
+    dense = resnet18(np.random.default_rng(0)).build("dense")
+    variants = [("dense", unstructured, 0.0), *[("unstructured", unstructured, share) for share in (0.5, 0.9, 0.95)],
+                ("2:4", two_of_four, 0.5), *[("blocks of 16", blocks, share) for share in (0.5, 0.9)]]  # fmt: skip
+    models = [
+        dense.model if name == "dense" else with_zeros(dense.model, pattern, share) for name, pattern, share in variants
+    ]
+    inputs = {"x": np.random.default_rng(0).standard_normal(dense.input_shape).astype(np.float32)}
+    for (name, _, share), timing in zip(variants, measure_interleaved(models, inputs, rounds=40), strict=True):
+        print(f"{name:14}{share:6.0%}{timing.ratio:8.3f} of dense ({timing.ratio_low:.3f} to {timing.ratio_high:.3f})")
+
+
+if __name__ == "__main__":
+    main()
