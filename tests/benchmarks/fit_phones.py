@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.fit_phones --latency-dir DIR [--write] [--only pixel4-1large-tflite-fp32]
 
-DIR holds ``latency.csv`` and ``onnx/*.onnx``, the networks without weights. Every network is predicted by
-a fit that has seen none of its family. FLOPs get the one scale factor that suits all networks best. ``--write`` replaces the files in hwprofiles/devices.
+DIR holds ``latency.csv`` and ``onnx/*.onnx``, the networks without weights. Every network is predicted by a fit that has
+seen none of its family. FLOPs get the one scale factor that suits all networks best. ``--write`` replaces the files in
+hwprofiles/devices.
 """
 
 from __future__ import annotations
