@@ -101,6 +101,14 @@ class Coupling:
         self.keep(node, ids, f"{node.op} reads units that are spread over more than one axis")
         return np.full(len(moved), FIXED, np.int32)
 
+    def summed(self, node: Node, ids: Ids, axis: int) -> Ids:
+        """Ids of what a sum along an axis leaves, with that axis of size 1; units that differ along it stay."""
+        first = ids.take([0], axis)
+        if (ids == first).all():
+            return first
+        self.keep(node, ids, f"{node.op} sums over channels")
+        return np.full(first.shape, FIXED, np.int32)
+
     def along(self, ids: Ids, axis: int, value: str) -> Ids:
         """Channel ids spread over the shape of ``value``."""
         shape = self.shapes[value]
@@ -148,118 +156,31 @@ def spatial(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[
     return [at.along(ids, 1, value) for value in node.outputs if value]
 
 
-def conv(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
-    """Consumes c_in units and produces c_out; with groups, see `_grouped`."""
-    weight, bias, out = node.inputs[1], node.input(2), node.outputs[0]
-    if inputs[0] is None or weight not in at.initializers:
-        return freeze(node, inputs, at)
-    ids = at.channels(node, inputs[0], 1)
-    groups = int(node.get("group", 1))
-    if groups > 1:
-        return [at.along(_grouped(node, ids, groups, at), 1, out)]
-    at.slot(node, weight, 1, ids, "consumes")
-    fresh = at.fresh(node, at.initializers[weight].shape[0])
-    at.slot(node, weight, 0, fresh, "produces")
-    at.slot(node, bias, 0, fresh, "produces")
-    return [at.along(fresh, 1, out)]
-
-
-def _grouped(node: Node, ids: Ids, groups: int, at: Coupling) -> Ids:
-    """Ids of the output channels of a convolution in groups; every group must stay as wide as the others.
-
-    Many narrow groups (depthwise, ResNeXt) go as a whole: a group's inputs and outputs are one unit. Of few wide groups
-    (AlexNet, RegNet) the same positions go in every group.
-    """
-    weight, bias = node.inputs[1], node.input(2)
-    c_out, width = at.initializers[weight].shape[:2]
-    by_group = ids.reshape(groups, width)
-    if groups >= width:
-        unit = at.unite_along(node, by_group, 1)
-        passed = np.repeat(unit, c_out // groups)
-        at.slot(node, weight, 0, passed, "scales")
-        at.slot(node, bias, 0, passed, "scales")
-        return passed
-    at.slot(node, weight, 1, at.unite_along(node, by_group, 0), "consumes")
-    fresh = at.fresh(node, c_out)
-    at.unite_along(node, fresh.reshape(groups, -1), 0)
-    at.slot(node, weight, 0, fresh, "produces")
-    at.slot(node, bias, 0, fresh, "produces")
-    return fresh
-
-
-def conv_transpose(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
-    """As `conv`; the weight is (c_in, c_out / groups, ...)."""
-    weight, bias, out = node.inputs[1], node.input(2), node.outputs[0]
-    if inputs[0] is None or weight not in at.initializers or int(node.get("group", 1)) != 1:
-        return freeze(node, inputs, at)
-    at.slot(node, weight, 0, at.channels(node, inputs[0], 1), "consumes")
-    fresh = at.fresh(node, at.initializers[weight].shape[1])
-    at.slot(node, weight, 1, fresh, "produces")
-    at.slot(node, bias, 0, fresh, "produces")
-    return [at.along(fresh, 1, out)]
-
-
-def gemm(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
-    """Rows of features times a weight matrix."""
-    weight, bias, out = node.inputs[1], node.input(2), node.outputs[0]
-    usable = inputs[0] is not None and weight in at.initializers and not node.get("transA", 0)
-    if not usable or (bias and bias not in at.initializers):
-        return freeze(node, inputs, at)
-    assert inputs[0] is not None
-    consumed = 1 if node.get("transB", 0) else 0
-    at.slot(node, weight, consumed, at.channels(node, inputs[0], 1), "consumes")
-    fresh = at.fresh(node, at.initializers[weight].shape[1 - consumed])
-    at.slot(node, weight, 1 - consumed, fresh, "produces")
-    if bias and at.initializers[bias].shape[-1:] == fresh.shape:
-        at.slot(node, bias, at.initializers[bias].ndim - 1, fresh, "produces")
-    return [at.along(fresh, 1, out)]
-
-
-def matmul(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
-    """Features on the last axis times a weight matrix (c_in, c_out); anything else is frozen."""
-    weight, out = node.inputs[1], node.outputs[0]
-    if inputs[0] is None or weight not in at.initializers or at.initializers[weight].ndim != 2:
-        return freeze(node, inputs, at)
-    at.slot(node, weight, 0, at.channels(node, inputs[0], -1), "consumes")
-    fresh = at.fresh(node, at.initializers[weight].shape[1])
-    at.slot(node, weight, 1, fresh, "produces")
-    return [at.along(fresh, -1, out)]
-
-
-def batch_norm(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
-    """Scales every channel by itself."""
-    if inputs[0] is None or any(weight not in at.initializers for weight in node.inputs[1:5]):
-        return freeze(node, inputs, at)
-    ids = at.channels(node, inputs[0], 1)
-    for weight in node.inputs[1:5]:
-        at.slot(node, weight, 0, ids, "scales")
-    return [at.along(ids, 1, node.outputs[0])]
-
-
 def elementwise(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
     """Units that meet in an element are one unit; weights that broadcast against units scale them."""
-    out = node.outputs[0]
-    shape = at.shapes[out]
-    total: Ids = np.broadcast_to(np.int32(0), shape)
-    for ids in inputs:
-        if ids is not None:
-            total = _meet(node, total, ids, shape, at)
+    shape = at.shapes[node.outputs[0]]
+    total = meet(node, [ids for ids in inputs if ids is not None], shape, at)
     for value, ids in zip(node.inputs, inputs, strict=True):
         if ids is None and value:
             _scale(node, value, total, shape, at)
     return [total]
 
 
-def _meet(node: Node, total: Ids, ids: Ids, shape: tuple[int, ...], at: Coupling) -> Ids:
-    """Unite an operand with the others, unless one of its units would spread over several."""
-    aligned = ids.reshape((1,) * (len(shape) - ids.ndim) + ids.shape)
-    for axis, (size, wanted) in enumerate(zip(aligned.shape, shape, strict=True)):
-        if size == 1 and wanted > 1 and (aligned > 0).any():
-            along = np.moveaxis(total, axis, 0)
-            if (along != along[:1]).any():
-                at.keep(node, ids, f"{node.op} spreads one channel over several")
-                return total
-    return at.unite(node, total, np.broadcast_to(aligned, shape))
+def meet(node: Node, operands: Sequence[Ids], shape: tuple[int, ...], at: Coupling) -> Ids:
+    """Unite operands that broadcast against each other, units first; data without units only where it has a width."""
+    aligned = [ids.reshape((1,) * (len(shape) - ids.ndim) + ids.shape) for ids in operands]
+    total: Ids = np.broadcast_to(np.int32(0), shape)
+    for ids in sorted(aligned, key=lambda ids: (not (ids > 0).any(), -ids.size)):
+        axes = [axis for axis in range(len(shape)) if _varies(total, axis)]
+        spread = [axis for axis in axes if ids.shape[axis] == 1]
+        if not (ids > 0).any() and (total > 0).any():
+            if len(spread) < len(axes):
+                total = at.unite(node, total, np.broadcast_to(ids, shape))
+        elif spread:
+            at.keep(node, ids, f"{node.op} spreads one channel over several")
+        else:
+            total = at.unite(node, total, np.broadcast_to(ids, shape))
+    return total
 
 
 def _scale(node: Node, value: str, total: Ids, shape: tuple[int, ...], at: Coupling) -> None:
@@ -294,6 +215,14 @@ def reduce(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[I
     return [np.broadcast_to(ids.reshape(at.shapes[out]), at.shapes[out])]
 
 
+def softmax(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """Passes units (attention heads) that are the same along the axis, and along those behind it (older opsets)."""
+    ids = inputs[0]
+    if ids is None or any(_varies(ids, axis) for axis in range(int(node.get("axis", 1)) % ids.ndim, ids.ndim)):
+        return freeze(node, inputs, at)
+    return [ids]
+
+
 def move(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
     """Run the operator's own lowering on the ids."""
     from search.graph.ops import OPS  # the table refers to the flows, and movement to the table  # noqa: PLC0415
@@ -302,17 +231,56 @@ def move(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids
         return [at.none(value) for value in node.outputs if value]
     data = range(len(inputs)) if node.op == "Concat" else (0,)
     values: list[Any] = [at.static.get(value) for value in node.inputs]
+    if any(values[i] is None and node.inputs[i] for i in range(len(values)) if i not in data):
+        return freeze(node, inputs, at)
     for position in data:
         ids = inputs[position]
         values[position] = ids if ids is not None else np.full(at.static[node.inputs[position]].shape, FIXED, np.int32)
     if node.op == "Pad" and len(values) > 2:
-        values[2] = np.int32(0)
+        values[2] = np.int32(FIXED)
     moved = OPS[node.op].lowering(13)(node, values)
     outputs = moved if isinstance(moved, tuple) else (moved,)
-    for ids in outputs:
-        if node.op == "Reshape" and sum(_varies(ids, axis) for axis in range(ids.ndim)) > 1:
-            at.keep(node, ids, "Reshape splits the channels over several axes")
+    if node.op == "Reshape":
+        return [_split_axes(node, values[0], outputs[0], at)]
+    _check_bounds(node, values[0], at)
     return outputs
+
+
+def _split_axes(node: Node, source: Ids, ids: Ids, at: Coupling) -> Ids:
+    """Channels that a Reshape spreads over several axes go in whole slices along one of them.
+
+    Features (last axis) split into heads of some width: a head is a unit. Channels (axis 1) split into groups: the
+    position within the group is a unit.
+    """
+    axes = [axis for axis in range(ids.ndim) if _varies(ids, axis)]
+    before = [axis for axis in range(source.ndim) if _varies(source, axis)]
+    if axes and node.input(1) not in at.initializers:
+        at.keep(node, ids, "Reshape to a shape that is computed")
+        return np.full(ids.shape, FIXED, np.int32)
+    if len(axes) < 2:
+        return ids
+    if len(before) != 1 or (ids <= 0).any():
+        at.keep(node, ids, "Reshape splits the channels over several axes")
+        return np.full(ids.shape, FIXED, np.int32)
+    tokens = before[0] == source.ndim - 1 and (source.ndim > 2 or source.shape[0] > 1)
+    kept = axes[-2] if tokens else max(axes, key=lambda axis: ids.shape[axis])
+    rows = np.moveaxis(ids, kept, 0).reshape(ids.shape[kept], -1)
+    unit = at.unite_along(node, rows, 1)
+    return np.broadcast_to(unit.reshape([-1 if axis == kept else 1 for axis in range(ids.ndim)]), ids.shape)
+
+
+def _check_bounds(node: Node, source: Ids, at: Coupling) -> None:
+    """Slices, gathers and splits that cut through units must be constants that surgery can rewrite."""
+    if node.op == "Slice":
+        axes = node.get("axes") or (at.static[node.input(3)].tolist() if node.input(3) else range(source.ndim))
+        steps = at.static[node.input(4)] if node.input(4) else np.ones(1)
+        touched = any(_varies(source, int(axis)) for axis in axes)
+        if touched and (np.any(steps != 1) or any(name not in at.initializers for name in node.inputs[1:] if name)):
+            at.keep(node, source, "Slice has bounds that are computed, or steps")
+    elif node.op == "Gather" and _varies(source, int(node.get("axis", 0))) and node.input(1) not in at.initializers:
+        at.keep(node, source, "Gather has indices that are computed")
+    elif node.op in ("Tile", "DepthToSpace", "SpaceToDepth", "CenterCropPad"):
+        at.keep(node, source, f"{node.op} mixes channels and positions")
 
 
 def _varies(ids: Ids, axis: int) -> bool:

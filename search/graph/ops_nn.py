@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from search.graph import flow, lower_conv, lower_linear, lower_norm, lower_pool, lower_quant, lower_rnn
+from search.graph import flow, flow_linear, lower_conv, lower_linear, lower_norm, lower_pool, lower_quant, lower_rnn
 from search.graph.functions import by_body
 from search.graph.ir import Node
 from search.graph.lower import Inputs, Value
@@ -26,15 +26,15 @@ def _max_pool(node: Node, inputs: Inputs) -> Value:
 
 
 WEIGHTED: dict[str, Op] = {
-    "Conv": Op(_conv, flow.conv, weights=(1, 2), kind="conv"),
-    "ConvTranspose": Op(_conv_transpose, flow.conv_transpose, weights=(1, 2), kind="conv"),
-    "Gemm": Op(lower_linear.gemm, flow.gemm, weights=(1, 2), kind="dense"),
-    "MatMul": Op(lower_linear.matmul, flow.matmul, weights=(0, 1), kind="dense"),
+    "Conv": Op(_conv, flow_linear.conv, weights=(1, 2), kind="conv"),
+    "ConvTranspose": Op(_conv_transpose, flow_linear.conv_transpose, weights=(1, 2), kind="conv"),
+    "Gemm": Op(lower_linear.gemm, flow_linear.gemm, weights=(1, 2), kind="dense"),
+    "MatMul": Op(lower_linear.matmul, flow_linear.matmul, weights=(0, 1), kind="dense"),
     "Einsum": Op(lower_linear.einsum, kind="elementwise"),
     "Det": Op(lower_linear.determinant, kind="elementwise"),
-    "RNN": Op(lower_rnn.recurrent, weights=(1, 2, 3), kind="dense"),
-    "GRU": Op(lower_rnn.recurrent, weights=(1, 2, 3), kind="dense"),
-    "LSTM": Op(lower_rnn.recurrent, weights=(1, 2, 3, 7), kind="dense"),
+    "RNN": Op(lower_rnn.recurrent, flow_linear.recurrent, weights=(1, 2, 3), kind="dense"),
+    "GRU": Op(lower_rnn.recurrent, flow_linear.recurrent, weights=(1, 2, 3), kind="dense"),
+    "LSTM": Op(lower_rnn.recurrent, flow_linear.recurrent, weights=(1, 2, 3, 7), kind="dense"),
     "MatMulInteger": Op(lower_linear.matmul_integer, kind="elementwise"),
     "QLinearMatMul": Op(lower_linear.qlinear_matmul, kind="elementwise"),
     "ConvInteger": Op(lower_quant.conv_integer, kind="elementwise"),
@@ -45,16 +45,18 @@ WEIGHTED: dict[str, Op] = {
 }
 
 NORMS: dict[str, Op] = {
-    "BatchNormalization": Op(lower_norm.batch_norm, flow.batch_norm, weights=(1, 2, 3, 4), kind="norm", fusible=True),
+    "BatchNormalization": Op(
+        lower_norm.batch_norm, flow_linear.by_channel, weights=(1, 2, 3, 4), kind="norm", fusible=True
+    ),
     "LayerNormalization": Op(lower_norm.layer_norm, flow.freeze, weights=(1, 2), kind="norm"),
     "RMSNormalization": Op(by_body, flow.freeze, weights=(1,), kind="norm", by_opset=True),
-    "InstanceNormalization": Op(lower_norm.instance_norm, flow.freeze, weights=(1, 2), kind="norm"),
+    "InstanceNormalization": Op(lower_norm.instance_norm, flow_linear.by_channel, weights=(1, 2), kind="norm"),
     "GroupNormalization": Op(lower_norm.group_norm, flow.freeze, weights=(1, 2), kind="norm"),
     "MeanVarianceNormalization": Op(by_body, kind="norm", by_opset=True),
     "LpNormalization": Op(lower_norm.lp_norm, kind="norm"),
     "LRN": Op(lower_norm.local_response_norm, kind="norm"),
-    "Softmax": Op(lower_norm.softmax(log=False), flow.freeze, kind="softmax", by_opset=True),
-    "LogSoftmax": Op(lower_norm.softmax(log=True), flow.freeze, kind="softmax", by_opset=True),
+    "Softmax": Op(lower_norm.softmax(log=False), flow.softmax, kind="softmax", by_opset=True),
+    "LogSoftmax": Op(lower_norm.softmax(log=True), flow.softmax, kind="softmax", by_opset=True),
     "Hardmax": Op(lower_norm.hardmax, flow.freeze, kind="softmax", by_opset=True),
 }
 
@@ -70,6 +72,9 @@ POOLS: dict[str, Op] = {
 }
 
 ATTENTION: dict[str, Op] = {
-    name: Op(by_body, kind="matmul", by_opset=True)
-    for name in ("Attention", "RotaryEmbedding", "CausalConvWithState", "SwiGLU")
+    "Attention": Op(by_body, flow_linear.attention, kind="matmul", by_opset=True),
+    **{
+        name: Op(by_body, kind="elementwise", by_opset=True)
+        for name in ("RotaryEmbedding", "CausalConvWithState", "SwiGLU")
+    },
 }
