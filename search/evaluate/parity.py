@@ -18,8 +18,8 @@ TOLERANCE = 1e-4
 class Session:
     """An ONNX file in ONNX Runtime, run on any number of samples in batches."""
 
-    def __init__(self, model: bytes, *, threads: int = 1) -> None:
-        """Load the file; its own batch size is used where it is fixed."""
+    def __init__(self, model: bytes, *, threads: int = 0) -> None:
+        """Load the file; its own batch size is used where it is fixed. ``threads`` 0: as many as there are cores."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
