@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from hwprofiles.kernels import Path, Shape, Tiles, is_channelwise, kernel_paths, round_up
+from hwprofiles.kernels import Path, Shape, Tiles, kernel_paths, round_up
 from hwprofiles.workload import GRAPH_INPUT, Workload
 
-Reorder = tuple[Literal["reorder_in", "reorder_out"], int]
+Direction = Literal["reorder_in", "reorder_out"]
+Reorder = tuple[Direction, int]
 """The direction into or out of blocks, and the elements of the tensor with its channels padded to the block."""
-_BLOCKED: frozenset[Path] = frozenset({"pointwise", "conv", "depthwise", "grouped", "pool"})
-_FOLLOWS_INPUTS = {"elementwise", "data_movement", "global_pool"}
 
 
 def kernel_path(workload: Workload, tiles: Tiles) -> Path:
@@ -26,33 +25,59 @@ def reorders(workloads: Sequence[Workload], tiles: Tiles) -> Iterator[Reorder]:
     A convolution with fewer inputs than a block reads NCHW and writes blocks, so a network's first layer needs none.
     """
     blocked_out: list[bool] = []
-    done: set[tuple[int, str]] = set()
-    for workload in workloads:
-        path = kernel_path(workload, tiles)
-        reads_blocks = _reads_blocks(workload, path, blocked_out, tiles)
-        blocked_out.append(path == "direct" or (reads_blocks and path not in {"fallback", "fallback_depthwise"}))
-        for position, source in enumerate(workload.sources):
-            wants_blocks = blocked_out[-1] if position and workload.kind == "conv" else reads_blocks  # a fused addend
-            if source == GRAPH_INPUT:
-                is_blocked, elements = False, workload.input_elements // max(workload.operands, 1)
-            else:
-                is_blocked, elements = blocked_out[source], _padded_output(workloads[source], tiles)
-            direction: Literal["reorder_in", "reorder_out"] = "reorder_in" if wants_blocks else "reorder_out"
+    done: set[tuple[int, Direction]] = set()
+    for position, workload in enumerate(workloads):
+        reads, adds, writes = _layouts(workload, workloads, blocked_out, tiles)
+        blocked_out.append(writes)
+        wanted = [
+            (source, adds if index and workload.kind == "conv" else reads)
+            for index, source in enumerate(workload.sources)
+        ]
+        if workload.kind == "conv" and not adds and _computes_blocks(workload, tiles):
+            blocked_out[-1] = True  # the kernel's own result leaves the blocks before the addition
+            wanted.append((position, False))
+        for source, wants_blocks in wanted:
+            is_blocked = source != GRAPH_INPUT and blocked_out[source]
+            direction: Direction = "reorder_in" if wants_blocks else "reorder_out"
             if is_blocked != wants_blocks and (source, direction) not in done:
                 done.add((source, direction))
-                yield direction, elements
+                yield direction, _elements(source, workload, workloads, tiles)
+        blocked_out[-1] = writes
 
 
-def _reads_blocks(workload: Workload, path: Path, blocked_out: Sequence[bool], tiles: Tiles) -> bool:
-    if path in _BLOCKED:
-        return workload.kind == "conv" or _all_blocked(workload, blocked_out)
-    aligned = workload.kind == "elementwise" or workload.c_in % tiles.block == 0
-    return path in _FOLLOWS_INPUTS and is_channelwise(workload) and aligned and _all_blocked(workload, blocked_out)
+def _layouts(
+    workload: Workload, workloads: Sequence[Workload], blocked_out: Sequence[bool], tiles: Tiles
+) -> tuple[bool, bool, bool]:
+    """Whether a kernel reads, adds a fused addend, and writes in blocks."""
+    blocked = [source != GRAPH_INPUT and blocked_out[source] for source in workload.sources]
+    if workload.kind == "conv":
+        computes = _computes_blocks(workload, tiles)
+        adds = computes and all(blocked[1:])
+        return computes and kernel_path(workload, tiles) != "direct", adds, adds
+    made = [workloads[source] for source in workload.sources]
+    fits = bool(blocked) and all(blocked) and _shapes_fit(workload, made, tiles)
+    return fits, fits, fits
 
 
-def _all_blocked(workload: Workload, blocked_out: Sequence[bool]) -> bool:
-    return bool(workload.sources) and all(source != GRAPH_INPUT and blocked_out[source] for source in workload.sources)
+def _computes_blocks(workload: Workload, tiles: Tiles) -> bool:
+    return not kernel_path(workload, tiles).startswith("fallback")
 
 
-def _padded_output(workload: Workload, tiles: Tiles) -> int:
-    return math.prod(workload.out_hw) * int(round_up(workload.c_out, tiles.block))
+def _shapes_fit(workload: Workload, made: Sequence[Workload], tiles: Tiles) -> bool:
+    """Whether tensors in blocks can stay so: equal shapes in arithmetic, else whole blocks."""
+    if workload.kind == "data_movement":
+        return len(made) > 1 and all(
+            source.c_out % tiles.block == 0 and source.out_hw == workload.out_hw for source in made
+        )
+    if workload.kind in {"pool", "global_pool"}:
+        return workload.c_in % tiles.block == 0
+    same = all((source.c_out, source.out_hw) == (workload.c_out, workload.out_hw) for source in made)
+    return workload.kind == "elementwise" and same
+
+
+def _elements(source: int, reader: Workload, workloads: Sequence[Workload], tiles: Tiles) -> int:
+    """Size of a tensor, its channels padded to the block."""
+    if source == GRAPH_INPUT:
+        return reader.input_elements // max(reader.operands, 1)
+    made = workloads[source]
+    return math.prod(made.out_hw) * int(round_up(made.c_out, tiles.block))

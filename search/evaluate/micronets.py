@@ -61,11 +61,28 @@ class Builder:
         self._node("Add", [self.value, other])
         return self._node("Relu", [self.value]) if self.rng.random() < 0.7 else self.value
 
-    def pool(self) -> str:
-        """2 x 2 pooling."""
-        self.size //= 2
+    def pool(self, kernel: int = 2, stride: int = 2) -> str:
+        """Pooling, padded where windows overlap."""
+        pad = (kernel - 1) // 2
+        self.size = (self.size + 2 * pad - kernel) // stride + 1
         op = "MaxPool" if self.rng.random() < 0.7 else "AveragePool"
-        return self._node(op, [self.value], kernel_shape=[2, 2], strides=[2, 2])
+        return self._node(op, [self.value], kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4)
+
+    def concat(self, *values: str, channels: int) -> str:
+        """Values of the same map side by side, ``channels`` in all."""
+        self.channels = channels
+        return self._node("Concat", list(values), axis=1)
+
+    def squeeze_excite(self) -> str:
+        """The current value scaled, channel by channel, by what two small layers make of its mean."""
+        value, width, size = self.value, self.channels, self.size
+        self._node("GlobalAveragePool", [value])
+        self.size = 1
+        self.conv(max(4, width // 4), 1)
+        self.conv(width, 1, relu=False)
+        self._node("Sigmoid", [self.value])
+        self.size = size
+        return self._node("Mul", [value, self.value])
 
     def head(self, *, flatten: bool) -> None:
         """A classifier over the mean of the map, or over the whole map."""
@@ -221,6 +238,30 @@ def _heavy(rng: Rng) -> Builder:
     return builder
 
 
+def _branches(rng: Rng) -> Builder:
+    """Branches that are concatenated, overlapping pools, squeeze-and-excite: what runs beside convolutions."""
+    builder = _stem(rng, (7, 8, 14, 16, 28, 56))
+    for _ in range(rng.integers(1, 4)):
+        start, into = builder.value, builder.channels
+        match int(rng.integers(4)):
+            case 0:
+                left = builder.conv(random_width(rng, 8, 160), 1)
+                total = builder.channels
+                builder.value, builder.channels = start, into
+                right = builder.conv(random_width(rng, 8, 160))
+                builder.concat(left, right, channels=total + builder.channels)
+            case 1:
+                builder.pool(3, int(rng.choice([1, 2])))
+            case 2:
+                builder.squeeze_excite()
+            case _:
+                builder.conv(into, 3)
+                builder.concat(start, builder.value, channels=2 * into)
+        builder.conv(random_width(rng, 8, 192), int(rng.choice([1, 3])))
+    builder.head(flatten=False)
+    return builder
+
+
 _KINDS: dict[str, Callable[[Rng], Builder]] = {
     "residual": _residual,
     "cifar": _cifar,
@@ -229,4 +270,5 @@ _KINDS: dict[str, Callable[[Rng], Builder]] = {
     "depthwise": _depthwise,
     "digits": _digits,
     "heavy": _heavy,
+    "branches": _branches,
 }

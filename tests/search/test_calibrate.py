@@ -48,7 +48,7 @@ def network(*widths: int, groups: int = 1, kernel: int = 3) -> MicroNetwork:
         network(64, 64, 32, groups=4),
         network(64, 64, 32, groups=8),
         network(64, 64, 32, kernel=1),
-        *(micro_network(np.random.default_rng(seed)) for seed in range(30)),
+        *(micro_network(np.random.default_rng(seed)) for seed in range(60)),
     ],
     ids=lambda model: f"{model.kind}-{model.input_shape[1]}",
 )
