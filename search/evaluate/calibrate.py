@@ -19,7 +19,7 @@ from hwprofiles.fit import MeasuredNetwork, fit
 from hwprofiles.kernels import Tiles
 from hwprofiles.registry import load_profile
 from hwprofiles.workload import Workload
-from search.evaluate.benchmark import bound_call, default_clock, open_session, take_turns
+from search.evaluate.benchmark import plain_call, default_clock, open_session, take_turns
 from search.evaluate.micronets import MicroNetwork, micro_network
 from search.graph.fuse import workloads
 from search.graph.onnx_import import load
@@ -134,7 +134,7 @@ def measure(
 
 def _call(network: MicroNetwork, threads: int) -> Callable[[], object]:
     x: NDArray[np.float32] = np.random.default_rng(0).standard_normal(network.input_shape, dtype=np.float32)
-    return bound_call(open_session(network.model, threads=threads), {"x": x})
+    return plain_call(open_session(network.model, threads=threads), {"x": x})
 
 
 def lower(model: bytes) -> list[Workload]:
