@@ -113,7 +113,7 @@ def product(node: Node, a: Ids, b: Ids, at: Coupling) -> Ids:
 def attention(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
     """ONNX ``Attention``: a unit is a key head with the query heads that read it; q, k, v and the output share it."""
     q, k, v = inputs[:3]
-    if q is None or k is None or v is None or len([name for name in (*node.inputs[4:], *node.outputs[1:]) if name]):
+    if q is None or k is None or v is None or [name for name in (*node.inputs[4:], *node.outputs[1:]) if name]:
         return flow.freeze(node, inputs, at)
     counts = [int(node.get(name, 0)) for name in ("q_num_heads", "kv_num_heads", "kv_num_heads")]
     heads = [_heads(node, ids, count, at) for ids, count in zip((q, k, v), counts, strict=True)]
@@ -121,10 +121,9 @@ def attention(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequenc
     unit = at.unite(node, heads[1], heads[2])
     of_query = at.unite(node, heads[0], np.repeat(unit, each))
     of_query = at.unite_along(node, of_query.reshape(-1, each), 1)
-    if inputs[3] is not None or (node.input(3) and at.static[node.input(3)].ndim > 2):
-        mask = at.shapes[node.input(3)]
-        if len(mask) > 2 and mask[-3] > 1:
-            at.keep(node, of_query, "its mask is of fixed width")
+    mask = at.shapes[node.input(3)] if node.input(3) else ()
+    if len(mask) > 2 and mask[-3] > 1:
+        at.keep(node, of_query, "its mask has a width of its own")
     out = at.shapes[node.outputs[0]]
     spread = np.repeat(of_query, each)
     if len(out) == 4:

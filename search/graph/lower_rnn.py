@@ -38,7 +38,11 @@ def _activations(node: Node, defaults: list[str], direction: int) -> list[Callab
         raise NotImplementedError("activations with parameters")
     limit = node.get("clip")
     chosen = [ACTIVATIONS[name] for name in mine]
-    return [lambda x, f=f: f(jnp.clip(x, -limit, limit)) for f in chosen] if limit else chosen
+    return [_clipped(function, limit) for function in chosen] if limit else chosen
+
+
+def _clipped(function: Callable[[Any], Any], limit: float) -> Callable[[Any], Any]:
+    return lambda x: function(jnp.clip(x, -limit, limit))
 
 
 def _rnn(x: Any, h: Any, w: Any, r: Any, bias: tuple[Any, Any], f: list[Any]) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from search.graph import lower_shape
 from search.graph.execute import apply_node
 from search.graph.ir import Array, Graph, Node
+from search.graph.normalise_shapes import rewrite_shapes
 from search.graph.ops import OPS
 
 FOLD_LIMIT_ELEMENTS = 1 << 24
@@ -21,7 +22,15 @@ FOLD_LIMIT_ELEMENTS = 1 << 24
 
 def normalise(graph: Graph) -> Graph:
     """Fold constants, drop identities, fold batch norms, rewrite shortcuts, unshare weights, drop what is dead."""
-    for rewrite in (fold_constants, drop_identities, fold_batch_norms, pad_slice_to_conv, unshare, drop_dead):
+    for rewrite in (
+        fold_constants,
+        drop_identities,
+        rewrite_shapes,
+        fold_batch_norms,
+        pad_slice_to_conv,
+        unshare,
+        drop_dead,
+    ):
         graph = rewrite(graph)
     return graph
 

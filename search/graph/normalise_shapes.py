@@ -1,0 +1,152 @@
+"""Exact rewrites that need shapes: computed reshapes, channel shuffles, zero states of recurrent layers.
+
+What is static is told from what depends on a free dimension by running the graph's shapes twice, at two sizes of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from search.errors import SecateurError
+from search.graph.execute import apply_node, shapes
+from search.graph.ir import Array, Graph, Node
+
+FREE_SIZES = ((64, 96), (16, 24), (8, 12))
+"""Sizes tried for a free dimension that is not the batch; what a network accepts depends on its strides and tables."""
+BATCHES = (2, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """Shapes and static values of a graph at one size of its free dimensions."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    static: Mapping[str, Array]
+
+
+def rewrite_shapes(graph: Graph) -> Graph:
+    """Every rewrite of this file; a graph whose shapes cannot be told is left as it is."""
+    probes = _probes(graph)
+    if probes is None:
+        return graph
+    graph = channel_shuffles(fold_reshapes(graph, probes), probes)
+    return drop_zero_states(graph, probes)
+
+
+def _probes(graph: Graph) -> tuple[Probe, Probe] | None:
+    for free in FREE_SIZES:
+        try:
+            first, second = (Probe(*shapes(graph, _sizes(graph, BATCHES[i], free[i]))) for i in (0, 1))
+        except SecateurError:
+            continue
+        return first, second
+    return None
+
+
+def _sizes(graph: Graph, batch: int, free: int) -> dict[str, tuple[int, ...]]:
+    return {
+        info.name: tuple(
+            size if isinstance(size, int) else batch if axis == 0 else free for axis, size in enumerate(info.shape)
+        )
+        for info in graph.inputs
+    }
+
+
+def fold_reshapes(graph: Graph, probes: Sequence[Probe]) -> Graph:
+    """Targets of Reshape and Expand that are computed from shapes become constants (0 and -1, or 1, say what is free)."""
+    constants: dict[str, Array] = {}
+    nodes = []
+    for node in graph.nodes:
+        target = _target(node, probes) if node.op in ("Reshape", "Expand") else None
+        if target is None or node.inputs[1] in graph.initializers:
+            nodes.append(node)
+            continue
+        name = f"{node.outputs[0]}.shape"
+        constants[name] = np.array(target, np.int64)
+        nodes.append(dataclasses.replace(node, inputs=(node.inputs[0], name)))
+    return graph.replace(nodes=tuple(nodes), initializers={**graph.initializers, **constants})
+
+
+def _target(node: Node, probes: Sequence[Probe]) -> list[int] | None:
+    wanted = [probe.static.get(node.inputs[1]) for probe in probes]
+    if any(value is None for value in wanted) or node.get("allowzero", 0):
+        return None
+    first, second = ([int(v) for v in value.reshape(-1)] for value in wanted if value is not None)
+    inputs = [probe.shapes[node.inputs[0]] for probe in probes]
+    if node.op == "Expand":
+        return _expand_target(first, second, inputs)
+    outputs = [probe.shapes[node.outputs[0]] for probe in probes]
+    target, free = [], []
+    for axis, (a, b) in enumerate(zip(first, second, strict=True)):
+        copied = axis < len(inputs[0]) and all(i[axis] == o[axis] for i, o in zip(inputs, outputs, strict=True))
+        target.append(a if a == b else 0 if copied else -1)
+        free += [axis] if target[-1] == -1 else []
+    return target if len(free) <= 1 and 0 not in first else None
+
+
+def _expand_target(first: list[int], second: list[int], inputs: list[tuple[int, ...]]) -> list[int] | None:
+    """1 keeps what the input has."""
+    target = []
+    for axis, (a, b) in enumerate(zip(first, second, strict=True)):
+        aligned = axis - len(first) + len(inputs[0])
+        same = aligned >= 0 and (inputs[0][aligned], inputs[1][aligned]) == (a, b)
+        target.append(1 if same else a if a == b else None)
+    return None if None in target else [size for size in target if size is not None]
+
+
+def channel_shuffles(graph: Graph, probes: Sequence[Probe]) -> Graph:
+    """Reshape, Transpose, Reshape that only permute channels become one Gather: any channel can then go by itself."""
+    consumers, outputs = graph.consumers(), {info.name for info in graph.outputs}
+    constants: dict[str, Array] = {}
+    replaced: dict[str, Node | None] = {}
+    for node in graph.nodes:
+        chain = [node]
+        for op in ("Transpose", "Reshape"):
+            value = chain[-1].outputs[0]
+            after = consumers.get(value, [])
+            if len(after) == 1 and after[0].op == op and after[0].inputs[0] == value and value not in outputs:
+                chain.append(after[0])
+        if node.op != "Reshape" or len(chain) != 3:
+            continue
+        order = _channel_order(chain, probes[0], graph.opset)
+        if order is None:
+            continue
+        last = chain[-1]
+        constants[f"{last.outputs[0]}.order"] = order
+        inputs = (node.inputs[0], f"{last.outputs[0]}.order")
+        replaced.update({step.name: None for step in chain})
+        replaced[last.name] = Node(last.name, "Gather", inputs, last.outputs, {"axis": 1})
+    nodes = tuple(new for node in graph.nodes if (new := replaced.get(node.name, node)) is not None)
+    return graph.replace(nodes=nodes, initializers={**graph.initializers, **constants})
+
+
+def _channel_order(chain: Sequence[Node], probe: Probe, opset: int) -> Array | None:
+    """The permutation of axis 1 that a chain of movements amounts to, or None if it does anything else."""
+    shape = probe.shapes[chain[0].inputs[0]]
+    if len(shape) < 3 or shape != probe.shapes[chain[-1].outputs[0]]:
+        return None
+    elements = np.arange(int(np.prod(shape, dtype=object)), dtype=np.int32).reshape(shape)
+    moved = elements
+    for node in chain:
+        rest = [probe.static.get(name) for name in node.inputs[1:]]
+        if any(value is None for value in rest):
+            return None
+        moved = apply_node(node, [moved, *rest], opset)[0]
+    order = moved[0].reshape(shape[1], -1)[:, 0] // int(np.prod(shape[2:]))
+    return order.astype(np.int64) if np.array_equal(elements[:, order], moved) else None
+
+
+def drop_zero_states(graph: Graph, probes: Sequence[Probe]) -> Graph:
+    """Initial states that are zero whatever the batch are left out, which means the same."""
+    nodes = []
+    for node in graph.nodes:
+        states = node.inputs[5:7] if node.op in ("RNN", "GRU", "LSTM") else ()
+        zero = [all(name in p.static and not np.any(p.static[name]) for p in probes) for name in states]
+        if any(zero):
+            kept = tuple("" if z else name for name, z in zip(states, zero, strict=True))
+            node = dataclasses.replace(node, inputs=(*node.inputs[:5], *kept, *node.inputs[7:]))  # noqa: PLW2901
+        nodes.append(node)
+    return graph.replace(nodes=tuple(nodes))
