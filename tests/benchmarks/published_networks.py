@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def family(name: str) -> str:
     return re.sub(r"_.*|(v3|\d).*", "", name)
 
 
+@functools.cache
 def read_networks(folder: Path) -> dict[str, tuple[Workload, ...]]:
     """Name to kernels for every file of ``folder/onnx``, lowered as a user's model is when its latency is predicted."""
     return {path.stem: tuple(lower(path.read_bytes())) for path in sorted(folder.glob("onnx/*.onnx"))}
