@@ -19,7 +19,7 @@ from hwprofiles.fit import MeasuredNetwork, fit
 from hwprofiles.kernels import Tiles
 from hwprofiles.registry import load_profile
 from hwprofiles.workload import Workload
-from search.evaluate.benchmark import plain_call, default_clock, open_session, take_turns
+from search.evaluate.benchmark import default_clock, open_session, plain_call, take_turns
 from search.evaluate.micronets import MicroNetwork, micro_network
 from search.graph.fuse import workloads
 from search.graph.onnx_import import load
