@@ -279,7 +279,11 @@ def _check_bounds(node: Node, source: Ids, at: Coupling) -> None:
             at.keep(node, source, "Slice has bounds that are computed, or steps")
     elif node.op == "Gather" and _varies(source, int(node.get("axis", 0))) and node.input(1) not in at.initializers:
         at.keep(node, source, "Gather has indices that are computed")
-    elif node.op in ("Tile", "DepthToSpace", "SpaceToDepth", "CenterCropPad"):
+    elif node.op == "Tile":
+        repeats = at.static[node.inputs[1]].reshape(-1).tolist()
+        if any(count > 1 and _varies(source, axis) for axis, count in enumerate(repeats)):
+            at.keep(node, source, "Tile repeats channels")
+    elif node.op in ("DepthToSpace", "SpaceToDepth", "CenterCropPad"):
         at.keep(node, source, f"{node.op} mixes channels and positions")
 
 

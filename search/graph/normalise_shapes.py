@@ -56,10 +56,15 @@ def _sizes(graph: Graph, batch: int, free: int) -> dict[str, tuple[int, ...]]:
 
 
 def fold_reshapes(graph: Graph, probes: Sequence[Probe]) -> Graph:
-    """Targets of Reshape and Expand that are computed from shapes become constants (0 and -1, or 1, say what is free)."""
+    """Targets of Reshape and Expand that are computed from shapes become constants (0 and -1, or 1, say what is free).
+
+    So do bounds, sizes and repeats that do not depend on a free dimension.
+    """
     constants: dict[str, Array] = {}
     nodes = []
     for node in graph.nodes:
+        if node.op in ("Slice", "Split", "Tile"):
+            node = _with_constants(node, probes, graph, constants)  # noqa: PLW2901
         target = _target(node, probes) if node.op in ("Reshape", "Expand") else None
         if target is None or node.inputs[1] in graph.initializers:
             nodes.append(node)
@@ -68,6 +73,18 @@ def fold_reshapes(graph: Graph, probes: Sequence[Probe]) -> Graph:
         constants[name] = np.array(target, np.int64)
         nodes.append(dataclasses.replace(node, inputs=(node.inputs[0], name)))
     return graph.replace(nodes=tuple(nodes), initializers={**graph.initializers, **constants})
+
+
+def _with_constants(node: Node, probes: Sequence[Probe], graph: Graph, constants: dict[str, Array]) -> Node:
+    """The node with every operand but the first that is the same in all probes as a constant."""
+    inputs = list(node.inputs)
+    for i, name in enumerate(node.inputs[1:], 1):
+        values = [probe.static.get(name) for probe in probes]
+        if name in graph.initializers or any(value is None for value in values) or not np.array_equal(*values):  # type: ignore[arg-type]
+            continue
+        inputs[i] = f"{node.outputs[0]}.constant{i}"
+        constants[inputs[i]] = np.asarray(values[0])
+    return dataclasses.replace(node, inputs=tuple(inputs))
 
 
 def _target(node: Node, probes: Sequence[Probe]) -> list[int] | None:
