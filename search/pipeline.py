@@ -66,7 +66,7 @@ def compress(
     graph = load(model)
     splits, groups = _prepare(spec, graph, data, progress)
     progress.stage("calibrate")
-    targets = [_target(name, graph, groups, cache_dir, progress) for name in spec.profiles]
+    targets = [_target(name, spec, graph, groups, cache_dir, progress) for name in spec.profiles]
     _explain(spec, targets, groups, progress)
     _refuse_unreachable(spec, targets)
     units = Units(workdir / "units", digest(model, spec.to_json(), *(v for part in _arrays(splits) for v in part)))
@@ -142,9 +142,12 @@ def _arrays(splits: Splits) -> list[list[object]]:
     return [[part.labels, *part.feeds.values()] for part in (splits.calibration, splits.search, splits.evaluation)]
 
 
-def _target(name: str, graph: Graph, groups: Groups, cache_dir: Path, progress: Progress) -> Target:
+def _target(name: str, spec: JobSpec, graph: Graph, groups: Groups, cache_dir: Path, progress: Progress) -> Target:
     profile = profiles.resolve(name, cache_dir, progress)
-    return Target(profile, Pricer(graph, groups, profile), options_for(groups, profile))
+    options = options_for(groups, profile)
+    if "channel" not in spec.constraints.structures:
+        options = {group: widths[:1] for group, widths in options.items()}
+    return Target(profile, Pricer(graph, groups, profile), options)
 
 
 def _explain(spec: JobSpec, targets: Sequence[Target], groups: Groups, progress: Progress) -> None:
@@ -162,7 +165,9 @@ def _explain(spec: JobSpec, targets: Sequence[Target], groups: Groups, progress:
                 progress.warn(f"{target.profile.id} gains nothing from {structure} removal: {rule.reason}")
             elif structure != "channel":
                 progress.warn(f"{structure} removal is not part of this release; the search removes channels")
-        if all(len(options) == 1 for options in target.options.values()):
+        if "channel" not in spec.constraints.structures:
+            progress.warn(f"without channels, the only removal of this release, {target.profile.id} gets no points")
+        elif all(len(options) == 1 for options in target.options.values()):
             progress.warn(
                 f"pruning cannot help on {target.profile.id}: no layer has a narrower width that is cheaper there"
             )

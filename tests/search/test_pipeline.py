@@ -183,3 +183,13 @@ def test_without_data_the_report_says_so_first(tmp_path: Path) -> None:
     (folder / "data.npz").unlink()
     assert run(folder) == 0
     assert report_of(folder).headline.startswith("Data-free")
+
+
+def test_a_request_without_channels_gets_an_empty_front(tmp_path: Path) -> None:
+    """Only unstructured removal on a target that gains nothing from it: no points, and the reason in words."""
+    constraints = Constraints(structures=("unstructured",))
+    folder = job(tmp_path / "j", JobSpec(("a100-tensorrt-fp16",), constraints=constraints, search=SearchOptions(points=2)))
+    assert run(folder) == 0
+    report = report_of(folder)
+    assert report.fronts["a100-tensorrt-fp16"].points == ()
+    assert any("gains nothing from unstructured" in warning for warning in report.warnings)
