@@ -80,7 +80,8 @@ def test_two_targets_get_two_fronts_from_one_calibration(finished: Path) -> None
     assert lanes <= {128, 256}
     fine = {layer.kept for p in report.fronts["a100-tensorrt-fp16"].points for layer in p.layers if layer.op == "Conv"}
     assert fine - lanes
-    stages = [json.loads(line).get("stage") for line in (finished / "events.jsonl").read_text().splitlines() if '"stage", "stage"' in line]
+    events = [json.loads(line) for line in (finished / "events.jsonl").read_text().splitlines()]
+    stages = [event["stage"] for event in events if event["type"] == "stage"]
     assert stages == ["import", "calibrate", "sensitivity", "search", "recover", "export", "evaluate"]
 
 
@@ -98,7 +99,9 @@ def test_every_file_is_what_the_report_says(finished: Path) -> None:
             assert path.stat().st_size == point.bytes < (finished / "model.onnx").stat().st_size
             assert point.parity <= 1e-4
             assert Session(path.read_bytes())({"x": x[:7]})[0].shape == (7, 5)
-            parameters = sum(int(np.prod(t.dims)) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+            parameters = sum(
+                int(np.prod(t.dims)) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT
+            )
             assert parameters == point.parameters
 
 
@@ -114,7 +117,7 @@ def test_the_same_request_gives_the_same_bytes(finished: Path) -> None:
 
 
 def test_a_killed_job_goes_on_and_ends_the_same(finished: Path) -> None:
-    """kill -9 after the first candidates; the second run finds their units done and writes the same bytes."""
+    """Kill -9 after the first candidates; the second run finds their units done and writes the same bytes."""
     folder = job(finished.parent / "killed", JobSpec.read(finished / "request.json"))
     child = subprocess.Popen([sys.executable, "-m", "search", "run", str(folder)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
@@ -188,7 +191,9 @@ def test_without_data_the_report_says_so_first(tmp_path: Path) -> None:
 def test_a_request_without_channels_gets_an_empty_front(tmp_path: Path) -> None:
     """Only unstructured removal on a target that gains nothing from it: no points, and the reason in words."""
     constraints = Constraints(structures=("unstructured",))
-    folder = job(tmp_path / "j", JobSpec(("a100-tensorrt-fp16",), constraints=constraints, search=SearchOptions(points=2)))
+    folder = job(
+        tmp_path / "j", JobSpec(("a100-tensorrt-fp16",), constraints=constraints, search=SearchOptions(points=2))
+    )
     assert run(folder) == 0
     report = report_of(folder)
     assert report.fronts["a100-tensorrt-fp16"].points == ()
