@@ -1,0 +1,1 @@
+"""Mirrors the packages, plus laws, contract, end to end, browser and benchmarks."""
