@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -141,12 +142,13 @@ def test_a_lost_lease_ends_the_child(http: FlaskClient, settings: Settings) -> N
 def test_a_leftover_child_is_ended(tmp_path: Path) -> None:
     """The pid in the directory is killed when it is a child of that directory, and left alone when it is not."""
     for argument, dies in ((str(tmp_path), True), ("elsewhere", False)):
-        with subprocess.Popen(["sh", "-c", "sleep 60", argument], start_new_session=True) as child:
+        command = [sys.executable, "-c", "import time; time.sleep(30)", argument]
+        with subprocess.Popen(command, start_new_session=True) as child:
             (tmp_path / "child.pid").write_text(str(child.pid))
             end_leftover(tmp_path)
-            time.sleep(0.2)
-            assert (child.poll() is not None) == dies
-            child.kill()
+            if not dies:
+                child.terminate()
+            assert child.wait(10) == -(signal.SIGKILL if dies else signal.SIGTERM)
 
 
 def test_links_are_not_published(tmp_path: Path) -> None:
