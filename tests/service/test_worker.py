@@ -145,6 +145,7 @@ def test_a_leftover_child_is_ended(tmp_path: Path) -> None:
         command = [sys.executable, "-c", "import time; time.sleep(30)", argument]
         with subprocess.Popen(command, start_new_session=True) as child:
             (tmp_path / "child.pid").write_text(str(child.pid))
+            wait_for(Path(f"/proc/{child.pid}/cmdline").read_bytes)  # empty for a moment after exec
             end_leftover(tmp_path)
             if not dies:
                 child.terminate()
