@@ -81,7 +81,7 @@ def cheapest(
     best = np.zeros(buckets + 1)  # best[b]: least error of the groups so far with at most b buckets
     choices: list[Array] = []
     for group, seconds in times_s.items():
-        costs = np.ceil(np.asarray(seconds) / width - 1e-9).astype(np.int64)
+        costs = _buckets(np.asarray(seconds), width, buckets)
         table = np.full((len(costs), buckets + 1), np.inf)
         for k, cost in enumerate(costs):
             if cost <= buckets:
@@ -94,8 +94,13 @@ def cheapest(
     for group, choice in zip(reversed(list(times_s)), reversed(choices), strict=True):
         k = int(choice[left])
         answer[group] = k
-        left -= int(np.ceil(times_s[group][k] / width - 1e-9))
+        left -= int(_buckets(np.asarray(times_s[group][k]), width, buckets))
     return answer
+
+
+def _buckets(seconds: Array, width_s: float, most: int) -> Array:
+    """Buckets that times fill, rounded up; whatever does not fit counts one too many, however small the buckets are."""
+    return np.ceil(np.minimum(seconds / width_s - 1e-9, most + 1)).astype(np.int64)
 
 
 def _greedy(problem: Problem, budget_s: float, widths: Widths) -> Widths:

@@ -119,7 +119,7 @@ def _spread(rounds: NDArray[np.float64]) -> list[list[float]]:
 
 def plain_call(session: ort.InferenceSession, inputs: Arrays) -> Callable[[], object]:
     """A call as an application makes it: arrays in, arrays out. On networks of microseconds handing them over is felt."""
-    feeds = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+    feeds = {argument.name: np.ascontiguousarray(inputs[argument.name]) for argument in session.get_inputs()}
     return lambda: session.run(None, feeds)
 
 

@@ -88,3 +88,10 @@ def test_unreachable_budget_gives_the_fastest() -> None:
     """A budget below the fastest network is answered with the fastest network."""
     problem = interacting(0)
     assert knapsack(problem, [0.0]) == [dict.fromkeys(problem.options, 1)]
+
+
+def test_a_vanishing_budget_still_has_its_exact_answer() -> None:
+    """Times of 10^25 buckets do not overflow: only the options that cost nothing fit."""
+    times = {"a": np.array([1.0, 0.0]), "b": np.array([0.0])}
+    errors = {"a": np.array([0.0, 1.0]), "b": np.array([0.0])}
+    assert cheapest(times, errors, 1e-21) == {"a": 1, "b": 0}
