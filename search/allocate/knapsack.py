@@ -77,7 +77,7 @@ def cheapest(
     """
     if budget_s < 0:
         return None
-    width = budget_s / buckets if budget_s > 0 else 1.0
+    width = max(budget_s, 1e-300) / buckets  # with no budget at all only what costs nothing fits
     best = np.zeros(buckets + 1)  # best[b]: least error of the groups so far with at most b buckets
     choices: list[Array] = []
     for group, seconds in times_s.items():

@@ -94,4 +94,5 @@ def test_a_vanishing_budget_still_has_its_exact_answer() -> None:
     """Times of 10^25 buckets do not overflow: only the options that cost nothing fit."""
     times = {"a": np.array([1.0, 0.0]), "b": np.array([0.0])}
     errors = {"a": np.array([0.0, 1.0]), "b": np.array([0.0])}
-    assert cheapest(times, errors, 1e-21) == {"a": 1, "b": 0}
+    for budget in (1e-21, 0.0):
+        assert cheapest(times, errors, budget) == {"a": 1, "b": 0}
