@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from search.errors import InvalidModel, UnsupportedOperator
+from search.graph import admission, callback
 from search.graph.ir import Array, Graph, Node
 from search.graph.lower import Value
 from search.graph.ops import OPS
@@ -36,13 +37,16 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, 
     """Compute one operator on numpy (static) or JAX (traced) values.
 
     Raises:
-        UnsupportedOperator: the operator, or this use of it, is not in the table; names the node.
+        UnsupportedOperator: neither the table nor ONNX Runtime has the operator, or this use of it; names the node.
+        ResourceLimit: the outputs would be too large; names the node.
         InvalidModel: the operator's inputs contradict each other; names the node.
     """
-    if node.domain not in ("", "ai.onnx") or node.op not in OPS:
-        raise _unsupported(node, "it is not in the operator table")
+    if (node.domain or node.op not in OPS) and not callback.knows(node.domain, node.op):
+        raise _unsupported(node, "neither the operator table nor ONNX Runtime has it")
+    static = not any(isinstance(value, (jax.Array, list)) for value in inputs)
     try:
-        result = _compute(node, inputs, opset)
+        admission.check_cost(node, inputs, constant=static)
+        result = _compute(node, inputs, opset, static=static)
     except (NotImplementedError, AttributeError) as error:
         raise _unsupported(node, str(error)) from error
     except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:
@@ -56,10 +60,12 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, 
     return result if isinstance(result, tuple) else (result,)
 
 
-def _compute(node: Node, inputs: Sequence[Value], opset: int) -> Value:
+def _compute(node: Node, inputs: Sequence[Value], opset: int, *, static: bool) -> Value:
     """Run an entry of the table; what depends on constants only is a constant again, in ONNX's own types."""
+    if node.domain or node.op not in OPS:
+        return callback.run(node, inputs, opset)
     lowering = OPS[node.op].lowering(opset)
-    if any(isinstance(value, (jax.Array, list)) for value in inputs):
+    if not static:
         return lowering(node, inputs)
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         result = lowering(node, inputs)
@@ -134,6 +140,7 @@ def shapes(graph: Graph, feeds: Mapping[str, tuple[int, ...]]) -> tuple[dict[str
 
     specs = {info.name: _spec(feeds[info.name], info.dtype) for info in graph.inputs}
     jax.eval_shape(trace, specs)
+    admission.check_total(list(found.values()))
     return found, static
 
 

@@ -30,10 +30,10 @@ def ints(value: Value) -> list[int]:
     """A static integer vector as a list.
 
     Raises:
-        TypeError: the value depends on the graph's inputs; its users need static shapes.
+        NotImplementedError: the value depends on the graph's inputs; its users need static shapes.
     """
     if isinstance(value, jax.Array):
-        raise TypeError("a shape, axis or index depends on the data")
+        raise NotImplementedError("a shape, axis or index depends on the data")
     return [int(v) for v in np.asarray(value).reshape(-1)]
 
 

@@ -40,7 +40,7 @@ def resize(opset: int) -> Lower:
 
 def _numbers(value: Value, attribute: Any) -> list[float]:
     if value is not None and not isinstance(value, np.ndarray):
-        raise TypeError("scales that depend on the data")
+        raise NotImplementedError("scales that depend on the data")
     return [float(v) for v in np.asarray(attribute if value is None else value).reshape(-1) if v is not None]
 
 

@@ -11,13 +11,14 @@ from collections import Counter
 import numpy as np
 
 from search.graph import lower_shape
+from search.graph.admission import growth
 from search.graph.execute import apply_node
 from search.graph.ir import Array, Graph, Node
 from search.graph.normalise_shapes import rewrite_shapes
 from search.graph.ops import OPS
 
-FOLD_LIMIT_ELEMENTS = 1 << 24
-"""A folded constant may not be larger than this; a file of a few bytes can ask for terabytes."""
+FOLD_LIMIT_ELEMENTS = 1 << 23
+"""All folded constants together may not be larger than this, above what the file holds; it can ask for terabytes."""
 
 
 def normalise(graph: Graph) -> Graph:
@@ -38,11 +39,13 @@ def normalise(graph: Graph) -> Graph:
 def fold_constants(graph: Graph) -> Graph:
     """Compute what does not depend on the inputs: Constant nodes, shape chains, weights made by operators."""
     known: dict[str, Array] = dict(graph.initializers)
+    budget = FOLD_LIMIT_ELEMENTS
     kept = []
     for node in graph.nodes:
         if node.op == "Constant":
             known[node.outputs[0]] = lower_shape.constant(node, ())
-        elif _foldable(node, known):
+        elif _foldable(node, known) and (grown := growth(node, [known.get(n) for n in node.inputs])) <= budget:
+            budget -= max(grown, 0)
             results = apply_node(node, [known[name] if name else None for name in node.inputs], graph.opset)
             known.update({name: np.asarray(value) for name, value in zip(node.outputs, results, strict=False) if name})
         else:
@@ -51,12 +54,7 @@ def fold_constants(graph: Graph) -> Graph:
 
 
 def _foldable(node: Node, known: dict[str, Array]) -> bool:
-    if node.domain or node.op not in OPS or not node.inputs or any(name and name not in known for name in node.inputs):
-        return False
-    if node.op in ("ConstantOfShape", "Expand"):
-        wanted = known[node.inputs[-1]].reshape(-1).tolist()
-        return int(np.prod([max(int(size), 1) for size in wanted], dtype=object)) <= FOLD_LIMIT_ELEMENTS
-    return sum(known[name].size for name in node.inputs if name) <= FOLD_LIMIT_ELEMENTS
+    return not node.domain and node.op in OPS and bool(node.inputs) and all(n in known for n in node.inputs if n)
 
 
 def drop_identities(graph: Graph) -> Graph:

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto
 
 from search.errors import ExternalDataRefused, InvalidModel, UnsupportedOperator, UnsupportedOpset
+from search.graph import admission, callback
 from search.graph.ir import Graph
 from search.graph.normalise import normalise
 from search.graph.proto import STANDARD_DOMAINS, to_graph
@@ -25,7 +26,8 @@ def load(data: bytes) -> Graph:
         InvalidModel: not ONNX, empty, or contradicting itself.
         ExternalDataRefused: weights outside the file.
         UnsupportedOpset: an operator set outside what we read.
-        UnsupportedOperator: an operator that ONNX does not define; names the node.
+        UnsupportedOperator: an operator that no runtime here knows; names the node.
+        ResourceLimit: the graph would need too much; names the node where one is to blame.
     """
     return normalise(read(data))
 
@@ -35,6 +37,9 @@ def read(data: bytes) -> Graph:
     proto = _parse(data)
     _refuse_external_data(proto)
     opsets = _opsets(proto)
+    admission.check_nodes(proto)
+    _refuse_negative_sizes(proto)
+    _refuse_captures(proto)
     _refuse_unknown_operators(proto, opsets)
     try:
         onnx.checker.check_model(proto)
@@ -115,8 +120,8 @@ def _refuse_unknown_operators(proto: onnx.ModelProto, opsets: dict[str, int]) ->
     functions = {(function.domain, function.name) for function in proto.functions}
     for index, node in enumerate(proto.graph.node):
         domain = "" if node.domain in STANDARD_DOMAINS else node.domain
-        known = onnx.defs.has(node.op_type, opsets.get(domain, 1), domain) or (node.domain, node.op_type) in functions
-        if not known:
+        standard = onnx.defs.has(node.op_type, opsets.get(domain, 1), domain)
+        if not standard and (node.domain, node.op_type) not in functions and not callback.knows(domain, node.op_type):
             name = node.name or f"{node.op_type}_{index}"
             operator = f"{domain}::{node.op_type}" if domain else node.op_type
             raise UnsupportedOperator(
@@ -125,6 +130,32 @@ def _refuse_unknown_operators(proto: onnx.ModelProto, opsets: dict[str, int]) ->
                 node=name,
                 operator=operator,
             )
+
+
+def _refuse_negative_sizes(proto: onnx.ModelProto) -> None:
+    for value in proto.graph.input:
+        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+        if any(size < 0 for size in sizes):
+            raise InvalidModel(
+                f"input `{value.name}` has the sizes {sizes}; sizes are positive and a free one has a name; re-export the model"
+            )
+
+
+def _refuse_captures(proto: onnx.ModelProto) -> None:
+    """Bodies of control flow that read values from outside: our rewrites would not see those uses."""
+    for index, node in enumerate(proto.graph.node):
+        for body in (item.g for item in node.attribute if item.HasField("g")):
+            inside = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+            inside.update(name for step in body.node for name in step.output)
+            outside = sorted({name for step in body.node for name in step.input if name} - inside)
+            if outside:
+                name = node.name or f"{node.op_type}_{index}"
+                raise UnsupportedOperator(
+                    f"node `{name}`: the body of {node.op_type} reads `{outside[0]}` from outside; "
+                    "export the model without control flow",
+                    node=name,
+                    operator=node.op_type,
+                )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Compact networks in torch, one a family: the blocks of the published ones, fewer and narrower, random weights."""
 
 # mypy: ignore-errors
-# ruff: noqa: D102
+# ruff: noqa: D102, E501, N812
 # torch is not installed where types are checked; the blocks say themselves what they are.
 from __future__ import annotations
 

@@ -79,7 +79,11 @@ class Net:
         domains = dict.fromkeys(node.domain for node in self.nodes if node.domain)
         opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-        return onnx.shape_inference.infer_shapes(model)
+        model = onnx.shape_inference.infer_shapes(model)
+        for output in model.graph.output:
+            if not output.type.WhichOneof("value"):  # behind an operator whose types onnx does not know
+                output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, ["N", "classes"]))
+        return model
 
     def bytes(self, *outputs: str) -> bytes:
         """The model as a file."""

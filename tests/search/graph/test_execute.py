@@ -34,9 +34,7 @@ def test_the_engine_agrees_with_onnx_runtime(batch_norm: bool) -> None:
         (3, 1, 6, 4, 11, 2),  # any other
     ],
 )
-def test_every_lowering_of_a_convolution(  # noqa: PLR0917
-    k: int, groups: int, c_in: int, c_out: int, size: int, stride: int
-) -> None:
+def test_every_lowering_of_a_convolution(k: int, groups: int, c_in: int, c_out: int, size: int, stride: int) -> None:
     """Each of the ways to compute a convolution agrees with ONNX Runtime."""
     net = Net(("N", c_in, size, size))
     net.conv("x", c_in, c_out, k, groups=groups, stride=stride)
