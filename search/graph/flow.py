@@ -45,6 +45,8 @@ class Coupling:
     shapes: Mapping[str, tuple[int, ...]]
     static: Mapping[str, Array]
     """Values that do not depend on the inputs: weights, shapes, indices."""
+    lower: Callable[[Node, Sequence[Any]], Any]
+    """Computes a movement operator, on ids as on data."""
     slots: list[Slot] = dataclasses.field(default_factory=list)
     unions: list[Ids] = dataclasses.field(default_factory=list)
     """Arrays (n, 2) of ids that are one unit."""
@@ -225,8 +227,6 @@ def softmax(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[
 
 def move(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
     """Run the operator's own lowering on the ids."""
-    from search.graph.ops import OPS  # the table refers to the flows, and movement to the table  # noqa: PLC0415
-
     if inputs[0] is None and node.op != "Concat":
         return [at.none(value) for value in node.outputs if value]
     data = range(len(inputs)) if node.op == "Concat" else (0,)
@@ -238,12 +238,23 @@ def move(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids
         values[position] = ids if ids is not None else np.full(at.static[node.inputs[position]].shape, FIXED, np.int32)
     if node.op == "Pad" and len(values) > 2:
         values[2] = np.int32(FIXED)
-    moved = OPS[node.op].lowering(13)(node, values)
+    moved = at.lower(node, values)
     outputs = moved if isinstance(moved, tuple) else (moved,)
+    if node.op == "Pad":
+        return [_padded(values[0], outputs[0], at.shapes[node.outputs[0]])]
     if node.op == "Reshape":
         return [_split_axes(node, values[0], outputs[0], at)]
     _check_bounds(node, values[0], at)
     return outputs
+
+
+def _padded(source: Ids, padded: Ids, shape: tuple[int, ...]) -> Ids:
+    """Rows and columns that are padded go with their channel; channels that are padded are data of fixed width."""
+    varying = [axis for axis in range(source.ndim) if _varies(source, axis)]
+    if any(source.shape[axis] != shape[axis] for axis in varying) or not source.size:
+        return padded
+    one_each = source[tuple(slice(None) if axis in varying else slice(0, 1) for axis in range(source.ndim))]
+    return np.broadcast_to(one_each, shape)
 
 
 def _split_axes(node: Node, source: Ids, ids: Ids, at: Coupling) -> Ids:

@@ -89,7 +89,9 @@ def find_groups(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude:
         exclude: shell patterns of node or weight names that stay as they are.
     """
     found, static = execute.shapes(graph, shapes)
-    at = Coupling(graph.initializers, found, static)
+    at = Coupling(
+        graph.initializers, found, static, lambda node, values: OPS[node.op].lowering(graph.opset)(node, values)
+    )
     ids: dict[str, Ids] = {info.name: at.none(info.name) for info in graph.inputs}
     for node in graph.nodes:
         inputs = [None if not name or name in static else ids[name] for name in node.inputs]

@@ -116,6 +116,21 @@ def _mlp() -> Net:
     return net
 
 
+def _padded_rows() -> Net:
+    net = Net()
+    x = net.op("Relu", net.conv("x", 3, 8))
+    x = net.op("Pad", x, net.constant([0, 0, 1, 1, 0, 0, 1, 1]))
+    net.classifier(net.op("Relu", net.conv(x, 8, 10)), 10)
+    return net
+
+
+def _added_input() -> Net:
+    net = Net(("N", 8, 8, 8))
+    x = net.op("Add", net.conv(net.op("Relu", net.conv("x", 8, 6)), 6, 8), "x")
+    net.classifier(net.op("Relu", net.conv(x, 8, 10)), 10)
+    return net
+
+
 NETS: dict[str, tuple[Callable[[], Net], int]] = {
     "plain": (_plain, 2),
     "residual": (resnet, 4),
@@ -130,6 +145,8 @@ NETS: dict[str, tuple[Callable[[], Net], int]] = {
     "split": (_split, 3),
     "u-net": (_u_net, 4),
     "mlp": (_mlp, 1),
+    "padded rows": (_padded_rows, 2),
+    "added input": (_added_input, 2),
 }
 """Builder, and how many groups can be cut, counted by hand."""
 
