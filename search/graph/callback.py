@@ -41,7 +41,7 @@ def run(node: Node, inputs: Sequence[Any], opset: int) -> tuple[Any, ...]:
     """Compute a node in ONNX Runtime; traced inputs go through a callback.
 
     Raises:
-        NotImplementedError: ONNX Runtime refuses the node for inputs of these types.
+        NotImplementedError: ONNX Runtime refuses the node for inputs of these types, or fails on them.
     """
     given = tuple(None if value is None else str(value.dtype) for value in inputs)
     outputs = tuple(f"o{i}" if name else "" for i, name in enumerate(node.outputs))
@@ -107,4 +107,8 @@ def _build(node: onnx.NodeProto, types: Sequence[str | None], opset: int) -> ort
 def _call(session: ort.InferenceSession, types: Sequence[str], *values: Array) -> list[Array]:
     names = [item.name for item in session.get_inputs()]
     feeds = {name: np.asarray(value).astype(dtype) for name, value, dtype in zip(names, values, types, strict=True)}
-    return [np.asarray(value) for value in session.run(None, feeds)]
+    try:
+        results = session.run(None, feeds)
+    except Exception as error:  # the runtime's own errors have no common class
+        raise NotImplementedError(f"ONNX Runtime fails on it: {str(error).splitlines()[0]}") from error
+    return [np.asarray(value) for value in results]

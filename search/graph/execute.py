@@ -133,6 +133,8 @@ def shapes(graph: Graph, feeds: Mapping[str, tuple[int, ...]]) -> tuple[dict[str
     def trace(inputs: dict[str, Any]) -> int:
         values = walk(graph, {**graph.initializers, **inputs})
         for name, value in values.items():
+            if not hasattr(value, "shape"):
+                continue  # a sequence, or an optional that is empty
             found[name] = tuple(value.shape)
             if isinstance(value, np.ndarray):
                 static[name] = value

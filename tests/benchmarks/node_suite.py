@@ -20,6 +20,7 @@ import onnx
 
 from search.errors import SecateurError
 from search.graph import execute, onnx_import
+from search.graph.ops import OPS
 
 SECONDS_A_CASE = 60
 
@@ -77,7 +78,8 @@ def _judge(case: Any) -> Result:
         outcome, outputs = _outputs(graph, feeds)
         for actual, wanted in zip(outputs, expected, strict=True):
             _compare(actual, _value(wanted), case)
-    return Result(case.name, outcome)
+    foreign = next((node.op for node in graph.nodes if node.domain or node.op not in OPS), "")
+    return Result(case.name, outcome, operator=foreign)
 
 
 def _value(value: Any) -> Any:
@@ -129,6 +131,7 @@ def _epsilon(dtype: Any) -> float:
 def main() -> None:
     """Print the table."""
     results = list(run(*sys.argv[1:2]))
+    foreign = sum(bool(result.operator) for result in results if result.outcome in ("traced", "constant"))
     counts = collections.Counter(result.outcome for result in results)
     for outcome in ("wrong", "crash", "refused-unnamed", "refused"):
         for result in results:
@@ -136,7 +139,7 @@ def main() -> None:
                 print(f"{outcome:16} {result.name:60} {result.operator:24} {result.detail[:150]}")
     print(
         f"{len(results)} cases: {counts['traced'] + counts['constant']} pass "
-        f"({counts['constant']} of them with constant inputs), "
+        f"({counts['constant']} of them with constant inputs, {foreign} through the callback into ONNX Runtime), "
         f"{counts['refused']} refused by operator, {counts['refused-unnamed']} refused otherwise, "
         f"{counts['wrong']} wrong, {counts['crash']} crashed"
     )
