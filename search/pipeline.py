@@ -106,7 +106,7 @@ def compress(
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             (out / path).write_bytes(content)
     progress.stage(None)
-    return _report(spec, graph, splits, groups, fronts, progress, complete=complete)
+    return _report(spec, graph, splits, groups, targets, fronts, progress, complete=complete)
 
 
 def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress) -> tuple[Splits, Groups]:
@@ -159,6 +159,11 @@ def _explain(spec: JobSpec, targets: Sequence[Target], groups: Groups, progress:
     if not groups.prunable:
         progress.warn("no channels of this model can be removed; the front is empty")
     for target in targets:
+        if target.profile.held_out_error is None:
+            notes = "; ".join(target.profile.notes)
+            progress.warn(
+                f"the latency model of {target.profile.id} is not validated: {notes or target.profile.source}"
+            )
         for structure in spec.constraints.structures:
             rule = sparsity_rule(structure, target.profile)
             if structure not in executed_structures(target.profile):
@@ -228,6 +233,7 @@ def _report(
     graph: Graph,
     splits: Splits,
     groups: Groups,
+    targets: Sequence[Target],
     fronts: dict[str, Front],
     progress: Progress,
     *,
@@ -238,7 +244,7 @@ def _report(
         for g in groups.prunable
     )
     return Report(
-        headline=_headline(splits, fronts),
+        headline=_headline(splits, targets, fronts),
         fronts=fronts,
         data=splits.use(),
         groups=prunable,
@@ -250,16 +256,18 @@ def _report(
     )
 
 
-def _headline(splits: Splits, fronts: Mapping[str, Front]) -> str:
+def _headline(splits: Splits, targets: Sequence[Target], fronts: Mapping[str, Front]) -> str:
     """One sentence a target, the data regime first."""
     parts = [splits.regime.capitalize()]
+    unvalidated = {target.profile.id for target in targets if target.profile.held_out_error is None}
     for name, front in fronts.items():
         best = next((p for p in front.points if p.id == front.best), None)
         if best is None:
             parts.append(f"{name}: {len(front.points)} points, none meets the objective ({front.best_reason})")
             continue
         change = best.accuracy
-        faster = f"{best.speedup:.2f} times as fast ({best.latency_ms.kind})"
+        doubt = ", not validated" if best.latency_ms.kind == "modelled" and name in unvalidated else ""
+        faster = f"{best.speedup:.2f} times as fast ({best.latency_ms.kind}{doubt})"
         parts.append(
             f"{name}: {faster} at {100 * change.delta:+.2f} points of {change.metric} "
             f"(95 % interval {100 * change.delta_low:+.2f} to {100 * change.delta_high:+.2f}, n = {change.n})"
