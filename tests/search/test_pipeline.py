@@ -116,15 +116,20 @@ def test_the_same_request_gives_the_same_bytes(finished: Path) -> None:
     assert first == second
 
 
-def test_a_killed_job_goes_on_and_ends_the_same(finished: Path) -> None:
-    """Kill -9 after the first candidates; the second run finds their units done and writes the same bytes."""
-    folder = job(finished.parent / "killed", JobSpec.read(finished / "request.json"))
+def interrupted(folder: Path, signal_number: signal.Signals) -> int:
+    """Start a job, send a signal once its first candidate is kept, and wait; the exit code."""
     child = subprocess.Popen([sys.executable, "-m", "search", "run", str(folder)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while not list(folder.glob("units/candidate-*.npz")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.send_signal(signal_number)
+    return child.wait(60)
+
+
+def test_a_killed_job_goes_on_and_ends_the_same(finished: Path) -> None:
+    """Kill -9 after the first candidates; the second run finds their units done and writes the same bytes."""
+    folder = job(finished.parent / "killed", JobSpec.read(finished / "request.json"))
+    assert interrupted(folder, signal.SIGKILL) == -signal.SIGKILL
     done = {p.name: p.stat().st_mtime_ns for p in folder.glob("units/*.npz")}
     assert done
     assert run(folder) == 0
@@ -135,12 +140,7 @@ def test_a_killed_job_goes_on_and_ends_the_same(finished: Path) -> None:
 def test_sigterm_keeps_what_was_found(finished: Path) -> None:
     """A job that is told to stop writes the partial front and says that it is partial."""
     folder = job(finished.parent / "stopped", JobSpec.read(finished / "request.json"))
-    child = subprocess.Popen([sys.executable, "-m", "search", "run", str(folder)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not list(folder.glob("units/candidate-*.npz")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    child.send_signal(signal.SIGTERM)
-    assert child.wait(60) == 3
+    assert interrupted(folder, signal.SIGTERM) == 3
     assert not report_of(folder).complete
 
 
