@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from search.graph.ir import Array, Graph
+from search.graph.normalise import drop_dead
 from search.prune.groups import Groups, Keep
 from search.prune.resize import Cut, resize
 
@@ -41,4 +42,4 @@ def cut(graph: Graph, groups: Groups, keep: Keep) -> Graph:
             initializers[slot.weight] = np.compress(stays, initializers[slot.weight], axis=slot.axis)
     at = Cut(groups, removed, initializers)
     nodes = tuple(resize(node, at) for node in graph.nodes)
-    return graph.replace(nodes=nodes, initializers={**initializers, **at.constants})
+    return drop_dead(graph.replace(nodes=nodes, initializers={**initializers, **at.constants}))

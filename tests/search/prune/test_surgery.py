@@ -197,3 +197,12 @@ def test_excluded_patterns_freeze() -> None:
     found = find_groups(graph, {"x": (1, 3, 8, 8)}, exclude=("n_conv0*",))
     assert len(found.prunable) == 1
     assert any("excluded" in group.reason for group in found.frozen)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_cut_file_holds_nothing_unused(name: str) -> None:
+    """Constants that were rewritten leave with the old ones: every initializer of the file is read by a node."""
+    cut, _, _ = cut_against_masked(NETS[name][0]().bytes(), seed=0)
+    graph = onnx.load_from_string(cut).graph
+    read = {value for node in graph.node for value in node.input}
+    assert {tensor.name for tensor in graph.initializer} <= read
