@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT_PACKAGES := python3-venv redis-server chromium postgresql
+APT_PACKAGES := python3-venv redis-server chromium postgresql curl git fonts-dejavu-core
 
 .PHONY: install demo test check format lock clean
 
