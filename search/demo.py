@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 _WIDTHS = (64, 128, 128, 128)
 _EPOCHS, _BATCH, _LEARNING_RATE = 24, 50, 2e-3
-_NOISE = 0.1  # of full ink; on clean scans the narrowest network is as good as any, and a front is one point
+_NOISE = 0.25  # of full ink; on clean scans the narrowest network is as good as any, and a front is one point
 _TRAINING, _JOB = 800, 700  # the rest, 297 digits, stays unseen
 _ROUNDS, _INFERENCES = 25, 20
 
