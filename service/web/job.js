@@ -32,7 +32,10 @@ export function showJob(element, job, { focus, guarded, onchange }) {
     drawJob(view, fresh, { guarded, refresh });
     if (!TERMINAL.has(fresh.status)) return;
     clearInterval(timer);
-    if (WITH_FRONT.has(fresh.status)) await guarded(() => drawFronts(view, fresh));
+    // Drawn once: events that come late must not redraw a figure under somebody's finger.
+    if (!WITH_FRONT.has(fresh.status) || view.drawn) return;
+    view.drawn = true;
+    await guarded(() => drawFronts(view, fresh));
   };
   const readWhileStale = async () => {
     while (stale && !stopped) {
@@ -72,6 +75,7 @@ function drawFrame(element, job) {
     fronts: h("div", {}),
     lines: h("ol", { class: "log", tabindex: "0", "aria-label": "Events" }),
     status: null,
+    drawn: false,
   };
   view.underWay = h("div", { class: "under-way" }, view.stages, view.barText, view.bar);
   const log = h("details", { class: "more" }, h("summary", {}, "Events"), view.lines);
