@@ -58,7 +58,10 @@ class Search:
         self.orders = {name: self._order(name) for name in progress.each(criteria, "criteria")}
 
     def _order(self, criterion: str) -> dict[str, Array]:
-        evidence = Evidence(self.graph, self.groups, self.repairer.targets)
+        part = self.splits.calibration
+        evidence = Evidence(
+            self.graph, self.groups, self.repairer.targets, part.feeds, part.labels, self.spec.search.seed
+        )
         return self.units.result(
             f"order-{criterion}", [], lambda: {g.id: CRITERIA[criterion](g, evidence) for g in self.groups.prunable}
         )

@@ -17,7 +17,19 @@ from search.errors import InvalidRequest
 
 SCHEMA_VERSION = 1
 StructureName = Literal["channel", "depth", "block", "nm", "unstructured"]
-CriterionName = Literal["l1", "l2", "obs", "auto"]
+CriterionName = Literal[
+    "activation_rank",
+    "auto",
+    "bn_scale",
+    "fisher",
+    "geometric_median",
+    "l1",
+    "l2",
+    "obs",
+    "random",
+    "redundancy",
+    "taylor",
+]
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True}
 
 
@@ -51,7 +63,7 @@ class Constraints:
     """Points that lose more than this (fraction) are left out of the choice of ``best``."""
     exclude: Annotated[tuple[str, ...], Len(0, 64)] = ()
     """Shell patterns of node or weight names that must stay as they are, e.g. ``head*``."""
-    structures: Annotated[tuple[StructureName, ...], Len(1, 5)] = ("channel",)
+    structures: Annotated[tuple[StructureName, ...], Len(1, 5)] = ("channel", "depth")
     """Kinds of removal that the search may use; those that a target does not execute are left out for that target."""
 
 

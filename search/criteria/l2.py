@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from search.criteria.base import Evidence, filter_scores
+from search.criteria.base import Evidence, filter_scores, weakest_first
 from search.graph.ir import Array
 from search.prune.groups import Group
 
 
 def l2(group: Group, evidence: Evidence) -> Array:
     """Weakest filters go first, by sum of squared weights."""
-    return np.argsort(filter_scores(group, evidence, 2), kind="stable")
+    return weakest_first(filter_scores(group, evidence, 2))

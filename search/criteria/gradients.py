@@ -1,0 +1,89 @@
+"""Gradients of every sample's loss with respect to gates on the units: what Taylor and Fisher criteria are made of.
+
+A gate multiplies a unit wherever a weight reads it; at 1 the network is dense, at 0 the unit is cut. The loss is the
+cross-entropy of the client's labels (half the squared error for float targets). Without labels each sample's target is drawn
+from the network's own prediction, which makes the squared gradients the Fisher information of the outputs; the
+divergence from the dense output itself has no gradient at the dense network. Amari (1998), section 2; Theis et al. (2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from search.graph.execute import Engine, forward, trainable
+from search.graph.ir import Array, Graph
+from search.prune.groups import Groups
+
+MOST_SAMPLES = 128
+"""One backward pass a sample; sums over this many rank units as sums over more do."""
+
+
+def gate_gradients(
+    graph: Graph, groups: Groups, feeds: Mapping[str, Array], labels: Array | None, seed: int
+) -> dict[str, Array]:
+    """Group id to (N, units): derivative of each sample's loss by each gate, N at most `MOST_SAMPLES`."""
+    some = {name: value[:MOST_SAMPLES] for name, value in feeds.items()}
+    weights = {name: graph.initializers[name] for name in trainable(graph)}
+    targets = _targets(graph, weights, some, labels, np.random.default_rng((seed, 2)))
+    run, loss = forward(graph), _loss(targets)
+
+    def sample_loss(gates: dict[str, Any], sample: dict[str, Any], target: Any) -> Any:
+        return loss(
+            run(gated(weights, groups, gates), {name: value[None] for name, value in sample.items()})[0], target
+        )
+
+    gates = {group.id: jnp.ones(len(group)) for group in groups.prunable}
+    every = jax.jit(lambda xs, ys: jax.lax.map(lambda pair: jax.grad(sample_loss)(gates, *pair), (xs, ys)))
+    with jax.numpy_rank_promotion("allow"):
+        return {name: np.asarray(value, np.float64) for name, value in every(some, targets).items()}
+
+
+def gated(weights: Mapping[str, Array], groups: Groups, gates: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights that read every unit through its gate: (units,) a group."""
+    scaled: dict[str, Any] = dict(weights)
+    for group in groups.prunable:
+        reads = {(s.weight, s.axis): s for s in group.slots if s.role == "consumes" and s.weight in scaled}
+        for slot in reads.values():  # a weight that two nodes share is gated once
+            member = np.isin(slot.ids, group.units)
+            position = np.where(member, np.searchsorted(group.units, slot.ids), 0).clip(max=len(group) - 1)
+            factor = jnp.where(member, gates[group.id][position], 1.0)
+            weight = scaled[slot.weight]
+            scaled[slot.weight] = weight * factor.reshape([-1 if i == slot.axis else 1 for i in range(weight.ndim)])
+    return scaled
+
+
+def _targets(
+    graph: Graph,
+    weights: Mapping[str, Array],
+    feeds: Mapping[str, Array],
+    labels: Array | None,
+    rng: np.random.Generator,
+) -> Array:
+    """What the first output is compared with: labels as they are, or a draw from what the network predicts."""
+    output = Engine(graph)(weights, feeds)[0]
+    if labels is not None:
+        return labels[: len(output)] if output.ndim > 1 else labels[: len(output)].astype(np.float32)
+    if output.ndim != 2 or output.shape[1] == 1:
+        return np.asarray(output + rng.standard_normal(output.shape), np.float32)
+    return np.asarray((_log_probabilities(jnp.asarray(output)) + rng.gumbel(size=output.shape)).argmax(1), np.int64)
+
+
+def _loss(targets: Array) -> Callable[[Any, Any], Any]:
+    def classes(output: Any, target: Any) -> Any:
+        return -jnp.take_along_axis(_log_probabilities(output), jnp.reshape(target, (1, 1, *target.shape)), 1).mean()
+
+    def values(output: Any, target: Any) -> Any:
+        return 0.5 * ((output - jnp.reshape(target, output.shape)) ** 2).sum()
+
+    return classes if targets.dtype.kind in "iu" else values
+
+
+def _log_probabilities(output: Any) -> Any:
+    """Of scores (N, C, ...) or of probabilities, told apart by their sum."""
+    is_probability = (output.min() >= 0) & (jnp.abs(output.sum(1) - 1).max() < 1e-3)
+    return jnp.where(is_probability, jnp.log(jnp.maximum(output, 1e-12)), jax.nn.log_softmax(output, axis=1))
