@@ -1,4 +1,4 @@
-"""From coupled channels to repaired candidates: orders of removal, sensitivities, allocation, repair."""
+"""From what can be turned to repaired candidates: orders of removal, sensitivities, allocation, repair."""
 
 from __future__ import annotations
 
@@ -7,35 +7,42 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hwprofiles.device import DeviceProfile
-from hwprofiles.rules import channel_options
-from search.allocate.base import Problem, Widths
+from search.allocate.base import Problem
 from search.allocate.knapsack import knapsack
 from search.allocate.price import Pricer
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
 from search.data import Splits
 from search.evaluate.accuracy import divergence
-from search.graph.execute import Engine, trainable
 from search.graph.ir import Array, Graph
+from search.options import Options
+from search.plan import Knobs, Plan, Setting, blocks_of, plan_key, widths_of
 from search.progress import Progress, Stopped
-from search.prune.groups import Groups, Keep
+from search.prune.blocks import Variant
+from search.prune.groups import Keep
 from search.recover.least_squares import Repairer
 from search.request import JobSpec
-from search.structures.channel import interpolate, keep_units, measured_widths
+from search.structures.channel import interpolate, measured_widths
 from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
+BATCH = 128
 _DIVERGENCE = "__divergence__"
+
+Sensitivities = Mapping[str, Mapping[Setting, float]]
+"""Knob to the divergence of the network when it alone is set, for the settings that were measured."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A pruned and repaired network: the units to keep, its full-sized weights, and how far it moved on the search split."""
+    """A pruned and repaired network: its plan, its full-sized weights, and how far it moved on the search split."""
 
-    widths: Widths
+    plan: Plan
+    variant: Variant
     keep: Keep
+    """Units of the variant's groups that stay."""
     params: Mapping[str, Array]
+    """Initializers that differ from the variant's graph."""
     divergence: float
     criterion: str
 
@@ -43,102 +50,130 @@ class Candidate:
 class Search:
     """Everything that one dense network's candidates share, whatever the target."""
 
-    def __init__(
-        self, graph: Graph, groups: Groups, splits: Splits, spec: JobSpec, units: Units, progress: Progress
-    ) -> None:
+    def __init__(self, knobs: Knobs, splits: Splits, spec: JobSpec, units: Units, progress: Progress) -> None:
         """Calibrate: one pass of the dense network, orders of removal for every criterion."""
-        self.graph, self.groups, self.splits, self.spec = graph, groups, splits, spec
+        self.knobs, self.splits, self.spec = knobs, splits, spec
         self.units, self.progress = units, progress
-        self.engine = Engine(graph)
-        self.weights = trainable(graph)
         rng = np.random.default_rng((spec.search.seed, 1))
-        self.repairer = Repairer(graph, groups, splits.calibration.feeds, rng=rng)
-        self.dense = self._outputs({}, len(splits.search))
+        blocks = knobs.blocks if "depth" in spec.constraints.structures else ()
+        self.repairer = Repairer(knobs.graph, knobs.groups, splits.calibration.feeds, rng=rng, blocks=blocks)
+        knobs.stand_ins = self.repairer.stand_ins
+        self.dense = self._outputs(knobs.graph, {}, len(splits.search))
         criteria = ("obs", "l2") if spec.search.criterion == "auto" else (spec.search.criterion,)
         self.orders = {name: self._order(name) for name in progress.each(criteria, "criteria")}
 
     def _order(self, criterion: str) -> dict[str, Array]:
-        part = self.splits.calibration
+        calibration = self.splits.calibration
         evidence = Evidence(
-            self.graph, self.groups, self.repairer.targets, part.feeds, part.labels, self.spec.search.seed
+            self.knobs.graph,
+            self.knobs.groups,
+            self.repairer.targets,
+            calibration.feeds,
+            calibration.labels,
+            self.spec.search.seed,
         )
+        groups = self.knobs.groups.prunable
         return self.units.result(
-            f"order-{criterion}", [], lambda: {g.id: CRITERIA[criterion](g, evidence) for g in self.groups.prunable}
+            f"order-{criterion}", [], lambda: {g.id: CRITERIA[criterion](g, evidence) for g in groups}
         )
 
-    def _outputs(self, params: Mapping[str, Array], samples: int) -> list[Array]:
-        full = {name: params.get(name, self.graph.initializers[name]) for name in self.weights}
-        return self.engine(full, {name: value[:samples] for name, value in self.splits.search.feeds.items()})
+    def _outputs(self, graph: Graph, params: Mapping[str, Array], samples: int) -> list[Array]:
+        feeds = {name: value[:samples] for name, value in self.splits.search.feeds.items()}
+        return self.repairer.stepwise.outputs(graph, params, feeds, batch=BATCH)
 
-    def _divergence(self, params: Mapping[str, Array], samples: int) -> float:
-        return divergence(self._outputs(params, samples), [value[:samples] for value in self.dense])
+    def _divergence(self, graph: Graph, params: Mapping[str, Array], samples: int) -> float:
+        return divergence(self._outputs(graph, params, samples), [value[:samples] for value in self.dense])
 
-    def sensitivities(self, options: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, dict[int, float]]:
-        """Divergence of the whole network when one group alone is narrowed and its readers make up for it.
+    def sensitivities(self, options: Sequence[Options]) -> Sensitivities:
+        """Divergence of the whole network when one knob alone is turned and its neighbours make up for it.
 
         Args:
-            options: widths of every group, for each target.
-
-        Returns:
-            Group id to {width: divergence}, for the union of the widths that are worth measuring.
+            options: of every element, for each target; the union is measured.
         """
-        criterion = next(iter(self.orders))
-        wanted = [
-            (group.id, width)
-            for group in self.groups.prunable
-            for width in sorted({w for target in options for w in measured_widths(target[group.id])})
-        ]
-        samples = min(SENSITIVITY_SAMPLES, len(self.splits.search))
-        result: dict[str, dict[int, float]] = {group.id: {} for group in self.groups.prunable}
-        for group, width in self.progress.each(wanted, "options"):
-            result[group][width] = self._sensitivity(criterion, {group: width}, samples)
+        wanted = _settings_to_measure(self.knobs, options)
+        result: dict[str, dict[Setting, float]] = {}
+        for knob, setting in self.progress.each(wanted, "options"):
+            result.setdefault(knob, {})[setting] = self._sensitivity({knob: setting})
         return result
 
-    def _sensitivity(self, criterion: str, widths: Widths, samples: int) -> float:
+    def _sensitivity(self, plan: Plan) -> float:
+        samples = min(SENSITIVITY_SAMPLES, len(self.splits.search))
+        criterion = next(iter(self.orders))
+
         def compute() -> dict[str, Array]:
-            keep = keep_units(self.groups.prunable, self.orders[criterion], widths)
-            return {_DIVERGENCE: np.asarray(self._divergence(self.repairer.compensated(keep), samples))}
+            graph = self.knobs.network(plan)
+            keep = self.knobs.keep(plan, self.orders[criterion], self.repairer.dense)
+            params = self.repairer.compensated(keep) if widths_of(plan) else {}
+            return {_DIVERGENCE: np.asarray(self._divergence(graph, params, samples))}
 
-        return float(self.units.result("sensitivity", [widths, criterion], compute)[_DIVERGENCE])
+        return float(self.units.result("sensitivity", [plan, criterion], compute)[_DIVERGENCE])
 
-    def candidates(self, choices: Sequence[Widths]) -> list[Candidate]:
-        """Repair every choice under every criterion; keep, of each, whichever moved least. Ends early when told to stop."""
+    def candidates(self, plans: Sequence[Plan]) -> list[Candidate]:
+        """Repair every plan under every criterion; keep, of each, whichever moved least. Ends early when told to stop."""
         found: list[Candidate] = []
         try:
-            for widths in self.progress.each(choices, "candidates", reserve=0.25):
-                found.append(min((self._candidate(widths, name) for name in self.orders), key=lambda c: c.divergence))
+            for plan in self.progress.each(plans, "candidates", reserve=0.25):
+                criteria = list(self.orders)[: None if widths_of(plan) else 1]
+                found.append(min((self._candidate(plan, name) for name in criteria), key=lambda c: c.divergence))
         except Stopped:
             if not found:
                 raise
-            self.progress.warn(f"the search ended early, with {len(found)} of {len(choices)} candidates")
+            self.progress.warn(f"the search ended early, with {len(found)} of {len(plans)} candidates")
         return found
 
-    def _candidate(self, widths: Widths, criterion: str) -> Candidate:
-        keep = keep_units(self.groups.prunable, self.orders[criterion], widths)
+    def _candidate(self, plan: Plan, criterion: str) -> Candidate:
+        variant = self.knobs.variant(plan)
+        keep = self.knobs.keep(plan, self.orders[criterion], variant)
 
         def compute() -> dict[str, Array]:
-            params = self.repairer.repair(keep)
-            return {**params, _DIVERGENCE: np.asarray(self._divergence(params, len(self.splits.search)))}
+            params = self.repairer.repair(keep, variant)
+            return {**params, _DIVERGENCE: np.asarray(self._divergence(variant.graph, params, len(self.splits.search)))}
 
-        params = self.units.result("candidate", [widths, criterion], compute)
+        params = self.units.result("candidate", [plan, criterion], compute)
         moved = float(params.pop(_DIVERGENCE))
-        return Candidate(widths, keep, params, moved, criterion)
+        return Candidate(plan, variant, keep, params, moved, criterion)
 
 
-def options_for(groups: Groups, profile: DeviceProfile) -> dict[str, list[int]]:
-    """Widths of every group on the target's grid, widest first."""
-    return {group.id: channel_options(len(group), profile) for group in groups.prunable}
+def _settings_to_measure(knobs: Knobs, options: Sequence[Options]) -> list[tuple[str, Setting]]:
+    """Widths, a few of each group, and everything that may stand in for a block."""
+    plans = [plan for target in options for of_element in target.values() for plan in of_element]
+    blocks = dict.fromkeys((knob, setting) for plan in plans for knob, setting in blocks_of(plan).items())
+    widths: list[tuple[str, Setting]] = []
+    for group in knobs.groups.prunable:
+        wanted: set[int] = set()
+        for target in options:
+            mine = {w for of_element in target.values() for plan in of_element if (w := widths_of(plan).get(group.id))}
+            wanted.update(measured_widths([len(group), *mine]))
+        widths += [(group.id, width) for width in sorted(wanted)]
+    return [*widths, *blocks]
 
 
-def allocate(
-    pricer: Pricer,
-    options: Mapping[str, Sequence[int]],
-    sensitivities: Mapping[str, Mapping[int, float]],
-    budgets_s: Sequence[float],
-) -> list[Widths]:
-    """Distinct choices of widths along the front, slowest first."""
-    errors = {g: interpolate(o, dict(sensitivities[g]), pricer.full[g]) for g, o in options.items()}
-    problem = Problem(options, errors, pricer.latency_s, lambda g, widths: pricer.change_s(g, list(options[g]), widths))
-    answers = knapsack(problem, budgets_s)
-    distinct = {tuple(sorted(widths.items())): widths for widths in answers if widths != pricer.full}
-    return sorted(distinct.values(), key=lambda widths: -pricer.latency_s(widths))
+def allocate(pricer: Pricer, options: Options, sensitivities: Sensitivities, budgets_s: Sequence[float]) -> list[Plan]:
+    """Distinct plans along the front, slowest first."""
+    problem = build_problem(pricer, options, sensitivities)
+    plans = [problem.plan(choice) for choice in knapsack(problem, budgets_s)]
+    distinct = {plan_key(plan): plan for plan in plans if plan}
+    return sorted(distinct.values(), key=lambda plan: -pricer.latency_s(plan))
+
+
+def build_problem(pricer: Pricer, options: Options, sensitivities: Sensitivities) -> Problem:
+    """Options with their errors; those that save no time, or less than another of less error, are left out."""
+    kept: dict[str, list[Plan]] = {}
+    errors: dict[str, Array] = {}
+    for element, plans in options.items():
+        seconds = pricer.change_s(plans, {})
+        costs = np.array([_error(plan, sensitivities, pricer.full) for plan in plans])
+        useful = [0, *(k for k in range(1, len(plans)) if seconds[k] < 0 and np.isfinite(costs[k]))]
+        kept[element] = [plans[k] for k in useful]
+        errors[element] = costs[useful]
+    return Problem(kept, errors, pricer.latency_s, pricer.change_s)
+
+
+def _error(plan: Plan, sensitivities: Sensitivities, full: Mapping[str, int]) -> float:
+    """Sum over the knobs that a plan turns."""
+    widths = widths_of(plan)
+    channels = 0.0
+    for group, width in widths.items():
+        measured = {w: e for w, e in sensitivities.get(group, {}).items() if isinstance(w, int)}
+        channels += float(interpolate([width], measured, full[group])[0])
+    return channels + sum(sensitivities[block][setting] for block, setting in blocks_of(plan).items())

@@ -9,11 +9,12 @@ from hwprofiles.latency import latency_interval_s
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import profiles
 from search.allocate.price import Pricer
-from search.candidates import options_for
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
+from search.options import options_for
+from search.plan import Knobs
 from search.progress import Progress
-from search.prune.groups import find_groups, removable_parameters
+from search.prune.groups import removable_parameters
 from search.report import Inspection, Latency, PrunableGroup, Range, TargetInspection
 from search.request import JobSpec
 
@@ -29,21 +30,22 @@ def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) ->
     """
     graph = load(model)
     shapes, warnings = _assumed_shapes(graph)
-    groups = find_groups(graph, shapes, exclude=spec.constraints.exclude)
+    knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
+    groups = knobs.groups
     targets = {}
     for name in spec.profiles:
         profile = profiles.resolve(name, cache_dir, progress)
-        pricer, options = Pricer(graph, groups, profile), options_for(groups, profile)
+        pricer = Pricer(knobs, profile)
         dense = pricer.latency_s({})
-        least = min(dense, pricer.latency_s({group: widths[-1] for group, widths in options.items()}))
+        least = pricer.latency_s(pricer.fastest(options_for(knobs, profile, spec.constraints.structures)))
         notes = [f"{s} removal gives nothing: {sparsity_rule(s, profile).reason}" for s in _not_executed(profile)]
         if least >= dense:
-            notes.insert(0, "pruning channels cannot help here: no layer has a narrower width that is cheaper")
+            notes.insert(0, "pruning cannot help here: no narrower width and no missing block is cheaper")
         if profile.held_out_error is None:
             notes.append("the latency model of this profile is not validated")
         latency = Latency.of_seconds(dense, latency_interval_s(dense, profile), "modelled")
         targets[name] = TargetInspection(latency, Range(least * 1e3, dense * 1e3), (*notes, *profile.notes))
-    kernels = Pricer(graph, groups, profile).kernels
+    kernels = Pricer(knobs, profile).workloads({})
     return Inspection(
         groups=tuple(
             PrunableGroup(g.id, "channel", len(g), removable_parameters(g, graph.initializers), g.nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,15 +12,16 @@ import numpy as np
 from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import points, profiles
-from search.allocate.base import Widths
 from search.allocate.price import Pricer
-from search.candidates import Candidate, Search, allocate, options_for
+from search.candidates import Candidate, Search, allocate
 from search.data import Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
+from search.options import Options, options_for
+from search.plan import Knobs, Plan, plan_key
 from search.progress import Progress
-from search.prune.groups import Groups, find_groups, removable_parameters
+from search.prune.groups import removable_parameters
 from search.recover.least_squares import samples_that_fit
 from search.report import DataRegime, Front, PrunableGroup, Report
 from search.request import JobSpec
@@ -37,12 +39,12 @@ class Target:
 
     profile: DeviceProfile
     pricer: Pricer
-    options: Mapping[str, Sequence[int]]
+    options: Options
 
-    @property
-    def fastest(self) -> Widths:
-        """Narrowest option of every group."""
-        return {group: options[-1] for group, options in self.options.items()}
+    @functools.cached_property
+    def fastest(self) -> Plan:
+        """The option of every element that saves most."""
+        return self.pricer.fastest(self.options)
 
 
 def compress(
@@ -64,37 +66,37 @@ def compress(
     """
     progress.stage("import")
     graph = load(model)
-    splits, groups = _prepare(spec, graph, data, progress)
+    splits, knobs = _prepare(spec, graph, data, progress)
     progress.stage("calibrate")
-    targets = [_target(name, spec, graph, groups, cache_dir, progress) for name in spec.profiles]
-    _explain(spec, targets, groups, progress)
+    targets = [_target(name, spec, knobs, cache_dir, progress) for name in spec.profiles]
+    _explain(spec, targets, knobs, progress)
     _refuse_unreachable(spec, targets)
     units = Units(workdir / "units", digest(model, spec.to_json(), *(v for part in _arrays(splits) for v in part)))
-    search = Search(graph, groups, splits, spec, units, progress)
+    search = Search(knobs, splits, spec, units, progress)
 
     progress.stage("sensitivity")
     sensitivities = search.sensitivities([target.options for target in targets])
     progress.stage("search")
     choices = [allocate(t.pricer, t.options, sensitivities, _budgets(t, spec)) for t in targets]
     progress.stage("recover")
-    found = {_key(c.widths): c for c in search.candidates(_distinct(choices))}
+    found = {plan_key(c.plan): c for c in search.candidates(_distinct(choices))}
 
     progress.stage("export")
     complete = not progress.stopping
     evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
-    finisher = points.Finisher(graph, groups, evaluation)
+    finisher = points.Finisher(knobs, evaluation)
     chosen = [
-        _promising(target, [found[_key(w)] for w in mine if _key(w) in found])
+        _promising(target, [found[plan_key(p)] for p in mine if plan_key(p) in found])
         for target, mine in zip(targets, choices, strict=True)
     ]
-    wanted = {_key(c.widths): c for mine in chosen for c in mine}
+    wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
     files = {key: finisher.finish(candidate) for key, candidate in progress.finish(wanted.items(), "files")}
 
     progress.stage("evaluate")
     fronts: dict[str, Front] = {}
     out = workdir / "out"
     for target, mine in progress.finish(zip(targets, chosen, strict=True), "targets"):
-        finished = [(candidate, files[_key(candidate.widths)]) for candidate in mine]
+        finished = [(candidate, files[plan_key(candidate.plan)]) for candidate in mine]
         watch = (
             stopwatch(target.profile, evaluation, cache_dir / "measurements")
             if target.profile.measurable_here and complete
@@ -106,10 +108,10 @@ def compress(
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             (out / path).write_bytes(content)
     progress.stage(None)
-    return _report(spec, graph, splits, groups, targets, fronts, progress, complete=complete)
+    return _report(spec, knobs, splits, targets, fronts, progress, complete=complete)
 
 
-def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress) -> tuple[Splits, Groups]:
+def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress) -> tuple[Splits, Knobs]:
     """Check the data against the model, couple the channels, divide the samples."""
     rng = np.random.default_rng((spec.search.seed, 0))
     if data is None:
@@ -118,46 +120,43 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
             "data-free: no data set was given, so accuracy is agreement with the dense model on synthetic inputs"
         )
         shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
-        groups = find_groups(graph, shapes, exclude=spec.constraints.exclude)
+        knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
         regime: DataRegime = "data-free"
     else:
         arrays = read_npz(data)
         part = check(arrays, graph, None)
         shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
-        groups = find_groups(graph, shapes, exclude=spec.constraints.exclude)
-        output = groups.shapes[graph.outputs[0].name]
+        knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
+        output = knobs.groups.shapes[graph.outputs[0].name]
         part = check(arrays, graph, output[1] if len(output) > 1 and output[1] > 1 else None)
         regime = "labelled" if part.labels is not None else "unlabelled"
-    most = samples_that_fit(graph, groups.shapes)
+    most = samples_that_fit(graph, knobs.groups.shapes)
     splits = divide(part, regime, rng, most_calibration=most, most_search=MOST_SEARCH_SAMPLES)
     if len(splits.evaluation) < 100:
         progress.warn(f"accuracy is judged on {len(splits.evaluation)} samples only; its interval is wide")
-    for frozen in groups.frozen:
+    for frozen in knobs.groups.frozen:
         if "is an output of the model" not in frozen.reason:
             progress.warn(f"`{frozen.node}` keeps its width: {frozen.reason}")
-    return splits, groups
+    return splits, knobs
 
 
 def _arrays(splits: Splits) -> list[list[object]]:
     return [[part.labels, *part.feeds.values()] for part in (splits.calibration, splits.search, splits.evaluation)]
 
 
-def _target(name: str, spec: JobSpec, graph: Graph, groups: Groups, cache_dir: Path, progress: Progress) -> Target:
+def _target(name: str, spec: JobSpec, knobs: Knobs, cache_dir: Path, progress: Progress) -> Target:
     profile = profiles.resolve(name, cache_dir, progress)
-    options = options_for(groups, profile)
-    if "channel" not in spec.constraints.structures:
-        options = {group: widths[:1] for group, widths in options.items()}
-    return Target(profile, Pricer(graph, groups, profile), options)
+    return Target(profile, Pricer(knobs, profile), options_for(knobs, profile, spec.constraints.structures))
 
 
-def _explain(spec: JobSpec, targets: Sequence[Target], groups: Groups, progress: Progress) -> None:
+def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: Progress) -> None:
     """Say before the search what cannot help."""
     if spec.search.finetune_minutes > 0:
         progress.warn(
             "fine-tuning is not part of this release: the points are repaired in closed form, without training"
         )
-    if not groups.prunable:
-        progress.warn("no channels of this model can be removed; the front is empty")
+    if not knobs.groups.prunable and not knobs.blocks:
+        progress.warn("no channel and no block of this model can be removed; the front is empty")
     for target in targets:
         if target.profile.held_out_error is None:
             notes = "; ".join(target.profile.notes)
@@ -168,13 +167,13 @@ def _explain(spec: JobSpec, targets: Sequence[Target], groups: Groups, progress:
             rule = sparsity_rule(structure, target.profile)
             if structure not in executed_structures(target.profile):
                 progress.warn(f"{target.profile.id} gains nothing from {structure} removal: {rule.reason}")
-            elif structure != "channel":
-                progress.warn(f"{structure} removal is not part of this release; the search removes channels")
-        if "channel" not in spec.constraints.structures:
-            progress.warn(f"without channels, the only removal of this release, {target.profile.id} gets no points")
-        elif all(len(options) == 1 for options in target.options.values()):
+            elif structure not in ("channel", "depth"):
+                progress.warn(
+                    f"{structure} removal is not part of this release; the search removes channels and blocks"
+                )
+        if target.pricer.latency_s(target.fastest) >= target.pricer.latency_s({}):
             progress.warn(
-                f"pruning cannot help on {target.profile.id}: no layer has a narrower width that is cheaper there"
+                f"pruning cannot help on {target.profile.id}: nothing that the request allows is cheaper there"
             )
 
 
@@ -213,26 +212,21 @@ def _budgets(target: Target, spec: JobSpec) -> list[float]:
     return [float(budget) for budget in budgets]
 
 
-def _key(widths: Widths) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(widths.items()))
-
-
-def _distinct(choices: Sequence[Sequence[Widths]]) -> list[Widths]:
-    """Every choice once, the targets taking turns, so that a search that ends early has some of each."""
+def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
+    """Every plan once, the targets taking turns, so that a search that ends early has some of each."""
     turns = [mine[i] for i in range(max(map(len, choices), default=0)) for mine in choices if i < len(mine)]
-    return list({_key(widths): widths for widths in turns}.values())
+    return list({plan_key(plan): plan for plan in turns}.values())
 
 
 def _promising(target: Target, candidates: Sequence[Candidate]) -> list[Candidate]:
-    latencies = [target.pricer.latency_s(c.widths) for c in candidates]
+    latencies = [target.pricer.latency_s(c.plan) for c in candidates]
     return [candidates[i] for i in points.spread(latencies, [c.divergence for c in candidates], len(candidates))]
 
 
 def _report(
     spec: JobSpec,
-    graph: Graph,
+    knobs: Knobs,
     splits: Splits,
-    groups: Groups,
     targets: Sequence[Target],
     fronts: dict[str, Front],
     progress: Progress,
@@ -240,15 +234,15 @@ def _report(
     complete: bool,
 ) -> Report:
     prunable = tuple(
-        PrunableGroup(g.id, "channel", len(g), removable_parameters(g, graph.initializers), g.nodes)
-        for g in groups.prunable
+        PrunableGroup(g.id, "channel", len(g), removable_parameters(g, knobs.graph.initializers), g.nodes)
+        for g in knobs.groups.prunable
     )
     return Report(
         headline=_headline(splits, targets, fronts),
         fronts=fronts,
         data=splits.use(),
         groups=prunable,
-        frozen=groups.frozen,
+        frozen=knobs.groups.frozen,
         warnings=tuple(progress.warnings),
         seed=spec.search.seed,
         stage_s={name: round(seconds, 3) for name, seconds in progress.stage_s.items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from search.evaluate.accuracy import Quality, accuracy, quality
 from search.evaluate.parity import TOLERANCE, Session, parity
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
-from search.prune.groups import Groups
+from search.plan import Knobs, Plan, blocks_of
 from search.prune.surgery import cut
-from search.report import Front, Latency, LayerChange, Point
+from search.report import BlockChange, Front, Latency, LayerChange, Point
 from search.request import JobSpec
 
 PROOF_SAMPLES = 16
@@ -37,6 +37,7 @@ class File:
     quality: Quality
     parameters: int
     layers: tuple[LayerChange, ...]
+    blocks: tuple[BlockChange, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +56,12 @@ Stopwatch = Callable[[Sequence[bytes]], list[Timed]]
 class Finisher:
     """Writes and judges files of one dense network."""
 
-    def __init__(self, graph: Graph, groups: Groups, evaluation: Part) -> None:
+    def __init__(self, knobs: Knobs, evaluation: Part) -> None:
         """Write and judge the dense control by the very code that judges candidates."""
-        self.graph, self.groups, self.evaluation = graph, groups, evaluation
-        model = export(graph)
+        self.graph, self.groups, self.evaluation = knobs.graph, knobs.groups, evaluation
+        model = export(knobs.graph)
         self.dense_output: Array = Session(model)(evaluation.feeds)[0]
-        self.dense = self._file(model, graph, 0.0)
+        self.dense = self._file(model, knobs.graph, 0.0, {})
 
     def finish(self, candidate: Candidate) -> File:
         """Cut a candidate, write it, and prove in ONNX Runtime that it equals the masked network.
@@ -68,20 +69,21 @@ class Finisher:
         Raises:
             InternalError: the cut network does not compute what the masked one computes.
         """
-        masked = self.graph.with_initializers(candidate.params)
-        smaller = cut(masked, self.groups, candidate.keep)
+        masked = candidate.variant.graph.with_initializers(candidate.params)
+        smaller = cut(masked, candidate.variant.groups, candidate.keep)
         model = export(smaller)
         proof = {name: value[:PROOF_SAMPLES] for name, value in self.evaluation.feeds.items()}
         error = parity(model, export(masked), proof)
         if not error <= TOLERANCE:
             raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {TOLERANCE:.0e}")
-        return self._file(model, smaller, error)
+        return self._file(model, smaller, error, candidate.plan)
 
-    def _file(self, model: bytes, graph: Graph, error: float) -> File:
+    def _file(self, model: bytes, graph: Graph, error: float, plan: Plan) -> File:
         output = Session(model)(self.evaluation.feeds)[0]
         judged = quality(output, self.evaluation.labels, self.dense_output)
         parameters = sum(graph.initializers[name].size for name in graph.float_initializers())
-        return File(model, hashlib.sha256(model).hexdigest(), error, judged, parameters, self._layers(graph))
+        blocks = tuple(BlockChange(block, setting) for block, setting in sorted(blocks_of(plan).items()))
+        return File(model, hashlib.sha256(model).hexdigest(), error, judged, parameters, self._layers(graph), blocks)
 
     def _layers(self, smaller: Graph) -> tuple[LayerChange, ...]:
         slots = {
@@ -108,12 +110,12 @@ def build_front(
     stopwatch: Stopwatch | None,
 ) -> tuple[Front, dict[str, bytes]]:
     """The front of one target, and its files by path below the output directory."""
-    order = sorted(finished, key=lambda item: pricer.latency_s(item[0].widths))
+    order = sorted(finished, key=lambda item: pricer.latency_s(item[0].plan))
     times = stopwatch([dense.model, *[file.model for _, file in order]]) if stopwatch is not None else None
     control = _point("dense", profile, pricer, {}, dense, dense, times[0] if times else None)
     points, models = [], {}
     for i, (candidate, file) in enumerate(order, 1):
-        point = _point(f"p{i:02d}", profile, pricer, candidate.widths, file, dense, times[i] if times else None)
+        point = _point(f"p{i:02d}", profile, pricer, candidate.plan, file, dense, times[i] if times else None)
         points.append(_relative(point, control))
         models[point.artifact] = file.model
     control = _relative(control, control)
@@ -131,15 +133,15 @@ def _point(
     name: str,
     profile: DeviceProfile,
     pricer: Pricer,
-    widths: Mapping[str, int],
+    plan: Plan,
     file: File,
     dense: File,
     timed: Timed | None,
 ) -> Point:
-    modelled_s = pricer.latency_s(dict(widths))
+    modelled_s = pricer.latency_s(plan)
     modelled = Latency.of_seconds(modelled_s, latency_interval_s(modelled_s, profile), "modelled")
     measured = None if timed is None else Latency.of_seconds(timed.latency_s, timed.interval_s, "measured")
-    macs = [sum(kernel.macs for kernel in pricer.workloads(w)) for w in (dict(widths), {})]
+    macs = [sum(kernel.macs for kernel in pricer.workloads(w)) for w in (plan, {})]
     return Point(
         id=name,
         profile=profile.id,
@@ -154,6 +156,7 @@ def _point(
         compression_ratio=len(dense.model) / len(file.model),
         theoretical_speedup=macs[1] / max(macs[0], 1),
         layers=file.layers,
+        blocks=file.blocks,
         artifact=f"points/{profile.id}/{name}.onnx",
         sha256=file.sha256,
         parity=file.parity,

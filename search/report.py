@@ -56,6 +56,15 @@ class LayerChange:
 
 
 @dataclasses.dataclass(frozen=True)
+class BlockChange:
+    """What stands in for a residual block: ``dropped``, or one fitted operator such as ``conv3x3`` or ``linear``."""
+
+    block: str
+    """Name of the node that ends the block."""
+    became: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Point:
     """One model of a front."""
 
@@ -76,6 +85,7 @@ class Point:
     theoretical_speedup: float
     """Dense MACs over these MACs."""
     layers: tuple[LayerChange, ...]
+    blocks: tuple[BlockChange, ...]
     artifact: str
     """Path below the output directory, e.g. ``points/host-cpu-onnxruntime/p3.onnx``."""
     sha256: str

@@ -13,27 +13,24 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from search.allocate.base import Problem, Widths
+from search.allocate.base import Choice, Problem
 from search.graph.ir import Array
 
 BUCKETS = 10_000
 ROUNDS = 3
 
 
-def knapsack(problem: Problem, budgets_s: Sequence[float]) -> list[Widths]:
-    """Widths of least total error within each latency budget."""
-    dense = {group: options[0] for group, options in problem.options.items()}
-    fastest = {group: options[-1] for group, options in problem.options.items()}
-    answers = []
-    start = dense
+def knapsack(problem: Problem, budgets_s: Sequence[float]) -> list[Choice]:
+    """Choices of least total error within each latency budget."""
+    fastest = problem.fastest()
+    answers: dict[float, Choice] = {}
+    start: Choice = dict.fromkeys(problem.options, 0)
     for budget in sorted(budgets_s, reverse=True):
-        start = _one(problem, budget, start, fastest)
-        answers.append((budget, start))
-    by_budget = dict(answers)
-    return [by_budget[budget] for budget in budgets_s]
+        start = answers[budget] = _one(problem, budget, start, fastest)
+    return [answers[budget] for budget in budgets_s]
 
 
-def _one(problem: Problem, budget_s: float, start: Widths, fastest: Widths) -> Widths:
+def _one(problem: Problem, budget_s: float, start: Choice, fastest: Choice) -> Choice:
     """Iterate table and exact price for one budget; the best answer that keeps the budget wins."""
     context, best, best_error = start, fastest, np.inf
     for _ in range(ROUNDS):
@@ -41,8 +38,8 @@ def _one(problem: Problem, budget_s: float, start: Widths, fastest: Widths) -> W
         if answer is None:
             break
         answer = _greedy(problem, budget_s, answer)
-        error = _error(problem, answer)
-        if problem.latency_s(answer) <= budget_s and error < best_error:
+        error = problem.error(answer)
+        if problem.seconds(answer) <= budget_s and error < best_error:
             best, best_error = answer, error
         if answer == context:
             break
@@ -50,15 +47,10 @@ def _one(problem: Problem, budget_s: float, start: Widths, fastest: Widths) -> W
     return best
 
 
-def _error(problem: Problem, widths: Widths) -> float:
-    return sum(float(problem.errors[g][list(options).index(widths[g])]) for g, options in problem.options.items())
-
-
-def _solve(problem: Problem, budget_s: float, context: Widths) -> Widths | None:
-    changes = {group: problem.change_s(group, context) for group in problem.options}
-    base = problem.latency_s(context) + sum(float(change.min()) for change in changes.values())
-    choice = cheapest({g: c - c.min() for g, c in changes.items()}, problem.errors, budget_s - base)
-    return None if choice is None else {group: problem.options[group][k] for group, k in choice.items()}
+def _solve(problem: Problem, budget_s: float, context: Choice) -> Choice | None:
+    changes = {element: problem.changes(element, context) for element in problem.options}
+    base = problem.seconds(context) + sum(float(change.min()) for change in changes.values())
+    return cheapest({e: c - c.min() for e, c in changes.items()}, problem.errors, budget_s - base)
 
 
 def cheapest(
@@ -103,33 +95,32 @@ def _buckets(seconds: Array, width_s: float, most: int) -> Array:
     return np.ceil(np.minimum(seconds / width_s - 1e-9, most + 1)).astype(np.int64)
 
 
-def _greedy(problem: Problem, budget_s: float, widths: Widths) -> Widths:
-    """Mend what the additive table misjudged: narrow by least error per second while too slow, widen while there is room."""
-    widths = dict(widths)
-    while problem.latency_s(widths) > budget_s and (step := _best_step(problem, widths, faster=True)) is not None:
-        widths[step[0]] = step[1]
-    while (step := _best_step(problem, widths, faster=False)) is not None:
-        trial = {**widths, step[0]: step[1]}
-        if problem.latency_s(trial) > budget_s:
+def _greedy(problem: Problem, budget_s: float, choice: Choice) -> Choice:
+    """Mend what the additive table misjudged: save by least error per second while too slow, give back while there is room."""
+    choice = dict(choice)
+    while problem.seconds(choice) > budget_s and (step := _best_step(problem, choice, faster=True)) is not None:
+        choice[step[0]] = step[1]
+    while (step := _best_step(problem, choice, faster=False)) is not None:
+        trial = {**choice, step[0]: step[1]}
+        if problem.seconds(trial) > budget_s:
             break
-        widths = trial
-    return widths
+        choice = trial
+    return choice
 
 
-def _best_step(problem: Problem, widths: Widths, *, faster: bool) -> tuple[str, int] | None:
-    """The single change of one group with the best ratio of error to seconds."""
+def _best_step(problem: Problem, choice: Choice, *, faster: bool) -> tuple[str, int] | None:
+    """The single change of one element with the best ratio of error to seconds."""
     best, found = np.inf if faster else 0.0, None
-    for group, options in problem.options.items():
-        now = list(options).index(widths[group])
-        seconds = problem.change_s(group, widths)
-        errors = problem.errors[group] - problem.errors[group][now]
-        for k, width in enumerate(options):
+    for element in problem.options:
+        seconds = problem.changes(element, choice)
+        errors = problem.errors[element] - problem.errors[element][choice[element]]
+        for k in range(len(seconds)):
             if faster and seconds[k] < 0:
                 ratio = errors[k] / -seconds[k]
                 if ratio < best:
-                    best, found = ratio, (group, width)
+                    best, found = ratio, (element, k)
             elif not faster and errors[k] < 0:
                 ratio = -errors[k] / max(seconds[k], 1e-12)
                 if ratio > best:
-                    best, found = ratio, (group, width)
+                    best, found = ratio, (element, k)
     return found

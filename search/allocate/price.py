@@ -1,20 +1,23 @@
-"""Price of a choice of widths: the dense network's kernels with other channel counts, through the profile's latency model."""
+"""Price of a plan: the network's kernels with other channel counts, through the profile's latency model."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hwprofiles.device import DeviceProfile
 from hwprofiles.latency import network_latency_s, workload_latency_s
 from hwprofiles.workload import Workload
-from search.allocate.base import Widths
 from search.graph import fuse
 from search.graph.flow import Ids
 from search.graph.ir import Array, Graph
+from search.plan import Knobs, Plan, blocks_of, plan_key, widths_of
 from search.prune.groups import Group, Groups
+
+Widths = Mapping[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,60 +27,115 @@ class _Count:
     fixed: int
     per_unit: Mapping[str, float]
 
-    def at(self, widths: Widths, full: Widths) -> int:
-        return round(self.fixed + sum(share * widths.get(group, full[group]) for group, share in self.per_unit.items()))
+    def at(self, widths: Mapping[str, Array | int], full: Widths) -> Array:
+        """Channel counts; the widths may be arrays, which broadcast."""
+        total = self.fixed + sum(share * np.asarray(widths.get(g, full[g])) for g, share in self.per_unit.items())
+        return np.maximum(1, np.rint(total)).astype(int)
 
 
 class Pricer:
-    """Prices widths for one target."""
+    """Prices plans for one target."""
 
-    def __init__(self, graph: Graph, groups: Groups, profile: DeviceProfile) -> None:
-        """Lower the dense network once; all else is arithmetic on channel counts."""
-        self.profile = profile
-        self.kernels = fuse.workloads(graph, groups.shapes, groups.static)
-        self.full: Widths = {group.id: len(group) for group in groups.prunable}
+    def __init__(self, knobs: Knobs, profile: DeviceProfile) -> None:
+        """Lower the dense network once; every set of replaced blocks is lowered when it is first asked for."""
+        self.knobs, self.profile = knobs, profile
+        self.full: Widths = {group.id: len(group) for group in knobs.groups.prunable}
+        self._lowered: dict[tuple[tuple[str, str], ...], _Lowered] = {}
+        self._known: dict[tuple[tuple[str, str], ...], float] = {}
+
+    def lowered(self, plan: Plan) -> _Lowered:
+        """The kernels of a plan's blocks, at any width."""
+        settings = blocks_of(plan)
+        key = plan_key(settings)
+        if key not in self._lowered:
+            self._lowered[key] = _Lowered(self.knobs.network(settings), self.knobs.groups, self.full)
+        return self._lowered[key]
+
+    def workloads(self, plan: Plan) -> list[Workload]:
+        """The network's kernels under a plan."""
+        return self.lowered(plan).workloads(widths_of(plan))
+
+    def latency_s(self, plan: Plan) -> float:
+        """Predicted seconds of the whole network."""
+        key = plan_key(plan)
+        if key not in self._known:
+            self._known[key] = float(network_latency_s(self.workloads(plan), self.profile))
+        return self._known[key]
+
+    def fastest(self, options: Mapping[str, Sequence[Plan]]) -> Plan:
+        """The option of every element that saves most by itself; the dense network where that is no faster."""
+        chosen = [of_element[int(self.change_s(of_element, {}).argmin())] for of_element in options.values()]
+        plan = {knob: setting for option in chosen for knob, setting in option.items()}
+        return plan if self.latency_s(plan) < self.latency_s({}) else {}
+
+    def change_s(self, options: Sequence[Plan], plan: Plan) -> Array:
+        """Seconds of the network with each option put into a plan, minus those of the plan.
+
+        Options that leave the blocks alone are priced together, kernel by kernel; layout reorders are then those of the
+        first of them.
+        """
+        seconds = np.zeros(len(options))
+        alike: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for i, option in enumerate(options):
+            alike.setdefault(plan_key(blocks_of(option)), []).append(i)
+        varying = dict.fromkeys(knob for option in options for knob in widths_of(option))
+        for members in alike.values():
+            first = {**plan, **options[members[0]]}
+            varied = {k: np.array([widths_of(options[i]).get(k, self.full[k]) for i in members]) for k in varying}
+            change = self.lowered(first).change_s(widths_of(first), varied, self.profile)
+            seconds[members] = self.latency_s(first) + change - change[0]
+        return seconds - self.latency_s(plan)
+
+
+class _Lowered:
+    """Kernels of one network, their channel counts as functions of the dense network's groups."""
+
+    def __init__(self, graph: Graph, groups: Groups, full: Widths) -> None:
+        self.full = full
+        shapes = {**groups.shapes, **{name: value.shape for name, value in graph.initializers.items()}}
+        self.kernels = fuse.workloads(graph, shapes, groups.static)
         nodes = {node.name: node for node in graph.nodes}
         self.sides: list[tuple[_Count, _Count]] = []
         for kernel in self.kernels:
             node = nodes[kernel.name]
             source = next((name for name in node.inputs if name in groups.value_ids), node.outputs[0])
+            sink = groups.value_ids.get(node.outputs[0])
             self.sides.append(
                 (
                     _count(groups.value_ids.get(source), kernel.c_in, groups.prunable),
-                    _count(groups.value_ids.get(node.outputs[0]), kernel.c_out, groups.prunable),
+                    _count(sink, kernel.c_out, groups.prunable),
                 )
             )
-        self.touched = {
-            group: [i for i, (a, b) in enumerate(self.sides) if group in a.per_unit or group in b.per_unit]
-            for group in self.full
-        }
 
     def workloads(self, widths: Widths) -> list[Workload]:
-        """The network's kernels at these widths."""
+        """The kernels at these widths."""
         return [self._at(i, widths) for i in range(len(self.kernels))]
 
     def _at(self, i: int, widths: Widths) -> Workload:
         kernel, (source, sink) = self.kernels[i], self.sides[i]
-        c_in, c_out = max(1, source.at(widths, self.full)), max(1, sink.at(widths, self.full))
+        c_in, c_out = int(source.at(widths, self.full)), int(sink.at(widths, self.full))
         groups = c_in if kernel.kind == "conv" and kernel.groups == kernel.c_in > 1 else kernel.groups
         return dataclasses.replace(kernel, c_in=c_in, c_out=c_out, groups=groups)
 
-    def latency_s(self, widths: Widths) -> float:
-        """Predicted seconds of the whole network."""
-        return float(network_latency_s(self.workloads(widths), self.profile))
-
-    def change_s(self, group: str, options: list[int], widths: Widths) -> Array:
-        """Seconds of every option of a group, the others as given, minus those of its current width."""
-        total = np.zeros(len(options))
-        now = 0.0
-        for i in self.touched[group]:
-            at = self._at(i, widths)
+    def change_s(self, widths: Widths, varied: Mapping[str, Array], profile: DeviceProfile) -> Array:
+        """Seconds of the kernels that the varied groups touch, for every one of the varied widths."""
+        total = np.zeros(len(next(iter(varied.values()))) if varied else 1)
+        touched = {i for group in varied for i in self.touched.get(group, ())}
+        for i in sorted(touched):
             source, sink = self.sides[i]
-            c_in = np.array([max(1, source.at({**widths, group: k}, self.full)) for k in options])
-            c_out = np.array([max(1, sink.at({**widths, group: k}, self.full)) for k in options])
-            total += workload_latency_s(at, self.profile, c_in=c_in, c_out=c_out)
-            now += float(workload_latency_s(at, self.profile))
-        return total - now
+            c_in = source.at({**widths, **varied}, self.full)
+            c_out = sink.at({**widths, **varied}, self.full)
+            total += workload_latency_s(self._at(i, widths), profile, c_in=c_in, c_out=c_out)
+        return total
+
+    @functools.cached_property
+    def touched(self) -> dict[str, list[int]]:
+        """Group to the kernels whose channels it counts among."""
+        found: dict[str, list[int]] = {}
+        for i, sides in enumerate(self.sides):
+            for group in {group for side in sides for group in side.per_unit}:
+                found.setdefault(group, []).append(i)
+        return found
 
 
 def _count(ids: Ids | None, channels: int, groups: tuple[Group, ...]) -> _Count:
@@ -87,11 +145,8 @@ def _count(ids: Ids | None, channels: int, groups: tuple[Group, ...]) -> _Count:
         return _Count(channels, {})
     per_unit = {group.id: float(np.isin(along, group.units).sum()) / len(group) for group in groups}
     per_unit = {name: share for name, share in per_unit.items() if share}
-    return _Count(channels - round(sum(share * _size(groups, name) for name, share in per_unit.items())), per_unit)
-
-
-def _size(groups: tuple[Group, ...], name: str) -> int:
-    return next(len(group) for group in groups if group.id == name)
+    sizes = {group.id: len(group) for group in groups}
+    return _Count(channels - round(sum(share * sizes[name] for name, share in per_unit.items())), per_unit)
 
 
 def _along_channels(ids: Ids | None, channels: int) -> Ids | None:

@@ -60,15 +60,19 @@ def _foldable(node: Node, known: dict[str, Array]) -> bool:
 
 
 def drop_identities(graph: Graph) -> Graph:
-    """Remove Identity and inference-time Dropout; what they name is renamed to what they read."""
+    """Remove Identity, inference-time Dropout, and Relu after Relu; what they name is renamed to what they read."""
     outputs = {info.name for info in graph.outputs}
     renamed: dict[str, str] = {}
+    rectified: set[str] = set()
     kept = []
     for node in graph.nodes:
         inputs = tuple(renamed.get(name, name) for name in node.inputs)
-        if _is_identity(node) and not outputs.intersection(node.outputs):
+        relu = node.op == "Relu" and not node.domain
+        changes_nothing = _is_identity(node) or (relu and inputs[0] in rectified)
+        if changes_nothing and not outputs.intersection(node.outputs):
             renamed[node.outputs[0]] = inputs[0]
         else:
+            rectified.update(node.outputs if relu else ())
             kept.append(Node(node.name, node.op, inputs, node.outputs, node.attributes, node.domain))
     return graph.replace(nodes=tuple(kept))
 

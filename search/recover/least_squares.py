@@ -11,22 +11,23 @@ solved sequentially.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from search.graph import flow
-from search.graph.execute import apply_node
 from search.graph.ir import Array, Graph, Node
-from search.graph.ops import OPS
+from search.graph.stepwise import Stepwise
+from search.prune.blocks import Block, Variant, with_stand_ins
 from search.prune.groups import Groups, Keep
 from search.prune.surgery import mask
 from search.recover.linear import Linear, Moments, ridge
 
 DAMPING = 1e-2
 """Ridge in units of the mean diagonal, as group OBS uses (METHODS: lambda about 1e-2)."""
+STAND_IN_DAMPING = 1e-3
+"""The prior of a stand-in is nothing, so it is pulled less."""
 MOST_ROWS = 16_384
 """Rows of a least squares: on ResNet-20 twice as many mend no more, while half the samples mend clearly less."""
 
@@ -48,53 +49,58 @@ class Target:
 class Repairer:
     """Holds the dense network's targets; repairs any number of candidates against them."""
 
-    def __init__(self, graph: Graph, groups: Groups, feeds: Mapping[str, Array], *, rng: np.random.Generator) -> None:
-        """One pass of the dense network over the calibration samples."""
-        self.graph = graph
-        self.groups = groups
+    def __init__(
+        self,
+        graph: Graph,
+        groups: Groups,
+        feeds: Mapping[str, Array],
+        *,
+        rng: np.random.Generator,
+        blocks: Sequence[Block] = (),
+    ) -> None:
+        """One pass of the dense network over the calibration samples.
+
+        Args:
+            graph: the dense network.
+            groups: its coupling.
+            feeds: calibration samples.
+            rng: chooses the output positions that are looked at.
+            blocks: residual blocks whose stand-ins are fitted as well.
+        """
+        self.dense = Variant(graph, groups)
         self.feeds = {name: jax.numpy.asarray(value) for name, value in feeds.items()}
         self.samples = len(next(iter(feeds.values())))
-        self._steps = {node.name: _step(graph, node) for node in graph.nodes}
-        self._last_use = _last_use(graph)
+        self.stepwise = Stepwise()
         self._sums = _residual_sums(graph, groups.shapes)
-        self.targets = self._measure(rng)
+        exits = {node.name: block.exit for block in blocks for node in block.stand_ins.values()}
+        self.targets = self._measure(with_stand_ins(graph, blocks), exits, rng)
+        self.stand_ins = self._stand_ins(blocks)
+        """Initializers of every stand-in, fitted to the dense block given the dense inputs."""
 
-    def _walk(
-        self, params: Mapping[str, Array], visit: Callable[[Node, dict[str, Any]], None]
-    ) -> Iterator[tuple[Node, dict[str, Any]]]:
-        """Compute the network node by node, dropping values after their last use; ``visit`` may change ``params`` first."""
-        values: dict[str, Any] = {**self.graph.initializers, **self.feeds}
-        for position, node in enumerate(self.graph.nodes):
-            if any(name not in self.graph.initializers for name in node.inputs if name):
-                visit(node, values)
-            inputs = {name: params.get(name, values[name]) for name in node.inputs if name}
-            values.update(self._steps[node.name](inputs))
-            yield node, values
-            for name in self._last_use[position]:
-                values.pop(name, None)
-
-    def _measure(self, rng: np.random.Generator) -> dict[str, Target]:
+    def _measure(self, graph: Graph, exits: Mapping[str, str], rng: np.random.Generator) -> dict[str, Target]:
+        """Rows and moments for every linear map of the network, and for stand-ins, which should give their block's exit."""
         targets: dict[str, Target] = {}
         waiting: dict[str, tuple[Linear, Array, Moments]] = {}
         inputs: dict[str, Array] = {}
 
         def visit(node: Node, values: dict[str, Any]) -> None:
-            if Linear.of(node, self.graph) is not None:
+            if Linear.of(node, graph) is not None:
                 inputs[node.name] = np.asarray(values[node.inputs[0]])
 
-        for node, values in self._walk({}, visit):
+        for node, values in self.stepwise.walk(graph, {}, self.feeds, visit):
             output = node.outputs[0]
             if node.name in inputs:
-                linear = Linear.of(node, self.graph)
+                linear = Linear.of(node, graph)
                 assert linear is not None
-                y = np.asarray(values[output])
+                value = exits.get(node.name, output)
+                y = np.asarray(values[value])
                 positions = linear.positions(y.shape, self.samples, MOST_ROWS, rng)
-                x_rows = linear.input_rows(inputs.pop(node.name), self.graph.initializers, positions, y.shape[2:])
+                x_rows = linear.input_rows(inputs.pop(node.name), graph.initializers, positions, y.shape[2:])
                 y_rows = linear.output_rows(y, positions)
                 moments = Moments.of(x_rows, y_rows)
                 total = self._sums.get(node.name)
                 if total is None:
-                    targets[node.name] = Target(linear, positions, output, y_rows, moments)
+                    targets[node.name] = Target(linear, positions, value, y_rows, moments)
                 else:
                     waiting[total] = (linear, positions, moments)
             if output in waiting:
@@ -103,94 +109,70 @@ class Repairer:
                 targets[linear.node.name] = Target(linear, positions, output, rows, moments)
         return targets
 
+    def _stand_ins(self, blocks: Sequence[Block]) -> dict[str, Array]:
+        fitted: dict[str, Array] = {}
+        for block in blocks:
+            fitted.update({name: np.zeros(shape, np.float32) for name, shape in block.weights.items()})
+            for node in block.stand_ins.values():
+                linear, moments = self.targets[node.name].linear, self.targets[node.name].moments
+                nothing = linear.matrix(fitted).astype(np.float64)
+                linear.write(*ridge(moments, nothing, damping=STAND_IN_DAMPING, intercept=bool(linear.bias)), fitted)
+        return fitted
+
     def compensated(self, keep: Keep) -> dict[str, Array]:
         """Weights of the consumers of cut units, refitted to their own dense outputs as if only they had changed.
 
         Equals the OBS update for the whole set at once: W_K = W G[:, K] (G[K, K])^-1.
         """
-        params = mask(self.graph.initializers, self.groups, keep)
+        graph, groups = self.dense.graph, self.dense.groups
+        params = mask(graph.initializers, groups, keep)
         for target in self.targets.values():
             linear = target.linear
             if linear.weight in params:
-                gone = _zero_rows(linear, params)
-                moments = _without(target.moments, gone)
-                full = {**self.graph.initializers, **params}
+                moments = _without(target.moments, _zero_rows(linear, params))
+                full = {**graph.initializers, **params}
                 _refit(linear, moments, full)
                 params[linear.weight] = full[linear.weight]
                 if linear.bias:
                     params[linear.bias] = full[linear.bias]
         return params
 
-    def repair(self, keep: Keep) -> dict[str, Array]:
-        """Initializers of the masked network, refitted in order against the dense network."""
-        masked = mask(self.graph.initializers, self.groups, keep)
-        params: dict[str, Array] = {**self.graph.initializers, **masked}
+    def repair(self, keep: Keep, variant: Variant | None = None) -> dict[str, Array]:
+        """Initializers of a masked network, refitted in order against the dense network.
+
+        Args:
+            keep: units that stay, of the variant's groups.
+            variant: the network with blocks dropped or replaced; the dense one when None.
+        """
+        variant = variant or self.dense
+        graph = variant.graph
+        masked = mask(graph.initializers, variant.groups, keep)
+        params: dict[str, Array] = {**graph.initializers, **masked}
         changed: set[str] = set()
 
         def visit(node: Node, values: dict[str, Any]) -> None:
             target = self.targets.get(node.name)
-            touched = any(name in masked for name in node.inputs) or any(name in changed for name in node.inputs)
+            touched = node.name in variant.rewired or any(name in masked or name in changed for name in node.inputs)
             if touched:
                 changed.update(node.outputs)
             if touched and target is not None:
-                self._fit(target, node, values, params)
+                self._fit(target, node, variant, values, params)
 
-        for _ in self._walk(params, visit):
+        for _ in self.stepwise.walk(graph, params, self.feeds, visit):
             pass
-        return {name: value for name, value in params.items() if value is not self.graph.initializers.get(name)}
+        return {name: value for name, value in params.items() if value is not graph.initializers.get(name)}
 
-    def _fit(self, target: Target, node: Node, values: dict[str, Any], params: dict[str, Array]) -> None:
+    def _fit(
+        self, target: Target, node: Node, variant: Variant, values: Mapping[str, Any], params: dict[str, Array]
+    ) -> None:
         linear = target.linear
         x = np.asarray(values[node.inputs[0]])
-        out_hw = self.groups.shapes[node.outputs[0]][2:]
+        out_hw = variant.groups.shapes[node.outputs[0]][2:]
         wanted = target.rows
-        if target.value != node.outputs[0]:
-            other = values.get(_other_operand(self.graph, target.value, node))
-            if other is None:
-                return
-            wanted = wanted - linear.output_rows(np.asarray(other), target.positions)
-        gone = _zero_rows(linear, params)
+        if target.value != node.outputs[0] and (other := _other_operand(variant.graph, target.value, node)):
+            wanted = wanted - linear.output_rows(np.asarray(values[other]), target.positions)
         x_rows = linear.input_rows(x, params, target.positions, out_hw)
-        _refit(linear, _without(Moments.of(x_rows, wanted), gone), params)
-
-
-def _step(graph: Graph, node: Node) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """One operator, compiled unless it works on shapes or indices, which must stay numpy."""
-    fixed = {
-        name: value
-        for name in node.inputs
-        if (value := graph.initializers.get(name)) is not None and value.dtype.kind != "f"
-    }
-
-    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        outputs = apply_node(
-            node, [fixed.get(name, inputs.get(name)) if name else None for name in node.inputs], graph.opset
-        )
-        return {name: value for name, value in zip(node.outputs, outputs, strict=False) if name}
-
-    compiled = jax.jit(run)
-
-    def step(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        moving = {name: value for name, value in inputs.items() if name not in fixed}
-        static = node.op in OPS and OPS[node.op].flow is flow.forget
-        shapes = any(isinstance(value, np.ndarray) and value.dtype.kind in "iub" for value in moving.values())
-        return run(moving) if static or shapes else compiled(moving)
-
-    return step
-
-
-def _last_use(graph: Graph) -> list[list[str]]:
-    outputs = {info.name for info in graph.outputs}
-    last: dict[str, int] = {}
-    for position, node in enumerate(graph.nodes):
-        last.update(
-            {name: position for name in (*node.inputs, *node.outputs) if name and name not in graph.initializers}
-        )
-    drop: list[list[str]] = [[] for _ in graph.nodes]
-    for name, position in last.items():
-        if name not in outputs:
-            drop[position].append(name)
-    return drop
+        _refit(linear, _without(Moments.of(x_rows, wanted), _zero_rows(linear, params)), params)
 
 
 def _residual_sums(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
@@ -202,15 +184,17 @@ def _residual_sums(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[st
         readers = consumers.get(node.outputs[0], []) if Linear.of(node, graph) is not None else []
         if len(readers) == 1 and readers[0].op == "Add":
             other = _other_operand(graph, readers[0].outputs[0], node)
-            same = shapes.get(other) == shapes[node.outputs[0]]
-            if same and other not in graph.initializers and order.get(other, -1) < order[node.outputs[0]]:
+            if other is None or shapes.get(other) != shapes[node.outputs[0]]:
+                continue  # x + x, or a sum that broadcasts
+            if other not in graph.initializers and order.get(other, -1) < order[node.outputs[0]]:
                 sums[node.name] = readers[0].outputs[0]
     return sums
 
 
-def _other_operand(graph: Graph, total: str, node: Node) -> str:
-    add = next(reader for reader in graph.nodes if total in reader.outputs)
-    return next((name for name in add.inputs if name not in node.outputs), add.inputs[0])
+def _other_operand(graph: Graph, total: str, node: Node) -> str | None:
+    """The other operand of the sum that gives ``total``; None where the sum was dropped and ``node`` stands alone."""
+    add = next((reader for reader in graph.nodes if total in reader.outputs), None)
+    return None if add is None else next((name for name in add.inputs if name not in node.outputs), None)
 
 
 def _zero_rows(linear: Linear, params: Mapping[str, Array]) -> Array:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.allocate.base import Problem, Widths
+from search.allocate.base import Problem
 from search.allocate.knapsack import cheapest, knapsack
 from search.graph.ir import Array
+from search.plan import Plan
 
 Tables = st.integers(0, 2**32 - 1)
 
@@ -51,16 +53,16 @@ def test_cheapest_equals_brute_force(seed: int, budget: int) -> None:
 def interacting(seed: int) -> Problem:
     """A chain of four widths whose layers cost width times width, as convolutions do."""
     rng = np.random.default_rng(seed)
-    options = {f"g{i}": [4, 3, 2, 1] for i in range(4)}
+    options = {f"g{i}": [{}, *({f"g{i}": k} for k in (3, 2, 1))] for i in range(4)}
     errors = {g: np.concatenate([[0.0], np.cumsum(rng.random(3))]) for g in options}
     scale = rng.uniform(0.5, 2.0, 5)
 
-    def latency_s(widths: Widths) -> float:
-        chain = [3, *(widths.get(g, 4) for g in options), 5]
+    def latency_s(plan: Plan) -> float:
+        chain = [3, *(int(plan.get(g, 4)) for g in options), 5]
         return float(sum(s * a * b for s, a, b in zip(scale, chain, chain[1:], strict=False)))
 
-    def change_s(group: str, widths: Widths) -> Array:
-        return np.array([latency_s({**widths, group: k}) - latency_s(widths) for k in options[group]])
+    def change_s(of_element: Sequence[Plan], plan: Plan) -> Array:
+        return np.array([latency_s({**plan, **option}) - latency_s(plan) for option in of_element])
 
     return Problem(options, errors, latency_s, change_s)
 
@@ -70,24 +72,20 @@ def interacting(seed: int) -> Problem:
 def test_answers_keep_the_budget_and_come_close_to_the_best(seed: int, share: float) -> None:
     """Where a layer costs the product of its widths, every answer keeps its budget, and its error is near brute force's."""
     problem = interacting(seed)
-    dense, least = problem.latency_s({}), problem.latency_s(dict.fromkeys(problem.options, 1))
+    dense, least = problem.latency_s({}), problem.seconds(problem.fastest())
     budget = least + share * (dense - least)
     [answer] = knapsack(problem, [budget])
-    assert problem.latency_s(answer) <= budget + 1e-9
-
-    def error(widths: Widths) -> float:
-        return float(sum(problem.errors[g][problem.options[g].index(k)] for g, k in widths.items()))
-
-    combinations = (dict(zip(problem.options, c, strict=True)) for c in itertools.product(*problem.options.values()))
-    best = min(error(widths) for widths in combinations if problem.latency_s(widths) <= budget)
-    worst = error(dict.fromkeys(problem.options, 1))
-    assert error(answer) <= best + 0.2 * worst
+    assert problem.seconds(answer) <= budget + 1e-9
+    combinations = (dict(zip(problem.options, c, strict=True)) for c in itertools.product(range(4), repeat=4))
+    best = min(problem.error(choice) for choice in combinations if problem.seconds(choice) <= budget)
+    worst = problem.error(problem.fastest())
+    assert problem.error(answer) <= best + 0.2 * worst
 
 
 def test_unreachable_budget_gives_the_fastest() -> None:
     """A budget below the fastest network is answered with the fastest network."""
     problem = interacting(0)
-    assert knapsack(problem, [0.0]) == [dict.fromkeys(problem.options, 1)]
+    assert knapsack(problem, [0.0]) == [dict.fromkeys(problem.options, 3)]
 
 
 def test_a_vanishing_budget_still_has_its_exact_answer() -> None:

@@ -177,7 +177,7 @@ def test_excluded_layers_stay(tmp_path: Path) -> None:
     assert run(folder) == 0
     report = report_of(folder)
     assert report.fronts["a100-tensorrt-fp16"].points == ()
-    assert any("no channels" in warning for warning in report.warnings)
+    assert any("no channel" in warning for warning in report.warnings)
 
 
 def test_without_data_the_report_says_so_first(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hwprofiles.registry import load_profile
 from search.allocate.price import Pricer
 from search.graph import execute, fuse
 from search.graph.onnx_import import load
-from search.prune.groups import find_groups
+from search.plan import Knobs
 from search.prune.surgery import cut
 from search.structures.channel import keep_mask
 from tests.search.graph.nets import Net, resnet
@@ -32,9 +32,10 @@ def test_price_equals_price_of_the_cut_graph(net: Net, profile_id: str) -> None:
     """Latency and MACs from channel counts equal those of the physically smaller graph, lowered again."""
     graph = load(net.bytes())
     shapes = {info.name: (1, *info.shape[1:]) for info in graph.inputs}
-    groups = find_groups(graph, shapes)  # type: ignore[arg-type]
+    knobs = Knobs(graph, shapes)  # type: ignore[arg-type]
+    groups = knobs.groups
     profile = load_profile(profile_id)
-    pricer = Pricer(graph, groups, profile)
+    pricer = Pricer(knobs, profile)
     rng = np.random.default_rng(0)
     for _ in range(5):
         widths = {g.id: int(rng.integers(1, len(g) + 1)) for g in groups.prunable}
@@ -47,9 +48,9 @@ def test_price_equals_price_of_the_cut_graph(net: Net, profile_id: str) -> None:
 def test_change_is_the_difference_of_prices_without_reorders() -> None:
     """On a target without layout reorders the change of one group is the difference of whole-network prices."""
     graph = load(resnet().bytes())
-    groups = find_groups(graph, {"x": (1, 3, 8, 8)})
-    pricer = Pricer(graph, groups, load_profile("tpu-v5e"))
-    for group in groups.prunable:
-        options = list(range(len(group), 0, -1))
-        expected = [pricer.latency_s({group.id: k}) - pricer.latency_s({}) for k in options]
-        assert np.allclose(pricer.change_s(group.id, options, dict(pricer.full)), expected, atol=1e-12)
+    knobs = Knobs(graph, {"x": (1, 3, 8, 8)})
+    pricer = Pricer(knobs, load_profile("tpu-v5e"))
+    for group in knobs.groups.prunable:
+        options = [{group.id: k} for k in range(len(group), 0, -1)]
+        expected = [pricer.latency_s(option) - pricer.latency_s({}) for option in options]
+        assert np.allclose(pricer.change_s(options, {}), expected, atol=1e-12)

@@ -1,0 +1,107 @@
+"""Compute graphs node by node, every operator compiled by itself.
+
+Variants of one network share their nodes, so a variant costs no compilation; and between two nodes a visitor may look at
+the values and change the weights of the node that comes next.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from search.graph import flow
+from search.graph.execute import apply_node, batches
+from search.graph.ir import Array, Graph, Node
+from search.graph.ops import OPS
+
+Visit = Callable[[Node, dict[str, Any]], None]
+Step = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+class Stepwise:
+    """Runs one network and its variants; a node is known by its name and inputs."""
+
+    def __init__(self) -> None:
+        """Nothing is compiled until a node is first computed."""
+        self._steps: dict[tuple[str, tuple[str, ...]], Step] = {}
+
+    def walk(
+        self, graph: Graph, params: Mapping[str, Any], feeds: Mapping[str, Any], visit: Visit | None = None
+    ) -> Iterator[tuple[Node, dict[str, Any]]]:
+        """Yield every node with all live values after it, dropping values after their last use.
+
+        Args:
+            graph: a normalised graph.
+            params: initializers that differ from the graph's; read just before each node, so ``visit`` may change them.
+            feeds: the graph's inputs.
+            visit: is called before every node that is no constant, with the values that are alive.
+        """
+        values: dict[str, Any] = {**graph.initializers, **feeds}
+        for node, last_used in zip(graph.nodes, _last_use(graph), strict=True):
+            if visit is not None and any(name not in graph.initializers for name in node.inputs if name):
+                visit(node, values)
+            inputs = {name: params.get(name, values[name]) for name in node.inputs if name}
+            values.update(self._step(node, graph)(inputs))
+            yield node, values
+            for name in last_used:
+                values.pop(name, None)
+
+    def outputs(
+        self, graph: Graph, params: Mapping[str, Any], feeds: Mapping[str, Array], *, batch: int
+    ) -> list[Array]:
+        """Outputs for all samples: arrays (N, ...) on the host."""
+        names = [info.name for info in graph.outputs]
+        parts = []
+        for part in batches(feeds, batch):
+            values = collections.deque(self.walk(graph, params, part), maxlen=1)[0][1]
+            parts.append([np.asarray(values[name]) for name in names])
+        count = len(next(iter(feeds.values())))
+        return [np.concatenate(of_one)[:count] for of_one in zip(*parts, strict=True)]
+
+    def _step(self, node: Node, graph: Graph) -> Step:
+        key = (node.name, node.inputs)
+        if key not in self._steps:
+            self._steps[key] = _step(node, graph)
+        return self._steps[key]
+
+
+def _step(node: Node, graph: Graph) -> Step:
+    """One operator, compiled unless it works on shapes or indices, which must stay numpy."""
+    fixed = {
+        name: value
+        for name in node.inputs
+        if (value := graph.initializers.get(name)) is not None and value.dtype.kind != "f"
+    }
+    opset = graph.opset
+
+    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        outputs = apply_node(node, [fixed.get(name, inputs.get(name)) if name else None for name in node.inputs], opset)
+        return {name: value for name, value in zip(node.outputs, outputs, strict=False) if name}
+
+    compiled = jax.jit(run)
+
+    def step(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        moving = {name: value for name, value in inputs.items() if name not in fixed}
+        static = node.op in OPS and OPS[node.op].flow is flow.forget
+        shapes = any(isinstance(value, np.ndarray) and value.dtype.kind in "iub" for value in moving.values())
+        return run(moving) if static or shapes else compiled(moving)
+
+    return step
+
+
+def _last_use(graph: Graph) -> list[list[str]]:
+    outputs = {info.name for info in graph.outputs}
+    last: dict[str, int] = {}
+    for position, node in enumerate(graph.nodes):
+        last.update(
+            {name: position for name in (*node.inputs, *node.outputs) if name and name not in graph.initializers}
+        )
+    drop: list[list[str]] = [[] for _ in graph.nodes]
+    for name, position in last.items():
+        if name not in outputs:
+            drop[position].append(name)
+    return drop

@@ -1,0 +1,44 @@
+"""The options of every element of a network on one target: widths on its grid, and what may stand in for a block."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from hwprofiles.device import DeviceProfile
+from hwprofiles.rules import channel_options
+from search.plan import Element, Knobs, Plan
+from search.request import StructureName
+
+MOST_COMBINATIONS = 64
+"""Widths of the groups inside one block are combined; each is thinned so that about this many combinations remain."""
+
+Options = dict[str, list[Plan]]
+
+
+def options_for(knobs: Knobs, profile: DeviceProfile, structures: Sequence[StructureName]) -> Options:
+    """Element id to its options, each the part of a plan that it sets; the first of each is dense, the empty plan."""
+    return {element.id: _options(element, profile, structures) for element in knobs.elements}
+
+
+def _options(element: Element, profile: DeviceProfile, structures: Sequence[StructureName]) -> list[Plan]:
+    widths = [
+        channel_options(len(group), profile) if "channel" in structures else [len(group)] for group in element.groups
+    ]
+    each = max(2, round(MOST_COMBINATIONS ** (1 / max(1, len(widths)))))
+    thinned = [thin(choices, each) if len(widths) > 1 else choices for choices in widths]
+    plans: list[Plan] = [
+        {group.id: width for group, width in zip(element.groups, chosen, strict=True) if width < len(group)}
+        for chosen in itertools.product(*thinned)
+    ]
+    if element.block is not None and "depth" in structures:
+        plans += [{element.id: setting} for setting in element.block.settings]
+    return plans
+
+
+def thin(choices: Sequence[int], most: int) -> list[int]:
+    """At most so many of the choices, evenly spread, both ends included."""
+    index = np.unique(np.round(np.linspace(0, len(choices) - 1, most)).astype(int))
+    return [choices[i] for i in index]

@@ -1,0 +1,115 @@
+"""What a candidate is: a plan names the knobs of the dense network that are turned, and how.
+
+A knob is a group of channels, set to the number of units that stay, or a residual block, set to what stands in for it.
+A knob that is not named stays dense, so the empty plan is the dense network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from search.graph.ir import Array, Graph
+from search.prune.blocks import DROPPED, Block, Variant, find_blocks, replace_blocks
+from search.prune.groups import Group, Groups, Keep, find_groups
+from search.structures.channel import keep_units
+
+Setting = int | str
+Plan = Mapping[str, Setting]
+
+
+def plan_key(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """A hashable name of a plan."""
+    return tuple(sorted((knob, str(setting)) for knob, setting in plan.items()))
+
+
+def widths_of(plan: Plan) -> dict[str, int]:
+    """The channel part of a plan."""
+    return {knob: setting for knob, setting in plan.items() if isinstance(setting, int)}
+
+
+def blocks_of(plan: Plan) -> dict[str, str]:
+    """The depth part of a plan."""
+    return {knob: setting for knob, setting in plan.items() if isinstance(setting, str)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Element:
+    """What an allocator decides at once: a residual block with the groups inside it, or one group elsewhere."""
+
+    id: str
+    groups: tuple[Group, ...]
+    block: Block | None = None
+
+
+class Knobs:
+    """Everything that can be turned in one dense network, and the networks that result."""
+
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude: Sequence[str] = ()) -> None:
+        """Couple channels and find blocks.
+
+        Args:
+            graph: a normalised graph.
+            shapes: shapes of its inputs at batch 1.
+            exclude: shell patterns of nodes or weights that stay.
+
+        Raises:
+            SecateurError: the graph cannot be run.
+        """
+        self.graph, self.exclude = graph, exclude
+        self.input_shapes = dict(shapes)
+        self.groups: Groups = find_groups(graph, shapes, exclude=exclude)
+        self.blocks = find_blocks(graph, self.groups.shapes, exclude=exclude)
+        self.elements = _elements(self.groups, self.blocks)
+        self.stand_ins: Mapping[str, Array] = {}
+        """Fitted initializers of stand-ins, by name; zeros until they are fitted."""
+
+    def network(self, plan: Plan) -> Graph:
+        """The dense graph with the plan's blocks dropped or replaced, at full width."""
+        settings = blocks_of(plan)
+        return replace_blocks(self.graph, self.blocks, settings, self.stand_ins) if settings else self.graph
+
+    def variant(self, plan: Plan) -> Variant:
+        """The same with its own coupling."""
+        settings = blocks_of(plan)
+        if not settings:
+            return Variant(self.graph, self.groups)
+        graph = self.network(plan)
+        before = {node.name: node.inputs for node in self.graph.nodes}
+        rewired = {node.name for node in graph.nodes if before.get(node.name) != node.inputs}
+        makers = self.graph.producers()
+        alone = {b.shortcut for b in self.blocks if settings.get(b.id) == DROPPED}
+        rewired |= {makers[value].name for value in alone if value in makers}
+        groups = find_groups(graph, self.input_shapes, exclude=self.exclude)
+        return Variant(graph, groups, frozenset(rewired))
+
+    def keep(self, plan: Plan, orders: Mapping[str, Array], variant: Variant) -> Keep:
+        """Units of the variant's groups that stay when the dense groups are cut to the plan's widths."""
+        keep = keep_units(self.groups.prunable, dict(orders), widths_of(plan))
+        return keep if variant.groups is self.groups else _carried(keep, self.groups, variant.groups)
+
+
+def _elements(groups: Groups, blocks: Sequence[Block]) -> tuple[Element, ...]:
+    """Every group once, with its block where it lies wholly inside one."""
+    elements: list[Element] = []
+    inside: set[str] = set()
+    for block in blocks:
+        mine = tuple(group for group in groups.prunable if block.nodes.issuperset(group.nodes))
+        inside.update(group.id for group in mine)
+        elements.append(Element(block.id, mine, block))
+    others = [Element(group.id, (group,)) for group in groups.prunable if group.id not in inside]
+    return (*others, *elements)
+
+
+def _carried(keep: Keep, dense: Groups, variant: Groups) -> Keep:
+    """A choice of units carried over to another coupling of the same values."""
+    removed = dense.removed(keep)
+    size = 1 + max((int(ids.max(initial=0)) for ids in variant.value_ids.values()), default=0)
+    gone = np.zeros(size, bool)
+    for name, ids in variant.value_ids.items():
+        there = dense.value_ids.get(name)
+        if there is not None and there.shape == ids.shape:
+            gone[ids[(ids > 0) & removed[there]]] = True
+    return {group.id: ~gone[group.units] for group in variant.prunable}
