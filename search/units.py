@@ -41,14 +41,41 @@ class Units:
 
     def result(self, name: str, depends_on: Any, compute: Callable[[], Mapping[str, Array]]) -> Arrays:
         """The arrays of a unit: read if it was finished before, computed and kept otherwise."""
-        path = self.folder / f"{name}-{digest(self.root, name, depends_on)[:24]}.npz"
-        if path.exists():
-            with np.load(path, allow_pickle=False) as stored:
-                return {key: stored[key] for key in stored.files}
+        kept = self.checkpoint(name, depends_on)
+        stored = kept.load()
+        if stored is not None:
+            return stored
         arrays = dict(compute())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
+        kept.save(arrays)
+        return arrays
+
+    def checkpoint(self, name: str, depends_on: Any) -> Checkpoint:
+        """A file for a unit: its result, or the state of one that is not finished."""
+        return Checkpoint(self.folder / f"{name}-{digest(self.root, name, depends_on)[:24]}.npz")
+
+
+class Checkpoint:
+    """Arrays in one file, replaced as a whole: a killed process leaves no half file."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is written until the first `save`."""
+        self.path = path
+
+    def load(self) -> Arrays | None:
+        """What was saved last, if anything."""
+        if not self.path.exists():
+            return None
+        with np.load(self.path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+
+    def save(self, arrays: Mapping[str, Array]) -> None:
+        """Replace what was saved."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".part")
         with partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for an array
-        os.replace(partial, path)  # a killed process leaves no half result  # noqa: PTH105
-        return arrays
+        os.replace(partial, self.path)  # noqa: PTH105
+
+    def clear(self) -> None:
+        """Forget what was saved."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,177 @@
+"""Minutes of training spread over a front: successive halving, every point warm-started from its slower neighbour.
+
+All candidates get a short course; those that still help the front get a longer one, from where they stand, and so on
+(successive halving, Jamieson & Talwalkar 2016). Every round has the same share of the time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from search.candidates import Candidate
+from search.graph.ir import Array, Graph
+from search.plan import plan_key
+from search.progress import Progress, Stopped
+from search.prune.surgery import cut, mask
+from search.recover.descent import Course, Student
+from search.recover.pace import Pace, macs_of, pace
+from search.recover.spread import spread
+from search.recover.train import PROBE_STEPS, RATES, Trainer
+from search.units import Units
+
+FEWEST_STEPS = 8
+"""A course shorter than this only disturbs the repaired weights."""
+PROBE_SHARE = 0.05
+"""Most of the time that may go into finding a learning rate."""
+RESERVE = 0.15
+"""Share of the deadline that is kept for exporting and judging what there is."""
+_SCORE = "__score__"
+_DIVERGED = "__diverged__"
+Select = Callable[[Sequence[Candidate], int], Sequence[Candidate]]
+"""(candidates, how many) to those that are worth more training, in the same order."""
+PlanKey = tuple[tuple[str, str], ...]
+
+
+class Recovery:
+    """Trains candidates of one dense network within a budget."""
+
+    def __init__(self, trainer: Trainer, units: Units, progress: Progress, measurements: Path) -> None:
+        """Measure how fast this machine trains the dense network, unless that is known.
+
+        Args:
+            trainer: data and teacher.
+            units: keep finished courses and the state of unfinished ones.
+            progress: is told what is done, and may ask to stop.
+            measurements: file of what is known about this machine's pace on this network.
+        """
+        self.trainer, self.units, self.progress = trainer, units, progress
+        self.pace: Pace = pace(trainer, measurements)
+        self._students: dict[PlanKey, Student] = {}
+        self._rate = RATES[len(RATES) // 2]
+
+    def recover(
+        self, candidates: Sequence[Candidate], *, seconds: float, select: Select, points: int
+    ) -> list[Candidate]:
+        """Train candidates, the slowest network first.
+
+        Args:
+            candidates: slowest first.
+            seconds: for all of them together.
+            select: which of them go on to the next round.
+            points: how many of them must remain.
+
+        Returns:
+            All candidates, each with the best weights that it came to.
+        """
+        done = {plan_key(c.plan): c for c in candidates}
+        alive = list(candidates)
+        rounds = rounds_of(len(alive), points)
+        try:
+            seconds -= self._choose_rate(alive[len(alive) // 2], seconds) if alive else 0.0
+            for number in range(rounds):
+                alive = self._round(alive, number, seconds / rounds / max(1, len(alive)), done)
+                alive = list(select(alive, max(points, math.ceil(len(alive) / 2))))
+        except Stopped:
+            self.progress.warn("training ended early; points that were not trained keep their repaired weights")
+        return list(done.values())
+
+    def _round(
+        self, alive: Sequence[Candidate], number: int, seconds: float, done: dict[PlanKey, Candidate]
+    ) -> list[Candidate]:
+        trained: list[Candidate] = []
+        for candidate in self.progress.each(alive, "courses", reserve=RESERVE):
+            neighbour = trained[-1] if trained and number == 0 else None
+            trained.append(self._course(candidate, neighbour, number, seconds))
+            done[plan_key(candidate.plan)] = trained[-1]
+        return trained
+
+    def _course(self, candidate: Candidate, neighbour: Candidate | None, number: int, seconds: float) -> Candidate:
+        student = self._student(candidate)
+        inputs = {info.name: self.trainer.shapes[info.name] for info in student.graph.inputs}
+        steps = self.pace.steps(seconds, macs_of(student.graph, inputs), compiled=number > 0)
+        if steps < FEWEST_STEPS:
+            self.progress.warn("the time for training is too short for some points; these keep their repaired weights")
+            return candidate
+        key = [candidate.plan, candidate.criterion, number, steps, self._rate]
+        state = self.units.checkpoint("training", key)
+
+        def train() -> dict[str, Array]:
+            student.graph = self._start(candidate, neighbour)
+            course = Course(steps, self._rate, self.trainer.weights)
+            outcome = self.trainer.run(student, course, first=number * steps, store=state, check=self._check)
+            return {**outcome.params, _SCORE: np.asarray(outcome.score), _DIVERGED: np.asarray(outcome.diverged)}
+
+        found = self.units.result("trained", key, train)
+        state.clear()
+        if found.pop(_DIVERGED):
+            self.progress.warn("the training loss of a point stopped being a number; its best weights so far are kept")
+        return self._with_weights(candidate, float(found.pop(_SCORE)), found)
+
+    def _check(self) -> None:
+        self.progress.check(reserve=RESERVE)
+
+    def _student(self, candidate: Candidate) -> Student:
+        """Compiled once a candidate, however many courses it takes."""
+        key = plan_key(candidate.plan)
+        if key not in self._students:
+            self._students[key] = self.trainer.student(cut_graph(candidate))
+        return self._students[key]
+
+    def _start(self, candidate: Candidate, neighbour: Candidate | None) -> Graph:
+        """The candidate as it is, or with what its neighbour has learned, whichever is closer to the dense network."""
+        mine = cut_graph(candidate)
+        if neighbour is None:
+            return mine
+        inherited = cut_graph(inherit(candidate, neighbour))
+        names = self._student(candidate).names
+        scores = [self.trainer.judge(g)({n: g.initializers[n] for n in names}) for g in (mine, inherited)]
+        return inherited if scores[1] < scores[0] else mine
+
+    def _with_weights(self, candidate: Candidate, score: float, small: Mapping[str, Array]) -> Candidate:
+        graph, groups = candidate.variant.graph.with_initializers(candidate.params), candidate.variant.groups
+        params = {**candidate.params, **spread(small, graph, groups, candidate.keep)}
+        return dataclasses.replace(candidate, params=params, divergence=score)
+
+    def _choose_rate(self, candidate: Candidate, seconds: float) -> float:
+        """Try a few learning rates on one candidate, if there is time; the seconds that it should take."""
+        student = self._student(candidate)
+        inputs = {info.name: self.trainer.shapes[info.name] for info in student.graph.inputs}
+        steps = len(RATES) * PROBE_STEPS
+        if self.pace.steps(PROBE_SHARE * seconds, macs_of(student.graph, inputs), compiled=True) < steps:
+            return 0.0
+
+        def probe() -> dict[str, Array]:
+            return {"rate": np.asarray(self.trainer.learning_rate(student, check=self._check))}
+
+        self._rate = float(self.units.result("learning-rate", [candidate.plan, candidate.criterion], probe)["rate"])
+        return PROBE_SHARE * seconds
+
+
+def rounds_of(candidates: int, points: int) -> int:
+    """Rounds of halving until so many points remain, one at least.
+
+    Example:
+        >>> rounds_of(16, 8), rounds_of(16, 4), rounds_of(3, 8)
+        (2, 3, 1)
+    """
+    return 1 + max(0, math.ceil(math.log2(max(1, candidates) / points)))
+
+
+def cut_graph(candidate: Candidate) -> Graph:
+    """The candidate as it will be deployed."""
+    masked = candidate.variant.graph.with_initializers(candidate.params)
+    return cut(masked, candidate.variant.groups, candidate.keep)
+
+
+def inherit(candidate: Candidate, neighbour: Candidate) -> Candidate:
+    """The candidate with its neighbour's weights wherever both have a weight, cut to its own units."""
+    own = {**candidate.variant.graph.initializers, **candidate.params}
+    shared = {name: value for name, value in neighbour.params.items() if name in own and own[name].shape == value.shape}
+    params = {**candidate.params, **shared}
+    full = {**candidate.variant.graph.initializers, **params}
+    return dataclasses.replace(candidate, params={**params, **mask(full, candidate.variant.groups, candidate.keep)})

@@ -1,0 +1,93 @@
+"""What a pruned network is trained on: the dense network's answers, its inner values, and the labels where there are any."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from search.graph.ir import Array
+
+TEMPERATURE = 4.0
+"""Of distillation (Hinton 2015, section 2; METHODS: about 4)."""
+Answer = Literal["scores", "probabilities", "values"]
+
+
+class Weights(NamedTuple):
+    """How much every term counts; arguments at run time, so that one compiled step serves them all."""
+
+    answers: float = 1.0
+    """Distance of the outputs to the dense network's."""
+    values: float = 0.0
+    """sum_l |Y_l - Y^_l|^2 / |Y_l|^2 over inner values (AdaPrune, Hubara et al. 2021)."""
+    labels: float = 0.0
+    """Cross-entropy, or squared error for float targets."""
+
+
+class Batch(NamedTuple):
+    """One step's samples and what the dense network says of them."""
+
+    feeds: Mapping[str, Any]
+    answers: Sequence[Any]
+    values: Mapping[str, Any]
+    labels: Any
+    """Class (N, ...), float target, or None."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The loss of one kind of network; hashable, so that it may stand in a compiled function."""
+
+    answer: Answer
+    """What the first output is: class scores or probabilities (N, C), or anything else."""
+    classes: bool
+    """Whether the labels are classes."""
+
+    def __call__(self, outputs: Sequence[Any], values: Mapping[str, Any], batch: Batch, weights: Weights) -> Any:
+        """Scalar loss of a student's outputs and values, a mean over samples."""
+        loss = weights.answers * self._to_answers(outputs, batch.answers)
+        if values:
+            distances = [relative_error(values[name], batch.values[name]) for name in values]
+            loss += weights.values * sum(distances) / len(distances)
+        if batch.labels is not None:
+            loss += weights.labels * self._to_labels(outputs[0], batch.labels)
+        return loss
+
+    def _to_answers(self, outputs: Sequence[Any], answers: Sequence[Any]) -> Any:
+        if self.answer == "values":
+            return sum(relative_error(a, b) for a, b in zip(outputs, answers, strict=True)) / len(outputs)
+        student, dense = (jax.nn.log_softmax(self._scores(x[0]) / TEMPERATURE) for x in (outputs, answers))
+        return TEMPERATURE**2 * (jnp.exp(dense) * (dense - student)).sum(1).mean()
+
+    def _to_labels(self, output: Any, labels: Any) -> Any:
+        if self.classes:
+            scores = jnp.moveaxis(self._scores(output), 1, -1)
+            return optax.softmax_cross_entropy_with_integer_labels(scores, labels.reshape(scores.shape[:-1])).mean()
+        return relative_error(output, labels.reshape(output.shape))
+
+    def _scores(self, output: Any) -> Any:
+        return jnp.log(jnp.maximum(output, 1e-12)) if self.answer == "probabilities" else output
+
+
+def relative_error(actual: Any, wanted: Any) -> Any:
+    """|actual - wanted|^2 / |wanted|^2."""
+    return jnp.square(actual - wanted).sum() / jnp.maximum(jnp.square(wanted).sum(), 1e-12)
+
+
+def objective_for(outputs: Sequence[Array], labels: Array | None) -> Objective:
+    """The loss that fits a dense network's outputs and the labels.
+
+    Args:
+        outputs: of the dense network, for some samples.
+        labels: classes, float targets or None.
+    """
+    first = outputs[0]
+    answer: Answer = "values"
+    if len(outputs) == 1 and first.ndim == 2 and first.shape[1] > 1:
+        sums_to_one = first.min() >= 0 and bool(abs(first.sum(1) - 1).max() < 1e-3)
+        answer = "probabilities" if sums_to_one else "scores"
+    return Objective(answer, classes=labels is not None and labels.dtype.kind in "iu")

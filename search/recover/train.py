@@ -1,0 +1,135 @@
+"""Fine-tuning: everything that the pruned copies of one dense network share while they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from search.data import Part
+from search.evaluate.accuracy import divergence
+from search.evaluate.parity import Session
+from search.graph.execute import shapes as shapes_of
+from search.graph.ir import Array, Graph
+from search.graph.onnx_export import export
+from search.recover import augment
+from search.recover.descent import WARM_UP, Course, Outcome, Store, Student, descend
+from search.recover.loss import Batch, Weights, objective_for
+from search.recover.teacher import Teacher, tunable
+
+BATCH = 128
+FEWEST_SAMPLES = 32
+"""With fewer training samples nothing is trained: closed form does as well and cannot overfit as much."""
+RATES = (3e-4, 1e-3, 3e-3)
+PROBE_STEPS = 12
+RECONSTRUCT = Weights(answers=0.0, values=1.0, labels=0.0)
+"""Match the dense network's inner values; needs no labels (AdaPrune, Hubara et al. 2021)."""
+DISTIL = Weights(answers=0.1, values=1.0, labels=0.0)
+LABELLED = Weights(answers=0.1, values=1.0, labels=0.1)
+
+
+class Trainer:
+    """Trains pruned copies of a dense network."""
+
+    def __init__(
+        self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], train: Part, search: Part, *, seed: int
+    ) -> None:
+        """Open the teacher, choose the augmentation.
+
+        Args:
+            graph: the dense network.
+            shapes: shape of every value at batch 1.
+            train: samples to learn from, with labels where there are any.
+            search: samples to be judged on; nothing is learned from them.
+            seed: of the order of samples and their augmentation.
+        """
+        self.train, self.search, self.seed = train, search, seed
+        self.teacher = Teacher(graph, shapes, matched_values(graph, shapes))
+        self.shapes = shapes
+        self.dense, _ = self.teacher(search.feeds)
+        self.objective = objective_for(self.dense, train.labels)
+        self.labels = useful_labels(train.labels)
+        self.augmentation = augment.choose(
+            graph, train.feeds, lambda feeds: self.teacher(feeds)[0][0].argmax(1), np.random.default_rng((seed, 2))
+        )
+        self.batch = min(BATCH, len(train))
+
+    @property
+    def weights(self) -> Weights:
+        """The terms that the data allow."""
+        return DISTIL if self.labels is None else LABELLED
+
+    def student(self, graph: Graph, masks: Mapping[str, Array] | None = None) -> Student:
+        """A pruned graph, ready to be trained; its inner values that still have the dense shape are compared."""
+        inputs = {info.name: self.shapes[info.name] for info in graph.inputs}
+        found, _ = shapes_of(graph, inputs)
+        values = tuple(name for name in self.teacher.values if found.get(name) == self.shapes[name])
+        return Student(graph, tunable(graph), self.objective, values=values, masks=masks)
+
+    def batches(self, first: int = 0) -> Callable[[int], Batch]:
+        """Step to its batch, counted from a first one: pure, every sample once an epoch, augmented anew."""
+
+        def batch(step: int) -> Batch:
+            part = self.train.take(_indices(first + step, self.batch, len(self.train), self.seed))
+            rng = np.random.default_rng((self.seed, 3, first + step))
+            feeds = {name: self.augmentation(value, rng) for name, value in part.feeds.items()}
+            answers, values = self.teacher(feeds)
+            return Batch(feeds, answers, values, None if self.labels is None else part.labels)
+
+        return batch
+
+    def judge(self, graph: Graph) -> Callable[[Mapping[str, Array]], float]:
+        """Weights of a graph to their divergence from the dense network on the search split; NaN counts as infinite."""
+
+        def score(params: Mapping[str, Array]) -> float:
+            session = Session(export(graph.with_initializers(params)), threads=1)
+            found = divergence(session(self.search.feeds), self.dense)
+            return found if np.isfinite(found) else float("inf")
+
+        return score
+
+    def run(
+        self,
+        student: Student,
+        course: Course,
+        *,
+        first: int = 0,
+        store: Store | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Outcome:
+        """Train from a first batch on; the best weights on the search split."""
+        return descend(student, course, self.batches(first), self.judge(student.graph), store, check=check)
+
+    def learning_rate(self, student: Student, *, check: Callable[[], None] = lambda: None) -> float:
+        """The rate of `RATES` whose first few steps bring the search split closest to the dense network."""
+        courses = [Course(PROBE_STEPS, rate, self.weights, begin=WARM_UP, checks=1) for rate in RATES]
+        return RATES[int(np.argmin([self._last_score(student, course, check) for course in courses]))]
+
+    def _last_score(self, student: Student, course: Course, check: Callable[[], None]) -> float:
+        return self.judge(student.graph)(self.run(student, course, check=check).last)
+
+
+def matched_values(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Where a network's branches meet: the sums of two activations of one shape."""
+    return tuple(
+        node.outputs[0]
+        for node in graph.nodes
+        if node.op == "Add"
+        and not any(name in graph.initializers for name in node.inputs)
+        and len({tuple(shapes.get(name, ())) for name in node.inputs}) == 1
+    )
+
+
+def useful_labels(labels: Array | None) -> Array | None:
+    """Labels that can teach something: None where all classes are the same."""
+    if labels is None or (labels.dtype.kind in "iu" and (labels == labels.reshape(-1)[0]).all()):
+        return None
+    return labels
+
+
+def _indices(step: int, batch: int, samples: int, seed: int) -> Array:
+    """Positions of a step's samples in an endless row of shuffled epochs."""
+    first, last = step * batch, (step + 1) * batch
+    epochs = range(first // samples, (last - 1) // samples + 1)
+    order = np.concatenate([np.random.default_rng((seed, 4, epoch)).permutation(samples) for epoch in epochs])
+    return order[first - epochs[0] * samples : last - epochs[0] * samples]
