@@ -7,7 +7,7 @@ the values and change the weights of the node that comes next.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,15 +19,15 @@ from search.graph.ir import Array, Graph, Node
 from search.graph.ops import OPS
 
 Visit = Callable[[Node, dict[str, Any]], None]
-Step = Callable[[Mapping[str, Any]], dict[str, Any]]
+Step = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class Stepwise:
-    """Runs one network and its variants; a node is known by its name and inputs."""
+    """Runs one network and its variants; a node's name says what it does, whatever it reads."""
 
     def __init__(self) -> None:
         """Nothing is compiled until a node is first computed."""
-        self._steps: dict[tuple[str, tuple[str, ...]], Step] = {}
+        self._steps: dict[str, Step] = {}
 
     def walk(
         self, graph: Graph, params: Mapping[str, Any], feeds: Mapping[str, Any], visit: Visit | None = None
@@ -44,8 +44,9 @@ class Stepwise:
         for node, last_used in zip(graph.nodes, _last_use(graph), strict=True):
             if visit is not None and any(name not in graph.initializers for name in node.inputs if name):
                 visit(node, values)
-            inputs = {name: params.get(name, values[name]) for name in node.inputs if name}
-            values.update(self._step(node, graph)(inputs))
+            inputs = [params.get(name, values[name]) if name else None for name in node.inputs]
+            made = self._step(node, graph)(inputs)
+            values.update({name: value for name, value in zip(node.outputs, made, strict=False) if name})
             yield node, values
             for name in last_used:
                 values.pop(name, None)
@@ -63,31 +64,29 @@ class Stepwise:
         return [np.concatenate(of_one)[:count] for of_one in zip(*parts, strict=True)]
 
     def _step(self, node: Node, graph: Graph) -> Step:
-        key = (node.name, node.inputs)
-        if key not in self._steps:
-            self._steps[key] = _step(node, graph)
-        return self._steps[key]
+        if node.name not in self._steps:
+            self._steps[node.name] = _step(node, graph)
+        return self._steps[node.name]
 
 
 def _step(node: Node, graph: Graph) -> Step:
-    """One operator, compiled unless it works on shapes or indices, which must stay numpy."""
+    """One operator on its inputs in order, compiled unless it works on shapes or indices, which must stay numpy."""
+    opset = graph.opset
     fixed = {
-        name: value
-        for name in node.inputs
+        position: value
+        for position, name in enumerate(node.inputs)
         if (value := graph.initializers.get(name)) is not None and value.dtype.kind != "f"
     }
-    opset = graph.opset
 
-    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        outputs = apply_node(node, [fixed.get(name, inputs.get(name)) if name else None for name in node.inputs], opset)
-        return {name: value for name, value in zip(node.outputs, outputs, strict=False) if name}
+    def run(inputs: Sequence[Any]) -> tuple[Any, ...]:
+        return apply_node(node, [fixed.get(position, value) for position, value in enumerate(inputs)], opset)
 
     compiled = jax.jit(run)
 
-    def step(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        moving = {name: value for name, value in inputs.items() if name not in fixed}
+    def step(inputs: Sequence[Any]) -> tuple[Any, ...]:
+        moving = [None if position in fixed else value for position, value in enumerate(inputs)]
         static = node.op in OPS and OPS[node.op].flow is flow.forget
-        shapes = any(isinstance(value, np.ndarray) and value.dtype.kind in "iub" for value in moving.values())
+        shapes = any(isinstance(value, np.ndarray) and value.dtype.kind in "iub" for value in moving)
         return run(moving) if static or shapes else compiled(moving)
 
     return step
