@@ -136,6 +136,7 @@ def claim(store: Store, job_id: str, owner: str, lease_s: float, max_attempts: i
             attempt=Job.attempt + 1,
             lease_owner=owner,
             lease_until=now + lease_s,
+            events_read=0,
             started_at=sa.func.coalesce(Job.started_at, now),
         )
         .returning(Job)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -72,7 +73,7 @@ _EVENT: pydantic.TypeAdapter[StageEvent | ProgressEvent | CandidateEvent | Warni
 
 
 def write_request(directory: Path, spec: dict[str, Any], blobs: BlobStore, model: str, dataset: str | None) -> None:
-    """Fill a job directory; what an earlier attempt left (units/, events.jsonl) stays.
+    """Fill a job directory; of what an earlier attempt left only the finished units/ stay.
 
     Args:
         directory: the job directory, made when absent.
@@ -82,7 +83,9 @@ def write_request(directory: Path, spec: dict[str, Any], blobs: BlobStore, model
         dataset: SHA-256 of the data set, if there is one.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "error.json").unlink(missing_ok=True)
+    for left in ("error.json", "events.jsonl"):
+        (directory / left).unlink(missing_ok=True)
+    shutil.rmtree(directory / "out", ignore_errors=True)
     (directory / "request.json").write_text(json.dumps(spec), encoding="utf-8")
     blobs.copy_to(model, directory / "model.onnx")
     if dataset is not None:

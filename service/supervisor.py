@@ -46,15 +46,15 @@ class Attempt:
         self.directory = self.settings.jobs_dir / self.job.id
         minutes = float(self.job.spec["search"]["deadline_minutes"])
         self.deadline = (self.job.started_at or self.claim.store.clock()) + 60 * minutes
-        self._position = self.job.events_read
+        self._position = 0
         self._next_beat = 0.0
 
     def run(self) -> Status | None:
         """Run to the end of the attempt; the job's status then, or None when the job is no longer ours."""
+        end_leftover(self.directory)  # first: it must not write beside its successor
         protocol.write_request(
             self.directory, self.job.spec, self.blobs, self.job.model_sha256, self.job.dataset_sha256
         )
-        end_leftover(self.directory)
         child = self._start()
         try:
             reason = self._watch(child)

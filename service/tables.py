@@ -46,7 +46,7 @@ class Job(Base):
     lease_owner: orm.Mapped[str | None] = orm.mapped_column(default=None)
     lease_until: orm.Mapped[float | None] = orm.mapped_column(default=None)
     events_read: orm.Mapped[int] = orm.mapped_column(default=0)
-    """Bytes of the child's events.jsonl that are in the events table already."""
+    """Bytes of this attempt's events.jsonl that are in the events table already."""
     last_seq: orm.Mapped[int] = orm.mapped_column(default=0)
     created_at: orm.Mapped[float]
     announced_at: orm.Mapped[float]

@@ -7,6 +7,7 @@ every time; ``refuse``: a problem object to end with; ``deaf``: ignores SIGTERM;
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -112,14 +113,25 @@ def write_report(directory: Path, *, complete: bool) -> None:
 
 
 def point(name: str, profile: str, latency_ms: float) -> Point:
-    """A point with round numbers."""
-    accuracy = Accuracy(0.9, 0.88, 0.92, 0.0, -0.01, 0.01, 100, "top1")
+    """A point with round numbers; whatever else a point lists is empty."""
     latency = Latency(latency_ms, latency_ms, latency_ms, "modelled")
-    speedup = 2.0 / latency_ms
-    path = f"points/{profile}/{name}.onnx"
-    return Point(
-        name, profile, accuracy, latency, latency, speedup, speedup, 10, 100, 40, 2.0, 2.0, (), path, "0" * 64, 0.0
-    )
+    values: dict[str, Any] = {field.name: () for field in dataclasses.fields(Point)} | {
+        "id": name,
+        "profile": profile,
+        "accuracy": Accuracy(0.9, 0.88, 0.92, 0.0, -0.01, 0.01, 100, "top1"),
+        "latency_ms": latency,
+        "predicted_latency_ms": latency,
+        **dict.fromkeys(("speedup", "predicted_speedup"), 2.0 / latency_ms),
+        "parameters": 10,
+        "macs": 100,
+        "bytes": 40,
+        "compression_ratio": 2.0,
+        "theoretical_speedup": 2.0,
+        "artifact": f"points/{profile}/{name}.onnx",
+        "sha256": "0" * 64,
+        "parity": 0.0,
+    }
+    return Point(**values)
 
 
 def inspection(directory: Path) -> dict[str, Any]:
