@@ -41,6 +41,8 @@ class Part:
 class Splits:
     """Calibration fits weights, search ranks candidates, evaluation is seen once, at the end."""
 
+    train: Part
+    """What weights may learn from; calibration is its beginning."""
     calibration: Part
     search: Part
     evaluation: Part
@@ -48,7 +50,7 @@ class Splits:
 
     def use(self) -> DataUse:
         """Sizes, for the report."""
-        return DataUse(self.regime, len(self.calibration), len(self.search), len(self.evaluation))
+        return DataUse(self.regime, len(self.calibration), len(self.search), len(self.evaluation), len(self.train))
 
 
 def read_npz(path: Path) -> dict[str, Array]:
@@ -185,15 +187,36 @@ def synthetic(graph: Graph, samples: int, rng: np.random.Generator) -> Part:
 
 
 def divide(
-    part: Part, regime: DataRegime, rng: np.random.Generator, *, most_calibration: int, most_search: int
+    part: Part,
+    regime: DataRegime,
+    rng: np.random.Generator,
+    *,
+    most_calibration: int,
+    most_search: int,
+    most_evaluation: int | None = None,
 ) -> Splits:
-    """Shuffle once, then 30 % for calibration, 20 % for the search (both capped) and all the rest for evaluation."""
+    """Shuffle once, then 30 % for calibration, 20 % for the search (both capped) and all the rest for evaluation.
+
+    Args:
+        part: all samples.
+        regime: labelled or not, or synthetic.
+        rng: shuffles.
+        most_calibration: cap.
+        most_search: cap.
+        most_evaluation: given when weights are to be trained: evaluation then takes 30 %, at most so many samples, and
+            what is over is for training; None leaves nothing to train on but the calibration samples.
+    """
     order = rng.permutation(len(part))
     calibration = min(most_calibration, max(2, int(0.3 * len(part))))
     search = min(most_search, max(2, int(0.2 * len(part))))
+    rest = len(part) - calibration - search
+    evaluation = rest if most_evaluation is None else min(most_evaluation, max(2, int(0.3 * len(part))), rest)
+    first, last = calibration + search, calibration + search + evaluation
+    train = np.concatenate([order[:calibration], order[last:]])
     return Splits(
+        part.take(train),
         part.take(order[:calibration]),
-        part.take(order[calibration : calibration + search]),
-        part.take(order[calibration + search :]),
+        part.take(order[calibration:first]),
+        part.take(order[first:last]),
         regime,
     )

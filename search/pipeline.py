@@ -11,7 +11,7 @@ import numpy as np
 
 from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
-from search import points, profiles
+from search import finetune, points, profiles
 from search.allocate.price import Pricer
 from search.candidates import Candidate, Search, allocate
 from search.data import Part, Splits, check, divide, read_npz, synthetic
@@ -29,6 +29,8 @@ from search.stopwatch import stopwatch
 from search.units import Units, digest
 
 MOST_SEARCH_SAMPLES = 512
+MOST_EVALUATION_SAMPLES = 3_000
+"""When there is training, which needs samples more: an interval of about one point of accuracy."""
 QUICK_SAMPLES = 512
 """Evaluation samples when the job was told to stop and has seconds left."""
 
@@ -79,7 +81,9 @@ def compress(
     progress.stage("search")
     choices = [allocate(t.pricer, t.options, sensitivities, _budgets(t, spec)) for t in targets]
     progress.stage("recover")
-    found = {plan_key(c.plan): c for c in search.candidates(_distinct(choices))}
+    candidates = search.candidates(_distinct(choices))
+    candidates = finetune.train(candidates, knobs, splits, spec, _worth(targets), units, cache_dir, progress)
+    found = {plan_key(c.plan): c for c in candidates}
 
     progress.stage("export")
     complete = not progress.stopping
@@ -131,7 +135,15 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
         part = check(arrays, graph, output[1] if len(output) > 1 and output[1] > 1 else None)
         regime = "labelled" if part.labels is not None else "unlabelled"
     most = samples_that_fit(graph, knobs.groups.shapes)
-    splits = divide(part, regime, rng, most_calibration=most, most_search=MOST_SEARCH_SAMPLES)
+    trains = spec.search.finetune_minutes > 0
+    splits = divide(
+        part,
+        regime,
+        rng,
+        most_calibration=most,
+        most_search=MOST_SEARCH_SAMPLES,
+        most_evaluation=MOST_EVALUATION_SAMPLES if trains else None,
+    )
     if len(splits.evaluation) < 100:
         progress.warn(f"accuracy is judged on {len(splits.evaluation)} samples only; its interval is wide")
     for frozen in knobs.groups.frozen:
@@ -141,7 +153,7 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
 
 
 def _arrays(splits: Splits) -> list[list[object]]:
-    return [[part.labels, *part.feeds.values()] for part in (splits.calibration, splits.search, splits.evaluation)]
+    return [[part.labels, *part.feeds.values()] for part in (splits.train, splits.search, splits.evaluation)]
 
 
 def _target(name: str, spec: JobSpec, knobs: Knobs, cache_dir: Path, progress: Progress) -> Target:
@@ -151,10 +163,6 @@ def _target(name: str, spec: JobSpec, knobs: Knobs, cache_dir: Path, progress: P
 
 def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: Progress) -> None:
     """Say before the search what cannot help."""
-    if spec.search.finetune_minutes > 0:
-        progress.warn(
-            "fine-tuning is not part of this release: the points are repaired in closed form, without training"
-        )
     if not knobs.groups.prunable and not knobs.blocks:
         progress.warn("no channel and no block of this model can be removed; the front is empty")
     for target in targets:
@@ -221,6 +229,18 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
 def _promising(target: Target, candidates: Sequence[Candidate]) -> list[Candidate]:
     latencies = [target.pricer.latency_s(c.plan) for c in candidates]
     return [candidates[i] for i in points.spread(latencies, [c.divergence for c in candidates], len(candidates))]
+
+
+def _worth(targets: Sequence[Target]) -> finetune.Select:
+    """Candidates that some target would put on its front."""
+
+    def select(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+        moved = [c.divergence for c in candidates]
+        latencies = [[target.pricer.latency_s(c.plan) for c in candidates] for target in targets]
+        kept = {i for mine in latencies for i in points.spread(mine, moved, count)}
+        return [candidates[i] for i in sorted(kept)]
+
+    return select
 
 
 def _report(

@@ -163,6 +163,8 @@ class DataUse:
     calibration: int
     search: int
     evaluation: int
+    training: int = 0
+    """Samples that weights were trained on, those of calibration among them."""
 
 
 @dataclasses.dataclass(frozen=True)

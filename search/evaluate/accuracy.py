@@ -42,7 +42,7 @@ def quality(outputs: Array, labels: Array | None, dense: Array) -> Quality:
     if labels is not None and labels.dtype.kind in "iu" and outputs.ndim >= 2:
         return Quality(_hits(outputs, labels), "top1")
     targets = dense if labels is None else labels.reshape(outputs.shape)
-    errors = ((outputs - targets) ** 2).reshape(len(outputs), -1).mean(1).astype(np.float64)
+    errors = ((outputs.astype(np.float64) - targets) ** 2).reshape(len(outputs), -1).mean(1)
     return Quality(errors, "r2", max(float(targets.astype(np.float64).var()), 1e-30))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import jax
 import numpy as np
 
 from search.data import Part
+from search.errors import InvalidModel
 from search.evaluate.accuracy import divergence
 from search.evaluate.parity import Session
 from search.graph.execute import shapes as shapes_of
@@ -65,6 +67,15 @@ class Trainer:
         found, _ = shapes_of(graph, inputs)
         values = tuple(name for name in self.teacher.values if found.get(name) == self.shapes[name])
         return Student(graph, tunable(graph), self.objective, values=values, masks=masks)
+
+    def why_not(self) -> str | None:
+        """Why the dense network, and so none of its copies, has a gradient; None where it has one."""
+        student = self.student(self.teacher.graph)
+        try:
+            jax.eval_shape(student.gradient, student.start(), self.batches()(0), self.weights)
+        except (InvalidModel, ValueError, TypeError) as error:
+            return str(error).splitlines()[0]
+        return None
 
     def batches(self, first: int = 0) -> Callable[[int], Batch]:
         """Step to its batch, counted from a first one: pure, every sample once an epoch, augmented anew."""

@@ -1,0 +1,68 @@
+"""The training stage of a job: candidates in, the same candidates with better weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.candidates import Candidate
+from search.data import Splits
+from search.graph.onnx_export import export
+from search.plan import Knobs
+from search.progress import Progress, Stopped
+from search.recover.budget import Recovery, Select
+from search.recover.train import FEWEST_SAMPLES, Trainer
+from search.request import JobSpec
+from search.units import Units, digest
+
+__all__ = ["Select", "train"]
+
+
+def train(
+    candidates: Sequence[Candidate],
+    knobs: Knobs,
+    splits: Splits,
+    spec: JobSpec,
+    select: Select,
+    units: Units,
+    cache_dir: Path,
+    progress: Progress,
+) -> list[Candidate]:
+    """Spend the request's minutes of fine-tuning on candidates.
+
+    Args:
+        candidates: repaired, the slowest first.
+        knobs: the dense network.
+        splits: data; the train part is learned from, the search part decides.
+        spec: the request.
+        select: which candidates are worth more training.
+        units: finished and unfinished courses.
+        cache_dir: remembers how fast this machine trains this network.
+        progress: is told what happens; may ask to stop.
+
+    Returns:
+        The candidates in the same order. Those that could not be trained are as they were, and a warning says why.
+    """
+    if spec.search.finetune_minutes <= 0 or not candidates or progress.stopping:
+        return list(candidates)
+    if len(splits.train) < FEWEST_SAMPLES:
+        progress.warn(
+            f"{len(splits.train)} samples are left to train on, at least {FEWEST_SAMPLES} are needed; "
+            "the points are repaired in closed form only"
+        )
+        return list(candidates)
+    trainer = Trainer(knobs.graph, knobs.groups.shapes, splits.train, splits.search, seed=spec.search.seed)
+    if trainer.labels is None and splits.train.labels is not None:
+        progress.warn("all labels are the same class; training follows the dense model's answers only")
+    reason = trainer.why_not()
+    if reason is not None:
+        progress.warn(f"the network cannot be trained, its points are repaired in closed form only: {reason}")
+        return list(candidates)
+    measurements = cache_dir / "measurements" / f"pace-{digest(export(knobs.graph), trainer.batch)[:24]}.json"
+    try:
+        recovery = Recovery(trainer, units, progress, measurements)
+        return recovery.recover(
+            candidates, seconds=60 * spec.search.finetune_minutes, select=select, points=spec.search.points
+        )
+    except Stopped:
+        return list(candidates)

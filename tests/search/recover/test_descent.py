@@ -1,0 +1,200 @@
+"""The training loop: it learns, resumes to the bit, keeps masks, survives a loss that is no number."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from search.graph.ir import Array
+from search.graph.onnx_import import load
+from search.prune.groups import find_groups
+from search.recover.descent import Course, Student, descend
+from search.recover.loss import TEMPERATURE, Batch, Objective, Weights, objective_for
+from search.recover.spread import spread
+from search.recover.train import DISTIL
+from tests.search.graph.nets import Net, images
+from tests.search.recover.students import narrowed, network, trainer
+
+COURSE = Course(24, 3e-3, DISTIL, checks=4)
+
+
+class Memory:
+    """A store that keeps everything it was given."""
+
+    def __init__(self) -> None:
+        self.saved: list[dict[str, Array]] = []
+
+    def load(self) -> Mapping[str, Array] | None:
+        """The last state."""
+        return self.saved[-1] if self.saved else None
+
+    def save(self, arrays: Mapping[str, Array]) -> None:
+        """Keep a state."""
+        self.saved.append(dict(arrays))
+
+
+class Killed(Exception):
+    """What ends a run from outside in these tests."""
+
+
+def test_training_brings_the_answers_back() -> None:
+    """A third of the channels is gone; after a few steps the answers are closer to the dense network's, on new samples."""
+    graph, groups = network()
+    teacher = trainer(graph, groups)
+    smaller, _ = narrowed(graph, groups)
+    student = teacher.student(smaller)
+    before = teacher.judge(smaller)({})
+    outcome = teacher.run(student, COURSE)
+    assert outcome.score == pytest.approx(teacher.judge(smaller)(outcome.params))
+    assert outcome.score < 0.7 * before
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits() -> None:
+    """Ended at step 10 and resumed from its store, a run gives the very weights of one that was left alone."""
+    graph, groups = network()
+    teacher = trainer(graph, groups)
+    smaller, _ = narrowed(graph, groups)
+    whole = teacher.run(teacher.student(smaller), COURSE)
+    steps = iter(range(10))
+
+    def stop() -> None:
+        if next(steps, None) is None:
+            raise Killed
+
+    store = Memory()
+    with pytest.raises(Killed):
+        teacher.run(teacher.student(smaller), COURSE, store=store, check=stop)
+    assert store.saved[-1]["step"] == 10
+    resumed = teacher.run(teacher.student(smaller), COURSE, store=store)
+    assert resumed.score == whole.score
+    for name, value in whole.last.items():
+        assert np.array_equal(value, resumed.last[name]), name
+        assert np.array_equal(whole.params[name], resumed.params[name]), name
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_the_best_weights() -> None:
+    """Labels of NaN poison the loss; what comes back is what went in."""
+    net = Net()
+    net.classifier(net.op("Relu", net.conv("x", 3, 8)), 8, classes=3)
+    graph = load(net.bytes())
+    teacher = trainer(graph, find_groups(graph, {"x": (1, 3, 8, 8)}), labels=np.full((128, 3), np.nan, np.float32))
+    outcome = teacher.run(teacher.student(graph), dataclasses.replace(COURSE, weights=Weights(labels=1.0)))
+    assert outcome.diverged
+    assert all(np.array_equal(value, graph.initializers[name]) for name, value in outcome.params.items())
+
+
+def test_spreading_is_the_inverse_of_cutting() -> None:
+    """Weights of a cut network, spread and cut again, are the same weights, and the units that were cut read zero."""
+    graph, groups = network()
+    smaller, keep = narrowed(graph, groups)
+    new = {name: value + 1 for name, value in smaller.initializers.items() if value.dtype == np.float32}
+    full = graph.with_initializers(spread(new, graph, groups, keep))
+    from search.prune.surgery import cut, mask
+
+    again = cut(full, groups, keep)
+    assert all(np.array_equal(again.initializers[name], value) for name, value in new.items())
+    masked = mask(full.initializers, groups, keep)
+    assert all(np.array_equal(masked[name], full.initializers[name]) for name in masked)
+
+
+def test_distillation_matches_the_formula() -> None:
+    """T^2 KL(dense || student) at temperature T, plus cross-entropy, by hand in numpy."""
+    student, dense = images(6, 4), images(6, 4, seed=2)
+    labels = np.arange(6) % 4
+
+    def log_softmax(x: Array) -> Array:
+        return np.asarray(x - np.log(np.exp(x).sum(1, keepdims=True)))
+
+    p, q = log_softmax(dense / TEMPERATURE), log_softmax(student / TEMPERATURE)
+    distance = TEMPERATURE**2 * (np.exp(p) * (p - q)).sum(1).mean()
+    cross_entropy = -log_softmax(student)[np.arange(6), labels].mean()
+    objective = objective_for([dense], labels)
+    assert objective == Objective("scores", classes=True)
+    loss = objective([student], {}, Batch({}, [dense], {}, labels), Weights(1.0, 0.0, 0.5))
+    assert float(loss) == pytest.approx(distance + 0.5 * cross_entropy, rel=1e-5)
+
+
+def test_values_are_compared_relative_to_their_size() -> None:
+    """|Y - Y^|^2 / |Y|^2, averaged over the values compared, and the same for outputs that are no classes."""
+    a, b = images(5, 3, 4, 4), images(5, 3, 4, 4, seed=2)
+    error = float(((a - b) ** 2).sum() / (b**2).sum())
+    objective = objective_for([b], None)
+    assert objective.answer == "values"
+    batch = Batch({}, [b], {"v": b, "w": b}, None)
+    assert float(objective([a], {"v": a, "w": b}, batch, Weights(1.0, 1.0))) == pytest.approx(1.5 * error, rel=1e-5)
+
+
+def test_probabilities_are_told_from_scores() -> None:
+    """A network that ends in Softmax is distilled through the logarithm: equal probabilities have no distance."""
+    probabilities = np.full((4, 3), 1 / 3, np.float32)
+    objective = objective_for([probabilities], None)
+    assert objective.answer == "probabilities"
+    batch = Batch({}, [probabilities], {}, None)
+    assert float(objective([probabilities], {}, batch, Weights())) == pytest.approx(0, abs=1e-6)
+
+
+SHARDED = """
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", {devices})
+from tests.search.recover.students import narrowed, network, trainer
+from search.recover.descent import scatter
+graph, groups = network()
+teacher = trainer(graph, groups)
+student = teacher.student(narrowed(graph, groups)[0])
+batch = scatter(teacher.batches()(0))
+assert len(next(iter(batch.feeds.values())).sharding.device_set) == {devices}
+gradient = student.gradient(student.start(), batch, teacher.weights)
+np.savez("{path}", **{{name: np.asarray(value) for name, value in gradient.items()}})
+"""
+
+
+def test_two_devices_share_a_batch(tmp_path: Any) -> None:
+    """The gradient of a batch divided over two devices is that of one device, up to the order of sums."""
+    for devices in (1, 2):
+        code = SHARDED.format(devices=devices, path=tmp_path / f"{devices}.npz")
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
+    one, two = (dict(np.load(tmp_path / f"{devices}.npz")) for devices in (1, 2))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert np.allclose(two[name], value, rtol=1e-4, atol=1e-5), name
+
+
+def test_a_masked_weight_stays_zero_at_every_step() -> None:
+    """Entries outside a mask are exactly zero after training, and entries inside have moved."""
+    graph, groups = network()
+    teacher = trainer(graph, groups)
+    name = next(n for n in teacher.student(graph).names if graph.initializers[n].ndim == 4)
+    mask = images(*graph.initializers[name].shape) > 0
+    outcome = teacher.run(teacher.student(graph, {name: mask}), COURSE)
+    assert (outcome.last[name][~mask] == 0).all()
+    assert (
+        outcome.last[name][mask] != graph.initializers[name][mask]
+    ).mean() > 0.5  # the others feed units that never fire
+
+
+def test_the_loop_minimises() -> None:
+    """One linear layer without noise: Adam on a cosine finds the matrix that made the targets."""
+    net = Net(("N", 4))
+    net.op("MatMul", "x", net.weight(4, 3))
+    graph = load(net.bytes())
+    wanted = images(4, 3)
+    x = images(512, 4, seed=3)
+    student = Student(graph, ("w0",), Objective("values", classes=False))
+
+    def batch(step: int) -> Batch:
+        part = x[np.random.default_rng(step).integers(0, 512, 64)]
+        return Batch({"x": part}, [part @ wanted], {}, None)
+
+    def distance(params: Mapping[str, Array]) -> float:
+        return float(np.abs(params["w0"] - wanted).max())
+
+    outcome = descend(student, Course(300, 3e-2, Weights()), batch, distance)
+    assert outcome.score < 1e-2
+    assert jax.devices()[0].platform

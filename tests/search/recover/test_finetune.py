@@ -1,0 +1,160 @@
+"""Training as a stage of a job: labels, no labels, bad labels, few samples, an end in the middle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.data import Part, divide
+from search.errors import InvalidDataset
+from search.graph.onnx_export import export
+from search.graph.onnx_import import load
+from search.pipeline import compress
+from search.progress import Progress, Stopped
+from search.report import Report
+from search.request import JobSpec, SearchOptions
+from search.units import digest
+from tests.search.graph.nets import Net, images, run_ort
+
+TARGET = "a100-tensorrt-fp16"
+SPEC = JobSpec((TARGET,), search=SearchOptions(points=2, finetune_minutes=0.3))
+BATCH = 128
+
+
+def network(channels: int = 16, outputs: int = 4) -> bytes:
+    """A convolution and a linear layer; on the target's grid of 8 channels it has one option for every 8 of them."""
+    net = Net(("N", 3, 8, 8), seed=5)
+    net.gemm(net.op("Flatten", net.op("Relu", net.conv("x", 3, channels, stride=2))), 16 * channels, outputs)
+    return net.bytes()
+
+
+def data_file(folder: Path, *, samples: int = 400, **arrays: Any) -> Path:
+    """Random images beside other arrays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "data.npz", x=images(samples, 3, 8, 8), **arrays)
+    return folder / "data.npz"
+
+
+def run(
+    folder: Path, data: Path | None, *, model: bytes | None = None, spec: JobSpec = SPEC, stop_after: int | None = None
+) -> Report:
+    """One job in this process, on a machine whose pace is known: a second for a step of the dense network."""
+    model = network() if model is None else model
+    paces = folder.parent / "cache" / "measurements"
+    paces.mkdir(parents=True, exist_ok=True)
+    for batch in range(1, BATCH + 1):
+        known = {"setup_s": 0.0, "step_s": 1.0, "macs": 200_000}
+        name = f"pace-{digest(export(load(model)), batch)[:24]}.json"
+        (paces / name).write_text(json.dumps(known))
+    progress = StopsLater(stop_after)
+    return compress(spec, model, data, folder, folder.parent / "cache", progress)
+
+
+class StopsLater(Progress):
+    """Is told to stop at a certain training step."""
+
+    def __init__(self, steps: int | None) -> None:
+        super().__init__(None)
+        self.left = steps
+
+    def check(self, *, reserve: float = 0.0) -> None:
+        """Count down the checks inside courses."""
+        if self.left is not None and reserve == 0.15:
+            self.left -= 1
+            if self.left < 0:
+                self.cancel()
+        super().check(reserve=reserve)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every model that a job wrote."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "out").rglob("*.onnx"))}
+
+
+def best_agreement(report: Report) -> float:
+    """Of the fastest point of the front."""
+    return report.fronts[TARGET].points[0].accuracy.value
+
+
+def test_a_job_that_trains_is_better_and_ends_the_same_when_resumed(tmp_path: Path) -> None:
+    """Agreement rises over repair alone; a job stopped in the middle of training and resumed writes the same bytes."""
+    data, model = data_file(tmp_path), network(32)
+    trained = run(tmp_path / "a", data, model=model)
+    repaired = run(tmp_path / "b", data, model=model, spec=JobSpec((TARGET,), search=SearchOptions(points=2)))
+    assert trained.headline.startswith("Unlabelled")
+    assert trained.data.training > trained.data.calibration
+    assert best_agreement(trained) > best_agreement(repaired)
+    stopped = run(tmp_path / "c", data, model=model, stop_after=20)
+    assert not stopped.complete
+    assert list((tmp_path / "c" / "units").glob("training-*.npz"))
+    run(tmp_path / "c", data, model=model)
+    resumed = files_of(tmp_path / "c")
+    assert all(resumed[name] == model for name, model in files_of(tmp_path / "a").items())
+
+
+def test_labels_of_one_class_teach_nothing(tmp_path: Path) -> None:
+    """The job says so and follows the dense model's answers."""
+    report = run(tmp_path / "a", data_file(tmp_path, y=np.zeros(400, np.int64)))
+    assert any("same class" in warning for warning in report.warnings)
+    assert report.fronts[TARGET].points
+
+
+def test_sixteen_samples_are_too_few_to_train_on(tmp_path: Path) -> None:
+    """The repaired front comes back with a warning."""
+    report = run(tmp_path / "a", data_file(tmp_path, samples=16))
+    assert any("left to train on" in warning for warning in report.warnings)
+    assert report.fronts[TARGET].points
+
+
+def test_more_classes_than_scores_are_refused(tmp_path: Path) -> None:
+    """A label that the network has no score for is a clear error."""
+    with pytest.raises(InvalidDataset, match="labels run from 0 to 4"):
+        run(tmp_path / "a", data_file(tmp_path, y=np.arange(400) % 5))
+
+
+def test_a_loss_that_is_no_number_keeps_the_repaired_points(tmp_path: Path) -> None:
+    """Targets too large for float32 squares: a warning, and the points of the closed-form repair, to the byte."""
+    targets = np.full((400, 4), 1e30, np.float32)
+    report = run(tmp_path / "a", data_file(tmp_path, y=targets))
+    assert any("stopped being a number" in warning for warning in report.warnings)
+    for name, model in files_of(tmp_path / "a").items():
+        assert np.isfinite(run_ort(model, {"x": images(3, 3, 8, 8)})[0]).all(), name
+
+
+def test_without_data_training_goes_by_synthetic_inputs(tmp_path: Path) -> None:
+    """A data-free job trains too, and says first that it is data-free."""
+    report = run(tmp_path / "a", None)
+    assert report.headline.startswith("Data-free")
+    assert report.fronts[TARGET].points
+    assert list((tmp_path / "a" / "units").glob("trained-*.npz"))
+
+
+def test_a_job_that_is_stopped_before_training_is_not_trained(tmp_path: Path) -> None:
+    """Cancelled at the first check: the repaired front, marked as incomplete."""
+    try:
+        report = run(tmp_path / "a", data_file(tmp_path), stop_after=0)
+    except Stopped:
+        pytest.fail("there were repaired candidates to return")
+    assert not report.complete
+    assert not list((tmp_path / "a" / "units").glob("trained-*.npz"))
+
+
+def test_training_samples_serve_no_other_purpose() -> None:
+    """With a cap on evaluation the rest is for training; calibration is its beginning; nothing is shared."""
+    x = np.arange(100, dtype=np.float32)[:, None]
+    splits = divide(
+        Part({"x": x}, None),
+        "unlabelled",
+        np.random.default_rng(0),
+        most_calibration=20,
+        most_search=10,
+        most_evaluation=25,
+    )
+    sets = [set(part.feeds["x"][:, 0].tolist()) for part in (splits.train, splits.search, splits.evaluation)]
+    assert [len(s) for s in sets] == [65, 10, 25]
+    assert len(set.union(*sets)) == 100
+    assert np.array_equal(splits.train.feeds["x"][:20], splits.calibration.feeds["x"])
