@@ -9,8 +9,10 @@ import numpy as np
 
 from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import channel_options
-from search.plan import Element, Knobs, Plan
+from search.plan import Element, Knobs, Plan, blocks_of, zeros_knob
+from search.prune.blocks import DROPPED
 from search.request import StructureName
+from search.structures.cluster import LEVELS, runs_zeros
 
 MOST_COMBINATIONS = 64
 """Widths of the groups inside one block are combined; each is thinned so that about this many combinations remain."""
@@ -21,6 +23,24 @@ Options = dict[str, list[Plan]]
 def options_for(knobs: Knobs, profile: DeviceProfile, structures: Sequence[StructureName]) -> Options:
     """Element id to its options, each the part of a plan that it sets; the first of each is dense, the empty plan."""
     return {element.id: _options(element, profile, structures) for element in knobs.elements}
+
+
+def states_for(knobs: Knobs, profile: DeviceProfile, structures: Sequence[StructureName]) -> list[Options]:
+    """The options with dense kernels, and those with zeros where the target skips them: a switch of a whole cluster.
+
+    In the sparse state every 1x1 convolution of the cluster has one of the levels, and no block is replaced by an operator
+    that the cluster does not take.
+    """
+    dense = options_for(knobs, profile, structures)
+    nodes = runs_zeros(profile, knobs.graph, knobs.groups.shapes) if "unstructured" in structures else ""
+    if isinstance(nodes, str):
+        return [dense]
+    whole = {
+        element: [plan for plan in plans if all(setting == DROPPED for setting in blocks_of(plan).values())]
+        for element, plans in dense.items()
+    }
+    zeros = {zeros_knob(node): [{zeros_knob(node): level} for level in LEVELS] for node in nodes}
+    return [dense, {**whole, **zeros}]
 
 
 def _options(element: Element, profile: DeviceProfile, structures: Sequence[StructureName]) -> list[Plan]:

@@ -1,7 +1,7 @@
 """What a candidate is: a plan names the knobs of the dense network that are turned, and how.
 
-A knob is a group of channels, set to the number of units that stay, or a residual block, set to what stands in for it.
-A knob that is not named stays dense, so the empty plan is the dense network.
+A knob is a group of channels, set to the number of units that stay, a residual block, set to what stands in for it, or the
+zeros of a node's weight, set to their share. A knob that is not named stays dense, so the empty plan is the dense network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from search.prune.blocks import DROPPED, Block, Variant, find_blocks, replace_bl
 from search.prune.groups import Group, Groups, Keep, find_groups
 from search.structures.channel import keep_units
 
-Setting = int | str
+Setting = int | str | float
+_ZEROS = "/zeros"
 Plan = Mapping[str, Setting]
 
 
@@ -33,6 +34,16 @@ def widths_of(plan: Plan) -> dict[str, int]:
 def blocks_of(plan: Plan) -> dict[str, str]:
     """The depth part of a plan."""
     return {knob: setting for knob, setting in plan.items() if isinstance(setting, str)}
+
+
+def zeros_knob(node: str) -> str:
+    """The knob of a node's zeros."""
+    return node + _ZEROS
+
+
+def zeros_of(plan: Plan) -> dict[str, float]:
+    """The sparse part of a plan: node to the share of its weight that is zero."""
+    return {knob.removesuffix(_ZEROS): setting for knob, setting in plan.items() if isinstance(setting, float)}
 
 
 @dataclasses.dataclass(frozen=True)

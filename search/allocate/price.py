@@ -14,8 +14,9 @@ from hwprofiles.workload import Workload
 from search.graph import fuse
 from search.graph.flow import Ids
 from search.graph.ir import Array, Graph
-from search.plan import Knobs, Plan, blocks_of, plan_key, widths_of
+from search.plan import Knobs, Plan, blocks_of, plan_key, widths_of, zeros_of
 from search.prune.groups import Group, Groups
+from search.structures.cluster import time_factor
 
 Widths = Mapping[str, int]
 
@@ -59,8 +60,17 @@ class Pricer:
         """Predicted seconds of the whole network."""
         key = plan_key(plan)
         if key not in self._known:
-            self._known[key] = float(network_latency_s(self.workloads(plan), self.profile))
+            dense_s = float(network_latency_s(self.workloads(plan), self.profile))
+            self._known[key] = dense_s - self._saved_s(plan, zeros_of(plan))
         return self._known[key]
+
+    def _saved_s(self, plan: Plan, zeros: Mapping[str, float]) -> float:
+        """What zeros save at a plan's widths, kernel by kernel."""
+        lowered, widths = self.lowered(plan), widths_of(plan)
+        return sum(
+            lowered.kernel_s(node, widths, self.profile) * (1 - float(time_factor(share, self.profile)))
+            for node, share in zeros.items()
+        )
 
     def fastest(self, options: Mapping[str, Sequence[Plan]]) -> Plan:
         """The option of every element that saves most by itself; the dense network where that is no faster."""
@@ -72,8 +82,10 @@ class Pricer:
         """Seconds of the network with each option put into a plan, minus those of the plan.
 
         Options that leave the blocks alone are priced together, kernel by kernel; layout reorders are then those of the
-        first of them.
+        first of them. Zeros are an element's only setting or none of it.
         """
+        if any(zeros_of(option) for option in options):
+            return self._change_of_zeros_s(options, plan)
         seconds = np.zeros(len(options))
         alike: dict[tuple[tuple[str, str], ...], list[int]] = {}
         for i, option in enumerate(options):
@@ -82,9 +94,16 @@ class Pricer:
         for members in alike.values():
             first = {**plan, **options[members[0]]}
             varied = {k: np.array([widths_of(options[i]).get(k, self.full[k]) for i in members]) for k in varying}
-            change = self.lowered(first).change_s(widths_of(first), varied, self.profile)
+            factors = {node: float(time_factor(share, self.profile)) for node, share in zeros_of(plan).items()}
+            change = self.lowered(first).change_s(widths_of(first), varied, self.profile, factors)
             seconds[members] = self.latency_s(first) + change - change[0]
         return seconds - self.latency_s(plan)
+
+    def _change_of_zeros_s(self, options: Sequence[Plan], plan: Plan) -> Array:
+        nodes = {node for option in options for node in zeros_of(option)}
+        now = {node: share for node, share in zeros_of(plan).items() if node in nodes}
+        saved = np.array([self._saved_s(plan, {**now, **zeros_of(option)}) for option in options])
+        return self._saved_s(plan, now) - saved
 
 
 class _Lowered:
@@ -111,21 +130,32 @@ class _Lowered:
         """The kernels at these widths."""
         return [self._at(i, widths) for i in range(len(self.kernels))]
 
+    def kernel_s(self, name: str, widths: Widths, profile: DeviceProfile) -> float:
+        """Seconds of one kernel; 0 where it is gone with its block."""
+        i = next((i for i, kernel in enumerate(self.kernels) if kernel.name == name), None)
+        return 0.0 if i is None else float(workload_latency_s(self._at(i, widths), profile))
+
     def _at(self, i: int, widths: Widths) -> Workload:
         kernel, (source, sink) = self.kernels[i], self.sides[i]
         c_in, c_out = int(source.at(widths, self.full)), int(sink.at(widths, self.full))
         groups = c_in if kernel.kind == "conv" and kernel.groups == kernel.c_in > 1 else kernel.groups
         return dataclasses.replace(kernel, c_in=c_in, c_out=c_out, groups=groups)
 
-    def change_s(self, widths: Widths, varied: Mapping[str, Array], profile: DeviceProfile) -> Array:
-        """Seconds of the kernels that the varied groups touch, for every one of the varied widths."""
+    def change_s(
+        self, widths: Widths, varied: Mapping[str, Array], profile: DeviceProfile, factors: Mapping[str, float]
+    ) -> Array:
+        """Seconds of the kernels that the varied groups touch, for every one of the varied widths.
+
+        ``factors`` are what zeros make of a kernel's time, by name.
+        """
         total = np.zeros(len(next(iter(varied.values()))) if varied else 1)
         touched = {i for group in varied for i in self.touched.get(group, ())}
         for i in sorted(touched):
             source, sink = self.sides[i]
             c_in = source.at({**widths, **varied}, self.full)
             c_out = sink.at({**widths, **varied}, self.full)
-            total += workload_latency_s(self._at(i, widths), profile, c_in=c_in, c_out=c_out)
+            seconds = workload_latency_s(self._at(i, widths), profile, c_in=c_in, c_out=c_out)
+            total += seconds * factors.get(self.kernels[i].name, 1.0)
         return total
 
     @functools.cached_property

@@ -23,6 +23,8 @@ from search.prune.blocks import Block, Variant, with_stand_ins
 from search.prune.groups import Groups, Keep
 from search.prune.surgery import mask
 from search.recover.linear import Linear, Moments, ridge
+from search.structures.sparse import damped
+from search.structures.unstructured import zeros_among
 
 DAMPING = 1e-2
 """Ridge in units of the mean diagonal, as group OBS uses (METHODS: lambda about 1e-2)."""
@@ -137,33 +139,55 @@ class Repairer:
                     params[linear.bias] = full[linear.bias]
         return params
 
-    def repair(self, keep: Keep, variant: Variant | None = None) -> dict[str, Array]:
+    def sparsified(self, zeros: Mapping[str, float]) -> dict[str, Array]:
+        """Weights with zeros, refitted to their own dense outputs as if only they had changed.
+
+        Args:
+            zeros: node name to the share of its weight that is zero.
+        """
+        params = dict(self.dense.graph.initializers)
+        for node, share in zeros.items():
+            target = self.targets[node]
+            _refit(target.linear, target.moments, params, _Zeros(share, np.ones(target.rows.shape[2], bool)))
+        return _changes(params, self.dense.graph)
+
+    def repair(
+        self, keep: Keep, variant: Variant | None = None, zeros: Mapping[str, float] | None = None
+    ) -> dict[str, Array]:
         """Initializers of a masked network, refitted in order against the dense network.
 
         Args:
             keep: units that stay, of the variant's groups.
             variant: the network with blocks dropped or replaced; the dense one when None.
+            zeros: node name to the share of zeros among those of its weights that are not cut.
         """
         variant = variant or self.dense
         graph = variant.graph
         masked = mask(graph.initializers, variant.groups, keep)
         params: dict[str, Array] = {**graph.initializers, **masked}
         changed: set[str] = set()
+        sparse = _sparse_outputs(variant.groups, keep, zeros or {})
 
         def visit(node: Node, values: dict[str, Any]) -> None:
             target = self.targets.get(node.name)
             touched = node.name in variant.rewired or any(name in masked or name in changed for name in node.inputs)
-            if touched:
+            if touched or node.name in sparse:
                 changed.update(node.outputs)
-            if touched and target is not None:
-                self._fit(target, node, variant, values, params)
+                if target is not None:
+                    self._fit(target, node, variant, values, params, sparse.get(node.name))
 
         for _ in self.stepwise.walk(graph, params, self.feeds, visit):
             pass
-        return {name: value for name, value in params.items() if value is not graph.initializers.get(name)}
+        return _changes(params, graph)
 
     def _fit(
-        self, target: Target, node: Node, variant: Variant, values: Mapping[str, Any], params: dict[str, Array]
+        self,
+        target: Target,
+        node: Node,
+        variant: Variant,
+        values: Mapping[str, Any],
+        params: dict[str, Array],
+        sparse: _Zeros | None,
     ) -> None:
         linear = target.linear
         x = np.asarray(values[node.inputs[0]])
@@ -172,7 +196,26 @@ class Repairer:
         if target.value != node.outputs[0] and (other := _other_operand(variant.graph, target.value, node)):
             wanted = wanted - linear.output_rows(np.asarray(values[other]), target.positions)
         x_rows = linear.input_rows(x, params, target.positions, out_hw)
-        _refit(linear, _without(Moments.of(x_rows, wanted), _zero_rows(linear, params)), params)
+        _refit(linear, _without(Moments.of(x_rows, wanted), _zero_rows(linear, params)), params, sparse)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Zeros:
+    """Share of zeros of a map's weight among the outputs that stay, a boolean vector."""
+
+    share: float
+    outputs: Array
+
+
+def _sparse_outputs(groups: Groups, keep: Keep, zeros: Mapping[str, float]) -> dict[str, _Zeros]:
+    """Node name to its zeros."""
+    removed = groups.removed(keep)
+    stays = {slot.node: ~removed[slot.ids] for slot in groups.slots if slot.role == "produces"}
+    return {node: _Zeros(share, stays[node]) for node, share in zeros.items() if node in stays}
+
+
+def _changes(params: Mapping[str, Array], graph: Graph) -> dict[str, Array]:
+    return {name: value for name, value in params.items() if value is not graph.initializers.get(name)}
 
 
 def _residual_sums(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
@@ -213,11 +256,17 @@ def _without(moments: Moments, gone: Array) -> Moments:
     )
 
 
-def _refit(linear: Linear, moments: Moments, params: dict[str, Array]) -> None:
+def _refit(linear: Linear, moments: Moments, params: dict[str, Array], sparse: _Zeros | None = None) -> None:
     prior = linear.matrix(params).astype(np.float64)
     gone = (prior == 0).all(2)
     solution, offset = ridge(moments, prior, damping=DAMPING, intercept=bool(linear.bias))
     solution[gone] = 0.0
+    if sparse is not None:
+        hessian = damped(moments.gram[0], DAMPING)
+        if not linear.bias:
+            hessian = damped(moments.gram[0] + np.outer(moments.mean_x[0], moments.mean_x[0]), DAMPING)
+        solution[0] = zeros_among(solution[0].T, hessian, sparse.share, sparse.outputs, ~gone[0]).T
+        offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
     linear.write(solution, offset, params)
 
 
