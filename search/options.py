@@ -39,7 +39,7 @@ def states_for(knobs: Knobs, profile: DeviceProfile, structures: Sequence[Struct
         element: [plan for plan in plans if all(setting == DROPPED for setting in blocks_of(plan).values())]
         for element, plans in dense.items()
     }
-    zeros = {zeros_knob(node): [{zeros_knob(node): level} for level in LEVELS] for node in nodes}
+    zeros: Options = {zeros_knob(node): [{zeros_knob(node): level} for level in LEVELS] for node in nodes}
     return [dense, {**whole, **zeros}]
 
 

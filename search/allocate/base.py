@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from search.graph.ir import Array
-from search.plan import Plan
+from search.plan import Plan, Setting
 
 Choice = dict[str, int]
 """Element to the position of the option taken. Option 0 is dense; an element that is not named is dense."""
@@ -27,7 +27,7 @@ class Problem:
     change_s: Callable[[Sequence[Plan], Plan], Array]
     """Latency of the network with each of an element's options put into a plan, minus that of the plan."""
 
-    def plan(self, choice: Choice) -> dict[str, int | str]:
+    def plan(self, choice: Choice) -> dict[str, Setting]:
         """The plan of a choice."""
         return {knob: s for element, k in choice.items() for knob, s in self.options[element][k].items()}
 
