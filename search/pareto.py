@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
 def front(costs: Sequence[float], qualities: Sequence[float]) -> list[int]:
@@ -41,8 +42,11 @@ def hypervolume(
     return area
 
 
-def thin(costs: Sequence[float], count: int) -> list[int]:
-    """At most ``count`` positions of ascending costs, both ends included, evenly spread in the logarithm.
+def thin(costs: Sequence[float], count: int, qualities: Sequence[float] | None = None) -> list[int]:
+    """At most ``count`` positions of ascending costs, both ends included, evenly spread along the curve.
+
+    The curve is that of the logarithm of the cost and, where it is given, the quality, each as the square root of its
+    distance from the costliest point: most points stand where little is lost.
 
     Example:
         >>> thin([1.0, 1.1, 2.0, 4.0], 3)
@@ -51,8 +55,15 @@ def thin(costs: Sequence[float], count: int) -> list[int]:
     if len(costs) <= count:
         return list(range(len(costs)))
     kept = list(range(len(costs)))
-    logs = np.log(np.asarray(costs))
+    lost = np.zeros(len(costs)) if qualities is None else max(qualities) - np.asarray(qualities)
+    curve = np.stack([_scaled(np.log(max(costs)) - np.log(costs)), _scaled(lost)], 1)
     while len(kept) > count:  # drop the inner point whose neighbours are closest to each other
-        gaps = [logs[kept[i + 1]] - logs[kept[i - 1]] for i in range(1, len(kept) - 1)]
+        gaps = [np.linalg.norm(curve[kept[i + 1]] - curve[kept[i - 1]]) for i in range(1, len(kept) - 1)]
         del kept[1 + int(np.argmin(gaps))]
     return kept
+
+
+def _scaled(values: ArrayLike) -> NDArray[np.float64]:
+    """Square roots of values from 0, over the largest."""
+    array = np.sqrt(np.maximum(np.asarray(values, float), 0.0))
+    return np.asarray(array / (array.max() or 1.0))

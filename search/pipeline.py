@@ -13,7 +13,7 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import finetune, points, profiles
 from search.allocate.price import Pricer
-from search.candidates import Candidate, Search, allocate
+from search.candidates import Candidate, Search, allocate, build_problem
 from search.data import Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.graph.ir import Graph
@@ -79,9 +79,10 @@ def compress(
     progress.stage("sensitivity")
     sensitivities = search.sensitivities([target.options for target in targets])
     progress.stage("search")
-    choices = [allocate(t.pricer, t.options, sensitivities, _budgets(t, spec)) for t in targets]
+    problems = [build_problem(target.pricer, target.options, sensitivities) for target in targets]
+    choices = [allocate(problem, _budgets(t, spec)) for problem, t in zip(problems, targets, strict=True)]
     progress.stage("recover")
-    candidates = search.candidates(_distinct(choices))
+    candidates = search.candidates(_distinct(choices), problems)
     candidates = finetune.train(candidates, knobs, splits, spec, _worth(targets), units, cache_dir, progress)
     found = {plan_key(c.plan): c for c in candidates}
 
@@ -89,10 +90,7 @@ def compress(
     complete = not progress.stopping
     evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
     finisher = points.Finisher(knobs, evaluation)
-    chosen = [
-        _promising(target, [found[plan_key(p)] for p in mine if plan_key(p) in found])
-        for target, mine in zip(targets, choices, strict=True)
-    ]
+    chosen = [_promising(target, list(found.values()), 2 * spec.search.points) for target in targets]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
     files = {key: finisher.finish(candidate) for key, candidate in progress.finish(wanted.items(), "files")}
 
@@ -208,11 +206,12 @@ def _refuse_unreachable(spec: JobSpec, targets: Sequence[Target]) -> None:
 
 
 def _budgets(target: Target, spec: JobSpec) -> list[float]:
-    """Latency budgets from just below dense to the fastest, even in the logarithm, and around the objective."""
+    """Latency budgets from just below dense to the fastest, closest where accuracy is still high, and around the objective."""
     dense, least = target.pricer.latency_s({}), target.pricer.latency_s(target.fastest)
     if least >= dense:
         return []
-    budgets = list(np.geomspace(dense * 0.985, least, 2 * spec.search.points))
+    steps = np.linspace(0, 1, 2 * spec.search.points + 1)[1:]
+    budgets = list(dense * (least / dense) ** (steps**2))
     wanted = spec.objective.max_latency_ms
     goal = wanted / 1e3 if wanted else dense / spec.objective.speedup if spec.objective.speedup else None
     if goal is not None:
@@ -226,9 +225,9 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
     return list({plan_key(plan): plan for plan in turns}.values())
 
 
-def _promising(target: Target, candidates: Sequence[Candidate]) -> list[Candidate]:
+def _promising(target: Target, candidates: Sequence[Candidate], most: int) -> list[Candidate]:
     latencies = [target.pricer.latency_s(c.plan) for c in candidates]
-    return [candidates[i] for i in points.spread(latencies, [c.divergence for c in candidates], len(candidates))]
+    return [candidates[i] for i in points.spread(latencies, [c.divergence for c in candidates], most)]
 
 
 def _worth(targets: Sequence[Target]) -> finetune.Select:

@@ -122,7 +122,10 @@ def build_front(
     best_first = [control, *points]
     kept = pareto.front([p.latency_ms.value for p in best_first], [p.accuracy.value for p in best_first])
     front = [best_first[i] for i in kept if i > 0]
-    front = [front[i] for i in pareto.thin([p.latency_ms.value for p in front], spec.search.points)]
+    front = [
+        front[i]
+        for i in pareto.thin([p.latency_ms.value for p in front], spec.search.points, [p.accuracy.value for p in front])
+    ]
     best, reason = choose_best(front, control, spec)
     models = {point.artifact: models[point.artifact] for point in front}
     models[control.artifact] = dense.model
@@ -208,5 +211,6 @@ def _most_accurate(points: Sequence[Point], condition: str) -> tuple[str | None,
 
 def spread(latencies_s: Sequence[float], divergences: Sequence[float], count: int) -> list[int]:
     """Positions of the candidates worth finishing: undominated on the search split, spread over latency."""
-    kept = pareto.front(latencies_s, [-float(np.float64(d)) for d in divergences])
-    return [kept[i] for i in pareto.thin([latencies_s[i] for i in kept], count)]
+    kept = pareto.front(latencies_s, [-float(d) for d in divergences])
+    moved = [-float(np.log1p(divergences[i])) for i in kept]
+    return [kept[i] for i in pareto.thin([latencies_s[i] for i in kept], count, moved)]

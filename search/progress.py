@@ -116,10 +116,26 @@ class Progress:
             yield item
             self.step(done, len(todo), unit)
 
-    def each(self, items: Iterable[Item], unit: str, *, reserve: float = 0.0) -> Iterator[Item]:
-        """Items one by one, each one a unit of work: checked before, reported after."""
-        todo = list(items)
-        for done, item in enumerate(todo, 1):
+    def each(
+        self, items: Iterable[Item], unit: str, *, total: int | None = None, reserve: float = 0.0
+    ) -> Iterator[Item]:
+        """Items one by one, each one a unit of work: checked before, reported after.
+
+        Args:
+            items: a sequence, or with ``total`` anything that makes its items when they are asked for.
+            unit: what an item is called.
+            total: most items; the number of a sequence's when None.
+            reserve: share of the time to leave, see `check`.
+        """
+        if total is None:
+            items = list(items)
+            total = len(items)
+        waiting = iter(items)
+        for done in range(1, total + 1):
             self.check(reserve=reserve)
+            try:
+                item = next(waiting)
+            except StopIteration:
+                return
             yield item
-            self.step(done, len(todo), unit)
+            self.step(done, total, unit)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+import scipy.linalg
 
 from search.graph.ir import Array, Graph, Node
 from search.graph.lower_conv import pads_of
@@ -153,6 +154,11 @@ def ridge(moments: Moments, prior: Array, *, damping: float, intercept: bool) ->
         cross = cross + moments.mean_x[:, :, None] * moments.mean_y[:, None, :]
     size = gram.shape[1]
     weight = damping * np.trace(gram, axis1=1, axis2=2)[:, None, None] / size + 1e-12
-    solution = np.linalg.solve(gram + weight * np.eye(size), cross + weight * prior)
+    solution = np.stack(
+        [
+            scipy.linalg.solve(g, c, assume_a="pos")
+            for g, c in zip(gram + weight * np.eye(size), cross + weight * prior, strict=True)
+        ]
+    )
     offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
     return solution, offset if intercept else np.zeros_like(offset)
