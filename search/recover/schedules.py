@@ -66,8 +66,9 @@ def gradual() -> tuple[Stage, ...]:
 def regrowth() -> tuple[Stage, ...]:
     """Cut once; exchange fewer and fewer weights; train the final masks."""
     shares = 0.5 * EXCHANGED * (1 + np.cos(np.pi * np.arange(STAGES - 1) / (STAGES - 1)))
-    ramp = [Stage((1 - REST) / STAGES, 1.0, regrow=share) for share in shares.tolist()]
-    return (Stage((1 - REST) / STAGES, 1.0), *ramp[:-1], Stage(REST, 1.0, regrow=ramp[-1].regrow))
+    first = Stage((1 - REST) / (STAGES - 1), 1.0)
+    ramp = [dataclasses.replace(first, regrow=share) for share in shares[:-1].tolist()]
+    return (first, *ramp, Stage(REST, 1.0, regrow=float(shares[-1])))
 
 
 def rewinding(rounds: int = 3) -> tuple[Stage, ...]:

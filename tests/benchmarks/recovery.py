@@ -1,0 +1,128 @@
+"""What recovery gives back along the front of a CIFAR-10 ResNet: repair only, training without labels, training with labels.
+
+    python -m tests.benchmarks.recovery --shared DIR [--model resnet20] [--way repair ...] [--minutes 10] [--points 4]
+
+DIR holds ``models/*.onnx`` and ``data/cifar10_*.npz``. Every way is one job on the 20,000 training images (none for
+``data-free``), kept under ``--out`` and resumed there. The files of its front are then timed against the dense network in
+turn, in thread CPU time, and judged on images that no job has seen: 500 clean ones and 4,000 that went through JPEG.
+At each speed-up stands the point that the job's own report calls most accurate among those at least as fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from search.evaluate.benchmark import measure_interleaved
+from search.evaluate.parity import Session
+from search.graph.ir import Array
+from search.report import Report
+from search.request import Constraints, JobSpec, Objective, SearchOptions
+
+MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+WAYS = {"repair": (True, False), "unlabelled": (False, True), "labelled": (True, True), "data-free": (None, True)}
+"""Name to whether the job gets labels (None: no data at all) and whether it trains."""
+SPEEDUPS = (1.5, 2.0, 3.0)
+TARGET = "host-cpu-onnxruntime"
+
+
+def images(shared: Path, name: str) -> tuple[Array, Array]:
+    """Images (N, 3, 32, 32) as the networks want them, and labels."""
+    with np.load(shared / "data" / f"cifar10_{name}.npz") as stored:
+        x, y = stored["x"].astype(np.float32) / 255, stored["y"].astype(np.int64)
+    return np.ascontiguousarray(((x - MEAN) / DEVIATION).transpose(0, 3, 1, 2)), y
+
+
+def prepare(folder: Path, shared: Path, model: str, way: str, minutes: float, points: int) -> None:
+    """Write a job directory, unless it is there."""
+    labelled, trains = WAYS[way]
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = JobSpec(
+        (TARGET,),
+        Objective(speedup=1.5),
+        Constraints(structures=("channel", "depth")),
+        SearchOptions(points=points, finetune_minutes=minutes if trains else 0, deadline_minutes=120),
+    )
+    (folder / "request.json").write_text(spec.to_json())
+    (folder / "model.onnx").write_bytes((shared / "models" / f"{model}.onnx").read_bytes())
+    if labelled is not None and not (folder / "data.npz").exists():
+        x, y = images(shared, "train20k")
+        if labelled:
+            np.savez(folder / "data.npz", x=x, y=y)
+        else:
+            np.savez(folder / "data.npz", x=x)
+
+
+def run(folder: Path, cache: Path) -> Report:
+    """The job's report; the job goes on from where it was, or is not run again at all."""
+    if not (folder / "out" / "report.json").exists():
+        command = [sys.executable, "-m", "search", "run", str(folder), "--cache-dir", str(cache)]
+        subprocess.run(command, check=True)
+    return Report.from_json((folder / "out" / "report.json").read_text())
+
+
+def judge(folder: Path, report: Report, shared: Path) -> list[dict[str, float]]:
+    """One row a point, the dense network first: speed-up measured here, accuracy on both test sets, in per cent."""
+    front = report.fronts[TARGET]
+    files = [(folder / "out" / point.artifact).read_bytes() for point in (front.dense, *front.points)]
+    sets = {name: images(shared, f"test_{name}") for name in ("dev500", "jpeg4k")}
+    name = "x" if not files else _input(files[0])
+    timings = measure_interleaved(files, {name: sets["dev500"][0][:1]}, rounds=40, threads=1)
+    rows = []
+    for point, model, timing in zip((front.dense, *front.points), files, timings, strict=True):
+        session = Session(model)
+        hits = {key: 100 * float((session({name: x})[0].argmax(1) == y).mean()) for key, (x, y) in sets.items()}
+        rows.append({"speedup": 1 / timing.ratio, "reported": point.accuracy.value, **hits})
+    return rows
+
+
+def _input(model: bytes) -> str:
+    import onnx
+
+    return str(onnx.load_from_string(model).graph.input[0].name)
+
+
+def show(title: str, rows: list[dict[str, float]]) -> None:
+    """The whole front, then the points at the speed-ups asked for."""
+    dense, *points = rows
+    print(f"{title}: dense {dense['dev500']:.1f} / {dense['jpeg4k']:.1f} (clean-500 / JPEG), then speed-up: change")
+    for row in sorted(points, key=lambda row: -row["speedup"]):
+        print(f"  {row['speedup']:.2f}x: {_change(row, dense)}")
+    for level in SPEEDUPS:
+        fast = [row for row in points if row["speedup"] >= level]
+        best = max(fast, key=lambda row: row["reported"], default=None)
+        print(f"  at {level}x: " + (f"{_change(best, dense)} ({best['speedup']:.2f}x)" if best else "no point"))
+
+
+def _change(row: dict[str, float], dense: dict[str, float]) -> str:
+    return f"{row['dev500'] - dense['dev500']:+.1f} / {row['jpeg4k'] - dense['jpeg4k']:+.1f}"
+
+
+def main() -> None:
+    """Run what is missing, print every way's front."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, required=True)
+    parser.add_argument("--model", default="resnet20", choices=("resnet20", "resnet32", "resnet32_bn"))
+    parser.add_argument("--way", action="append", choices=WAYS)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--points", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path("out/recovery"))
+    parser.add_argument("--cache-dir", type=Path, default=Path("out/cache"))
+    arguments = parser.parse_args()
+    for way in arguments.way or WAYS:
+        folder = arguments.out / f"{arguments.model}-{way}-{arguments.minutes:g}-{arguments.points}"
+        prepare(folder, arguments.shared, arguments.model, way, arguments.minutes, arguments.points)
+        report = run(folder, arguments.cache_dir)
+        path = folder / "judged.json"
+        rows = json.loads(path.read_text()) if path.exists() else judge(folder, report, arguments.shared)
+        path.write_text(json.dumps(rows))
+        show(f"{arguments.model}, {way}, {sum(report.stage_s.values()):.0f} s", rows)
+
+
+if __name__ == "__main__":
+    main()
