@@ -3,8 +3,7 @@
 The cluster begins with the stem, a 3x3 convolution of the image with stride 2 and explicit padding, and ends with a mean over
 height and width. Between them only 1x1 convolutions of stride 1, depthwise 3x3 or 5x5 ones and element-wise operators may
 stand, and more than 2/3 of all weights of the 1x1 convolutions together must be zero. With a dense 3x3 in between, the
-runtime's outputs are wrong, so that a cluster is taken only if it is whole. Source: XNNPACK, src/subgraph.c, the rewrite
-for sparse inference; measured as HARDWARE conditions of the phone profiles.
+runtime's outputs are wrong, so that a cluster is taken only if it is whole. Source: the conditions in the phones' profiles.
 """
 
 from __future__ import annotations
@@ -57,18 +56,26 @@ def runs_zeros(profile: DeviceProfile, graph: Graph, shapes: Shapes) -> tuple[st
     rule = sparsity_rule("unstructured", profile)
     if not rule.executed:
         return rule.reason
-    if profile.runtime != "tflite" or profile.dtype not in ("fp32", "fp16"):
+    if not _is_xnnpack(profile):
         return f"no rule is known that says where {profile.runtime} {profile.dtype} skips zeros"
     return find_cluster(graph, shapes)
 
 
-def time_factor(zeros: Array | float, profile: DeviceProfile) -> Array:
-    """Time of a sparse kernel over the dense one's: in proportion to what is left, no gain at the profile's ``min_level``.
+def _is_xnnpack(profile: DeviceProfile) -> bool:
+    return profile.runtime == "tflite" and profile.dtype in ("fp32", "fp16")
 
-    The runtime's authors put the switch where zeros begin to pay; with 2/3 that gives 1.7 times as fast at 80 % and 3.3 at
-    90 %, and for whole MobileNets the 1.2 to 2.4 that Elsen et al. (2020) publish. No measurement here validates it.
+
+def time_factor(zeros: Array | float, profile: DeviceProfile) -> Array:
+    """Time of a sparse kernel over the dense one's; 1 where the target does not skip zeros.
+
+    Time is taken in proportion to the weights left, with no gain at the profile's ``min_level``, where the runtime begins
+    to use sparse kernels. From 2/3 that is 1.7 times as fast a kernel at 80 % zeros and 3.3 at 90 %; whole MobileNets are
+    published at 1.2 to 2.4 (Elsen et al., 2020). It is not validated by a measurement.
     """
-    least = sparsity_rule("unstructured", profile).min_level
+    rule = sparsity_rule("unstructured", profile)
+    if not rule.executed or not _is_xnnpack(profile):
+        return np.ones(np.shape(zeros))
+    least = rule.min_level
     return np.minimum(1.0, (1 - np.asarray(zeros)) / (1 - least))
 
 

@@ -101,6 +101,8 @@ def test_zeros_begin_to_pay_at_the_switch() -> None:
     profile = load_profile(PHONE)
     least = sparsity_rule("unstructured", profile).min_level
     assert np.allclose(time_factor(np.array([0.0, least, 1 - (1 - least) / 2]), profile), [1.0, 1.0, 0.5])
+    for name in ("host-cpu-onnxruntime", "pixel4-gpu-tflite-fp32"):
+        assert float(time_factor(0.9, load_profile(name))) == 1.0
 
 
 def test_a_plan_with_zeros_costs_kernel_by_kernel() -> None:
