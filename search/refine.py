@@ -76,14 +76,12 @@ def refine(
         child = _child(problem, parents, known, names, rng)
         if child is None or idle >= PATIENCE:
             return
-        plan, coefficients = child
+        plan, coefficients, parent = child
         known.add(plan_key(plan))
         candidate = evaluate(plan)
         yield candidate
-        member = _Member(candidate, problem.latency_s(plan), coefficients)
-        better = all(m.latency_s > member.latency_s or m.candidate.divergence > candidate.divergence for m in parents)
-        idle = 0 if better else idle + 1
-        members.append(member)
+        idle = 0 if candidate.divergence < parent.candidate.divergence else idle + 1
+        members.append(_Member(candidate, problem.latency_s(plan), coefficients))
 
 
 def _front(members: Sequence[_Member[Found]]) -> list[_Member[Found]]:
@@ -97,8 +95,8 @@ def _child(
     known: set[tuple[tuple[str, str], ...]],
     names: list[str],
     rng: np.random.Generator,
-) -> tuple[Plan, Array] | None:
-    """A plan that is not known, at the latency of some parent, and the coefficients that led to it."""
+) -> tuple[Plan, Array, _Member[Found]] | None:
+    """A plan that is not known, at the latency of some parent, the coefficients that led to it, and the parent."""
     for _ in range(ATTEMPTS):
         parent = parents[int(rng.integers(len(parents)))]
         coefficients = parent.coefficients * np.exp(rng.normal(0, SPREAD, len(names)))
@@ -106,5 +104,5 @@ def _child(
         [choice] = knapsack(dataclasses.replace(problem, errors=errors), [parent.latency_s])
         plan = problem.plan(choice)
         if plan and plan_key(plan) not in known:
-            return plan, coefficients
+            return plan, coefficients, parent
     return None
