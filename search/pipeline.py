@@ -22,6 +22,7 @@ from search.options import Options, options_for
 from search.plan import Knobs, Plan, plan_key
 from search.progress import Progress
 from search.prune.groups import removable_parameters
+from search.recover.datafree import STEPS, synthesise
 from search.recover.least_squares import samples_that_fit
 from search.report import DataRegime, Front, PrunableGroup, Report
 from search.request import JobSpec
@@ -79,8 +80,8 @@ def compress(
     progress.stage("sensitivity")
     sensitivities = search.sensitivities([target.options for target in targets])
     progress.stage("search")
-    problems = [build_problem(target.pricer, target.options, sensitivities) for target in targets]
-    choices = [allocate(problem, _budgets(t, spec)) for problem, t in zip(problems, targets, strict=True)]
+    problems = {t.profile.id: build_problem(t.pricer, t.options, sensitivities) for t in targets}
+    choices = [allocate(problems[t.profile.id], _budgets(t, spec)) for t in targets]
     progress.stage("recover")
     candidates = search.candidates(_distinct(choices), problems)
     candidates = finetune.train(candidates, knobs, splits, spec, _worth(targets), units, cache_dir, progress)
@@ -117,7 +118,9 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
     """Check the data against the model, couple the channels, divide the samples."""
     rng = np.random.default_rng((spec.search.seed, 0))
     if data is None:
-        part: Part = synthetic(graph, 512, rng)
+        noise = synthetic(graph, 512, rng)
+        steps = STEPS if spec.search.finetune_minutes > 0 else 0  # who gives no time for training waits for nothing
+        part: Part = Part(synthesise(graph, noise.feeds, rng, steps=steps), None)
         progress.warn(
             "data-free: no data set was given, so accuracy is agreement with the dense model on synthetic inputs"
         )

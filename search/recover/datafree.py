@@ -1,0 +1,123 @@
+"""Inputs for a job without data: smooth noise, moved until the dense network sees in it what it saw in training.
+
+What a network remembers of its training inputs are the running statistics of its batch norms, and what makes it answer
+with confidence. Inputs follow both by gradient descent (DeepInversion, Yin et al. 2020, eq. 2 to 4, without the competition
+term). Exporters fold batch norms away; then confidence and smoothness remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from search.graph.execute import forward
+from search.graph.ir import Array, Graph, Node
+from search.recover.pace import macs_of
+
+STEPS = 20
+FEWEST_STEPS = 5
+RATE = 0.1
+BATCH = 64
+MOST_MACS = 5e11
+"""Half a minute on one core; networks for which that is too little keep the smooth noise."""
+STATISTICS, CONFIDENCE, ROUGHNESS = 1.0, 0.1, 0.01
+"""Weights of the terms; statistics count most where there are any."""
+
+
+def synthesise(
+    graph: Graph, feeds: Mapping[str, Array], rng: np.random.Generator, *, steps: int = STEPS
+) -> dict[str, Array]:
+    """Inputs that are more like training data than noise.
+
+    Args:
+        graph: the dense network.
+        feeds: noise of the right shapes and types; what is no float stays as it is.
+        rng: draws the noise and the classes.
+        steps: of gradient descent at most; fewer where they would take too long, none when fewer than `FEWEST_STEPS` remain.
+
+    Returns:
+        Input name to values shaped as in ``feeds``.
+    """
+    moving = {name: smooth(value.shape, rng) for name, value in feeds.items() if value.dtype == np.float32}
+    fixed = {name: value for name, value in feeds.items() if name not in moving}
+    samples = len(next(iter(feeds.values())))
+    macs = macs_of(graph, {name: (1, *value.shape[1:]) for name, value in feeds.items()})
+    steps = min(steps, int(MOST_MACS / max(1, 3 * macs * samples)))  # a gradient costs about three forward passes
+    if steps < FEWEST_STEPS or not moving:
+        return {**fixed, **moving}
+    order = rng.permutation(samples)
+    gradient = jax.jit(jax.grad(_loss(graph)))
+    parts = []
+    for start in range(0, samples, BATCH):
+        index = np.arange(start, start + BATCH) % samples
+        part = {name: value[index] for name, value in moving.items()}
+        parts.append(
+            _followed(gradient, part, {name: value[index] for name, value in fixed.items()}, order[index], steps)
+        )
+    return {**fixed, **{name: np.concatenate([part[name] for part in parts])[:samples] for name in moving}}
+
+
+def smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Standard normal values; images (N, C, H, W) with the 1/f spectrum of photographs (Field 1987), whatever their size."""
+    noise = rng.standard_normal(shape)
+    if len(shape) == 4:
+        frequency = np.hypot(np.fft.fftfreq(shape[2])[:, None], np.fft.rfftfreq(shape[3])[None])
+        spectrum = np.fft.rfft2(noise) / np.maximum(frequency, 1 / max(shape[2:]))
+        noise = np.fft.irfft2(spectrum, s=shape[2:])
+        noise /= noise.std()
+    return noise.astype(np.float32)
+
+
+def _followed(
+    gradient: Any, part: dict[str, Array], fixed: Mapping[str, Array], seeds: Array, steps: int
+) -> dict[str, Array]:
+    optimiser = optax.adam(RATE)
+    moving: Any = {name: jnp.asarray(value) for name, value in part.items()}
+    state = optimiser.init(moving)
+    for _ in range(steps):
+        updates, state = optimiser.update(gradient(moving, fixed, seeds), state)
+        moving = optax.apply_updates(moving, updates)
+    return {name: np.asarray(value) for name, value in moving.items()}
+
+
+def _loss(graph: Graph) -> Any:
+    """Distance of batch statistics from the stored ones, doubt about a class, roughness of images."""
+    norms = [node for node in graph.nodes if _is_norm(node, graph)]
+    run = forward(graph, outputs=[graph.outputs[0].name, *(node.inputs[0] for node in norms)])
+
+    def loss(moving: Mapping[str, Any], fixed: Mapping[str, Any], seeds: Any) -> Any:
+        answer, *inner = run({}, {**moving, **fixed})
+        total = sum((_statistics(x, node, graph) for x, node in zip(inner, norms, strict=True)), jnp.float32(0))
+        total = STATISTICS * total / max(1, len(norms)) + ROUGHNESS * sum(_roughness(x) for x in moving.values())
+        if answer.ndim == 2 and answer.shape[1] > 1:
+            labels = seeds % answer.shape[1]
+            total += CONFIDENCE * optax.softmax_cross_entropy_with_integer_labels(answer, labels).mean()
+        return total
+
+    return loss
+
+
+def _is_norm(node: Node, graph: Graph) -> bool:
+    return node.op == "BatchNormalization" and all(name in graph.initializers for name in node.inputs[3:5])
+
+
+def _statistics(x: Any, node: Node, graph: Graph) -> Any:
+    """Squared distance of the channels' means and deviations from the stored ones, in units of the stored deviation."""
+    mean, variance = (jnp.asarray(graph.initializers[name]) for name in node.inputs[3:5])
+    axes = (0, *range(2, x.ndim))
+    deviation = jnp.sqrt(variance + 1e-5)
+    shift = (x.mean(axes) - mean) / deviation
+    scale = jnp.sqrt(x.var(axes) + 1e-5) / deviation - 1
+    return (jnp.square(shift) + jnp.square(scale)).mean()
+
+
+def _roughness(x: Any) -> Any:
+    """Mean squared difference of neighbouring pixels; zero for what is no image."""
+    if x.ndim != 4:
+        return jnp.float32(0)
+    return jnp.square(jnp.diff(x, axis=2)).mean() + jnp.square(jnp.diff(x, axis=3)).mean()
