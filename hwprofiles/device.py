@@ -11,7 +11,8 @@ from typing import Any, Literal
 import cattrs
 
 from hwprofiles.errors import MalformedProfile
-from hwprofiles.kernels import FEATURES, PATHS, KernelRules, Tiles
+from hwprofiles.features import FEATURES
+from hwprofiles.kernels import PATHS, KernelRules, Tiles
 
 Structure = Literal["channel", "depth", "block", "nm", "unstructured"]
 LatencyKind = Literal["measured table", "fitted model", "roofline"]

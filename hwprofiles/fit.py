@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,62 +23,65 @@ from hwprofiles.workload import Workload
 
 MIN_NETWORKS = 20
 _MEMORY = ("kernels", "input_bytes", "output_bytes", "cold_bytes")
-_CONV = (
-    "kernels",
-    "macs",
-    "input_bytes",
-    "output_bytes",
-    "weight_bytes",
-    "calls",
-    "steps",
-    "input_reads",
+_BLOCKED = (
+    "kernels", "macs", "input_bytes", "output_bytes", "weight_bytes", "calls", "steps", "input_reads",
     "partial_sum_bytes",
-)
-_SHARED: Mapping[str, tuple[str, ...]] = {
-    "dense": ("kernels", "macs", "weight_bytes"),
-    "matmul": ("kernels", "macs", "input_bytes", "output_bytes"),
-    "global_pool": ("kernels", "input_bytes"),
-    "elementwise": _MEMORY,
-    "norm": _MEMORY,
-    "softmax": _MEMORY,
-    "embedding": _MEMORY,
-    "data_movement": ("kernels", "output_bytes"),
-    "pool": (*_MEMORY, "input_reads"),
-    "network": ("kernels", "l2_miss_weight_bytes", "l3_miss_weight_bytes"),
-}
-_FUSED = ("residual_bytes", "activation_bytes")
-_NHWC_CONV = (
-    "kernels",
-    "macs",
-    "chain",
-    "input_bytes",
-    "output_bytes",
-    "weight_bytes",
-    "reread_weight_bytes",
-    "patch_bytes",
-    *_FUSED,
-)
+)  # fmt: skip
+_PARALLEL = ("parallel_macs", "chain", "output_bytes", "weight_bytes")
 PATH_FEATURES: Mapping[KernelRules, Mapping[str, tuple[str, ...]]] = {
     "nchwc": {
-        **_SHARED,
-        "pointwise": (*_CONV, "residual_bytes", "cold_bytes"),
-        "conv": (*_CONV, "residual_bytes", "edge_macs"),
+        "pointwise": (*_BLOCKED, "residual_bytes", "cold_bytes"),
+        "conv": (*_BLOCKED, "residual_bytes", "edge_macs"),
         "direct": ("kernels", "macs", "edge_macs", "steps", "input_reads", "output_bytes", "calls"),
         "depthwise": ("kernels", "macs", "edge_macs", "steps", "input_bytes", "output_bytes", "cold_bytes", "calls"),
-        "grouped": (*_CONV, "edge_macs"),
+        "grouped": (*_BLOCKED, "edge_macs"),
         "fallback": ("kernels", "macs", "patch_bytes", "output_bytes", "weight_bytes", "calls"),
         "fallback_depthwise": ("kernels", "macs", "patch_bytes", "output_bytes", "cold_bytes", "calls"),
+        "dense": ("kernels", "macs", "weight_bytes", "input_bytes", "output_bytes"),
+        "matmul": ("kernels", "macs", "input_bytes", "output_bytes"),
+        "pool": (*_MEMORY, "input_reads"),
         "fallback_pool": (*_MEMORY, "input_reads"),
+        "global_pool": ("kernels", "input_bytes"),
+        "elementwise": (*_MEMORY, "broadcast_bytes", "activation_bytes", "transcendentals"),
+        "norm": _MEMORY,
+        "softmax": _MEMORY,
+        "embedding": _MEMORY,
+        "data_movement": ("kernels", "output_bytes"),
         "reorder_in": ("kernels", "output_bytes"),
         "reorder_out": ("kernels", "output_bytes"),
+        "network": ("kernels", "l2_miss_weight_bytes", "l3_miss_weight_bytes"),
     },
     "nhwc": {
-        **_SHARED,
-        "pointwise": _NHWC_CONV,
-        "conv": _NHWC_CONV,
-        "direct": ("kernels", "macs", "output_bytes"),
-        "depthwise": ("kernels", "macs", "input_bytes", "output_bytes", "patch_bytes", *_FUSED),
-        "grouped": _NHWC_CONV,
+        "pointwise": ("macs", "tiles", "output_bytes", "weight_bytes"),
+        "conv": ("macs", "tiles", "patch_bytes", "window_rows", "weight_bytes"),
+        "depthwise": ("macs", "wide_window_macs", "remainder_macs", "strided_bytes", "row_taps", "rows"),
+        "grouped": ("macs", "input_reads", "output_bytes"),
+        "dense": ("macs", "weight_bytes"),
+        "matmul": ("macs", "tiles", "output_bytes"),
+        "pool": ("input_bytes", "output_bytes"),
+        "global_pool": ("input_bytes",),
+        "elementwise": ("output_bytes", "broadcast_bytes", "broadcast_rows", "residual_bytes", "activation_bytes"),
+        "norm": ("output_bytes", "rows"),
+        "softmax": ("output_bytes",),
+        "embedding": ("output_bytes",),
+        "data_movement": ("output_bytes", "rows"),
+        "network": ("kernels", "launches"),
+    },
+    "gpu": {
+        "pointwise": ("macs", *_PARALLEL),
+        "conv": _PARALLEL,
+        "depthwise": ("macs", "parallel_macs", "input_bytes", "output_bytes"),
+        "grouped": ("parallel_macs", "chain"),
+        "dense": ("macs", *_PARALLEL),
+        "matmul": ("macs", *_PARALLEL),
+        "pool": ("input_bytes", "output_bytes"),
+        "global_pool": ("input_bytes",),
+        "elementwise": ("output_bytes", "broadcast_bytes", "residual_bytes", "activation_bytes"),
+        "norm": ("output_bytes",),
+        "softmax": ("output_bytes",),
+        "embedding": ("output_bytes",),
+        "data_movement": ("output_bytes",),
+        "network": ("kernels", "launches"),
     },
 }
 """Features that the time of each path is regressed on; those that stay zero in all rows drop out by themselves."""
@@ -124,18 +128,42 @@ def fit(
         UnfitRows: too few networks or families, or a latency that is not a positive number.
     """
     _check(rows, folds)
-    sums = [network_sums(row.workloads, skeleton, bytes_per_element) for row in rows]
-    columns = _columns(sums)
-    amounts = np.array([[row.get(column, 0.0) for column in columns] for row in sums])
-    latency_s = np.array([row.latency_s for row in rows])
+    regression = Regression.of(rows, skeleton, bytes_per_element, ridge=ridge)
     part = _deal([row.family for row in rows], folds)
     held_out_s = np.empty(len(rows))
     for fold in range(folds):
-        kept = part != fold
-        held_out_s[~kept] = amounts[~kept] @ _solve(amounts[kept], latency_s[kept], ridge)
-    coefficients = _solve(amounts, latency_s, ridge)
-    model = dataclasses.replace(skeleton, kind="fitted model", paths=_tables(columns, coefficients))
-    return Fit(model, held_out_error(held_out_s, latency_s), held_out_s)
+        aside = part == fold
+        held_out_s[aside] = regression.predict_s(aside, fitted_to=~aside)
+    model = dataclasses.replace(skeleton, kind="fitted model", paths=regression.paths())
+    return Fit(model, held_out_error(held_out_s, regression.latency_s), held_out_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """Networks as rows of feature sums (n x features), with their measured seconds."""
+
+    columns: tuple[tuple[str, str], ...]
+    amounts: NDArray[np.float64]
+    latency_s: NDArray[np.float64]
+    ridge: float
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[MeasuredNetwork], model: LatencyModel, bytes_per_element: float, *, ridge: float = 1e-4
+    ) -> Regression:
+        """The regression of ``rows`` on the features of a model's kernel rules."""
+        sums = [network_sums(row.workloads, model, bytes_per_element) for row in rows]
+        columns = sorted({key for row in sums for key, amount in row.items() if amount > 0})
+        amounts = np.array([[row.get(column, 0.0) for column in columns] for row in sums])
+        return cls(tuple(columns), amounts, np.array([row.latency_s for row in rows]), ridge)
+
+    def predict_s(self, asked: NDArray[np.bool_], *, fitted_to: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Seconds of the rows ``asked`` for, by a fit to the rows ``fitted_to``."""
+        return np.asarray(self.amounts[asked] @ _solve(self.amounts[fitted_to], self.latency_s[fitted_to], self.ridge))
+
+    def paths(self) -> dict[str, dict[str, float]]:
+        """Coefficients fitted to all rows, as a profile states them."""
+        return _tables(self.columns, _solve(self.amounts, self.latency_s, self.ridge))
 
 
 def network_sums(workloads: Sequence[Workload], model: LatencyModel, bytes_per_element: float) -> FeatureSums:
@@ -157,8 +185,14 @@ def held_out_error(predicted_s: NDArray[np.float64], measured_s: NDArray[np.floa
         mape=round(float(np.mean(np.abs(predicted_s / measured_s - 1))), 4),
         spearman=round(float(stats.spearmanr(predicted_s, measured_s).statistic), 4),
         n=len(measured_s),
-        log_error_q90=round(float(np.quantile(np.abs(np.log(floor / measured_s)), 0.9)), 4),
+        log_error_q90=round(_conformal_q90(np.abs(np.log(floor / measured_s))), 4),
     )
+
+
+def _conformal_q90(errors: NDArray[np.float64]) -> float:
+    """The bound that covers a new case with 90 % where it comes from the same source as these (split conformal)."""
+    level = min(1.0, math.ceil(0.9 * (len(errors) + 1)) / len(errors))
+    return float(np.quantile(errors, level, method="inverted_cdf"))
 
 
 def _check(rows: Sequence[MeasuredNetwork], folds: int) -> None:
@@ -171,10 +205,6 @@ def _check(rows: Sequence[MeasuredNetwork], folds: int) -> None:
     for row in rows:
         if not (np.isfinite(row.latency_s) and row.latency_s > 0):
             raise UnfitRows(f"network `{row.name}`: latency_s is {row.latency_s}; it must be a number above 0")
-
-
-def _columns(sums: Sequence[FeatureSums]) -> list[tuple[str, str]]:
-    return sorted({key for row in sums for key, amount in row.items() if amount > 0})
 
 
 def _deal(families: Sequence[str], folds: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Which kernel a runtime runs for a workload, and the quantities that its time depends on.
+"""Which kernel a runtime runs for a workload.
 
 A kernel rule set names how a runtime lays out tensors and picks kernels:
 
@@ -6,7 +6,9 @@ A kernel rule set names how a runtime lays out tensors and picks kernels:
     ONNX Runtime on x86: channels in blocks of ``tiles.block`` (16 with AVX-512, 8 with AVX2). Rules from
     onnxruntime/core/optimizer/nchwc_transformer.cc and onnxruntime/core/mlas/lib/snchwc.cpp.
 ``nhwc``
-    channels last: LiteRT with XNNPACK, mobile GPUs, data-centre GPUs, TPUs. Only the tiles differ.
+    channels last on a CPU: LiteRT with XNNPACK and its own kernels. One core works through tiles of positions and channels.
+``gpu``
+    channels last, all outputs at once: a kernel with fewer outputs than the device computes together takes as long.
 """
 
 from __future__ import annotations
@@ -21,26 +23,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from hwprofiles.workload import Workload
 
-KernelRules = Literal["nchwc", "nhwc"]
+KernelRules = Literal["nchwc", "nhwc", "gpu"]
 Path = Literal[
     "pointwise", "conv", "direct", "depthwise", "grouped", "fallback", "fallback_depthwise", "dense", "matmul",
     "pool", "fallback_pool", "global_pool", "elementwise", "norm", "softmax", "embedding", "data_movement",
     "reorder_in", "reorder_out", "network",
 ]  # fmt: skip
-Feature = Literal[
-    "kernels", "macs", "edge_macs", "chain", "input_bytes", "output_bytes", "weight_bytes", "reread_weight_bytes",
-    "cold_bytes", "l2_miss_weight_bytes", "l3_miss_weight_bytes", "calls", "steps", "input_reads", "partial_sum_bytes",
-    "patch_bytes", "residual_bytes", "activation_bytes",
-]  # fmt: skip
-"""Units that a coefficient multiplies: a count of kernels, MACs (tile-rounded), bytes, inner-kernel calls, elements."""
 PATHS: tuple[str, ...] = get_args(Path)
-FEATURES: tuple[str, ...] = get_args(Feature)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-FREE_WHEN_FUSED = frozenset({"Relu", "Clip", "BatchNormalization", "Add"})
-"""Operators that every runtime here runs inside a kernel at no cost, or that have a feature of their own (Add)."""
 INPUT_CHANNEL_ALIGNMENT = 4
 """ONNX Runtime's ReorderInput wants this multiple; other widths run the plain NCHW kernel."""
 
@@ -59,6 +52,8 @@ class Tiles:
     """Output channels computed in one pass over the input."""
     block: int = 1
     """Channel block of the ``nchwc`` layout."""
+    outputs: int = 1
+    """Output elements that a ``gpu`` computes together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +119,7 @@ def _nhwc_conv_path(w: Workload) -> Path:
     if w.groups > 1:
         return "grouped"
     if math.prod(w.kernel) > 1:
-        return "direct" if w.c_in < 4 else "conv"
+        return "conv"
     return "dense" if w.out_hw == (1, 1) else "pointwise"
 
 
@@ -149,100 +144,3 @@ def _nchwc_conv_paths(shape: Shape, block: int) -> Iterator[tuple[Path, Mask]]:
 def round_up(value: Any, multiple: int) -> Any:
     """The least multiple that is not below ``value``."""
     return -(-value // multiple) * multiple
-
-
-def features(
-    shape: Shape, path: Path, tiles: Tiles, bytes_per_element: float, l2_bytes: float = math.inf
-) -> dict[str, Floats]:
-    """Quantities that the time of ``path`` may depend on, each with the shape of ``shape.c_in``."""
-    w = shape.workload
-    width_in, width_out = _padded_widths(shape, path, tiles)
-    per_group = np.ones_like(width_in) if is_depthwise(w) else width_in // shape.groups
-    taps = math.prod(w.kernel)
-    positions = math.prod(w.out_hw) * w.rows * (w.groups if w.kind == "matmul" else 1)
-    macs_per_position = width_out * per_group * taps
-    panels = -(-width_out // (tiles.panel * shape.groups)) * shape.groups
-    passes = _accumulation_passes(path, per_group, tiles)
-    edges, groups_of_positions = _position_groups(w, path, tiles)
-    out_bytes = positions * width_out * bytes_per_element
-    in_bytes = (
-        math.prod(w.in_hw)
-        * w.rows
-        * width_in
-        * w.operands
-        * bytes_per_element
-        * (w.groups if w.kind == "matmul" else 1)
-    )
-    weighted = w.kind in {"conv", "dense"}
-    weight_bytes = macs_per_position * bytes_per_element if weighted else np.zeros(width_in.shape)
-    spill = np.clip(weight_bytes / l2_bytes - 1.0, 0.0, 1.0)
-    reads = positions * per_group * taps * panels
-    amounts: dict[str, Any] = {
-        "kernels": 1.0,
-        "macs": round_up(positions, tiles.positions) * macs_per_position
-        if w.kind in {"conv", "dense", "matmul"}
-        else 0.0,
-        "edge_macs": edges * macs_per_position if weighted else 0.0,
-        "input_bytes": in_bytes,
-        "output_bytes": out_bytes,
-        "cold_bytes": np.maximum(0.0, in_bytes + out_bytes - l2_bytes),
-        "weight_bytes": weight_bytes,
-        "calls": shape.groups if path.startswith("fallback") else w.out_hw[0] * w.rows * panels * passes,
-        "steps": groups_of_positions * per_group * taps * panels,
-        "input_reads": reads if weighted else positions * width_out * taps,
-        "partial_sum_bytes": out_bytes * (passes - 1),
-        "patch_bytes": positions * per_group * shape.groups * taps * bytes_per_element,
-        "reread_weight_bytes": spill * (-(-positions // tiles.positions) - 1) * weight_bytes
-        if w.kind == "conv"
-        else 0.0,
-        "chain": per_group * taps if weighted else 0.0,
-        "residual_bytes": out_bytes if "Add" in w.fused and weighted else 0.0,
-        "activation_bytes": out_bytes * sum(op not in FREE_WHEN_FUSED for op in w.fused),
-    }
-    return {
-        name: np.broadcast_to(np.asarray(amount, dtype=np.float64), width_in.shape) for name, amount in amounts.items()
-    }
-
-
-def _padded_widths(shape: Shape, path: Path, tiles: Tiles) -> tuple[Ints, Ints]:
-    """Input and output channels as the kernel computes them; plain NCHW kernels do not pad."""
-    if path.startswith("fallback"):
-        return shape.c_in, shape.c_out
-    if is_channelwise(shape.workload):
-        return round_up(shape.c_in, tiles.c_out), round_up(shape.c_out, tiles.c_out)
-    c_out = shape.groups * round_up(shape.c_out // shape.groups, tiles.c_out)
-    if path == "direct":
-        return shape.c_in, c_out
-    return shape.groups * round_up(shape.c_in // shape.groups, tiles.c_in), c_out
-
-
-def _accumulation_passes(path: Path, per_group: Ints, tiles: Tiles) -> Ints:
-    """Passes over the output: snchwc.cpp sums 128 input channels at a time in a pointwise kernel, else one block."""
-    if path == "pointwise" and tiles.block > 1:
-        return -(-per_group // 128)
-    if path in {"conv", "grouped"} and tiles.block > 1:
-        return -(-per_group // max(tiles.block, 1))
-    return np.ones_like(per_group)
-
-
-def _position_groups(w: Workload, path: Path, tiles: Tiles) -> tuple[int, int]:
-    """Output positions whose window crosses the padding, and sets of positions that one inner loop computes together.
-
-    The blocked kernels take 6 positions of a row at once, then 3, then 1, and 1 at a time at padded edges; a pointwise
-    kernel sees the whole map as one row. A set of few positions waits for the latency of the multiply-add.
-    """
-    height, width = w.out_hw
-    if path == "pointwise" or tiles.block == 1:
-        return 0, _sets(height * width * w.rows) if tiles.block > 1 else -(-height * width * w.rows // tiles.positions)
-    reach, stride = (w.kernel[1] - 1) * w.dilation[1], w.stride[1]
-    pad = reach // 2 if width * stride >= w.in_hw[1] else 0
-    left = -(-pad // stride)
-    right = max(0, width - 1 - (w.in_hw[1] - 1 + pad - reach) // stride)
-    edges = min(width, left + right)
-    return height * edges, height * (edges + _sets(width - edges))
-
-
-def _sets(positions: int) -> int:
-    """How many sets of 6, 3 or 1 positions make up a row."""
-    rest = positions % 6
-    return positions // 6 + rest // 3 + rest % 3

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import collections
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hwprofiles.device import DeviceProfile, LatencyModel, Roofline
-from hwprofiles.kernels import Floats, Shape, features, kernel_paths
+from hwprofiles.features import amounts, roofline_amounts
+from hwprofiles.kernels import Floats, KernelRules, Shape, Tiles
 from hwprofiles.layout import reorders
 from hwprofiles.workload import Workload
 
@@ -61,15 +63,12 @@ def workload_latency_s(
     shape = Shape.of(workload, c_in, c_out)
     if profile.latency.kind == "roofline" and profile.latency.roofline is not None:
         return _roofline_s(shape, profile, profile.latency.roofline)
-    seconds = np.zeros(shape.c_in.shape)
-    for path, mask in kernel_paths(shape, profile.latency.kernels, profile.latency.tiles):
-        if mask.any():
-            coefficients = _coefficients(profile.latency, path)
-            quantities = features(
-                shape, path, profile.latency.tiles, profile.bytes_per_element, profile.latency.l2_bytes
-            )
-            path_s = sum((per_unit_s * quantities[name] for name, per_unit_s in coefficients.items()), np.float64(0))
-            seconds = np.where(mask, path_s, seconds)
+    model, seconds = profile.latency, np.zeros(shape.c_in.shape)
+    quantities = amounts(shape, model.kernels, model.tiles, profile.bytes_per_element, model.l2_bytes)
+    for (path, name), amount in quantities.items():
+        per_unit_s = _coefficients(model, path).get(name)
+        if per_unit_s:
+            seconds = seconds + per_unit_s * amount
     return seconds * profile.batch
 
 
@@ -108,12 +107,20 @@ def network_features(workloads: Sequence[Workload], model: LatencyModel, bytes_p
     return sums
 
 
-def kernel_features(workload: Workload, model: LatencyModel, bytes_per_element: float) -> FeatureSums:
+def kernel_features(
+    workload: Workload, model: LatencyModel, bytes_per_element: float
+) -> Mapping[tuple[str, str], float]:
     """What one kernel's latency depends on, at its own widths."""
-    shape = Shape.of(workload)
-    path = next(path for path, mask in kernel_paths(shape, model.kernels, model.tiles) if mask.all())
-    quantities = features(shape, path, model.tiles, bytes_per_element, model.l2_bytes)
-    return {(path, name): float(amount) for name, amount in quantities.items()}
+    return _own_features(workload, model.kernels, model.tiles, bytes_per_element, model.l2_bytes)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _own_features(
+    workload: Workload, rules: KernelRules, tiles: Tiles, bytes_per_element: float, l2_bytes: float
+) -> Mapping[tuple[str, str], float]:
+    """Networks repeat their kernels, and a fit tries several models on the same ones."""
+    quantities = amounts(Shape.of(workload), rules, tiles, bytes_per_element, l2_bytes)
+    return {key: float(amount) for key, amount in quantities.items() if float(amount) != 0}
 
 
 def _coefficients(model: LatencyModel, path: str) -> dict[str, float]:
@@ -127,13 +134,7 @@ def _coefficients(model: LatencyModel, path: str) -> dict[str, float]:
 
 def _roofline_s(shape: Shape, profile: DeviceProfile, roofline: Roofline) -> Floats:
     """Time of the tile-rounded arithmetic or of the padded tensors, whichever is longer."""
-    quantities = features(shape, "conv", profile.latency.tiles, profile.bytes_per_element)
-    moved = (
-        quantities["input_bytes"]
-        + quantities["weight_bytes"]
-        + quantities["output_bytes"]
-        + quantities["residual_bytes"]
-    )
-    arithmetic_s = quantities["macs"] / roofline.macs_per_s
+    macs, moved = roofline_amounts(shape, profile.latency.tiles, profile.bytes_per_element)
+    arithmetic_s = macs / roofline.macs_per_s
     seconds = np.maximum(arithmetic_s, moved / roofline.dram_bytes_per_s) * np.ones(shape.c_in.shape)
     return np.asarray((seconds + roofline.kernel_overhead_s) * profile.batch)

@@ -72,7 +72,9 @@ def _shapes_fit(workload: Workload, made: Sequence[Workload], tiles: Tiles) -> b
     if workload.kind in {"pool", "global_pool"}:
         return workload.c_in % tiles.block == 0
     same = all((source.c_out, source.out_hw) == (workload.c_out, workload.out_hw) for source in made)
-    return workload.kind == "elementwise" and same
+    return (
+        workload.kind in {"elementwise", "norm"} and same
+    )  # a normalisation in blocks runs as a depthwise convolution
 
 
 def _elements(source: int, reader: Workload, workloads: Sequence[Workload], tiles: Tiles) -> int:

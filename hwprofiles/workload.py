@@ -42,11 +42,21 @@ class Workload:
     rows: int = 1
     """Rows of a dense or matmul kernel (tokens, say); 1 for convolutions."""
     operands: int = 1
-    """Activation tensors read (2 for an Add of two activations)."""
+    """Activation tensors read, in units of the output for arithmetic: 2 for an Add of two, 1 where the other is broadcast."""
     fused: tuple[str, ...] = ()
     """Operators executed inside this kernel, in order, e.g. ("BatchNormalization", "Add", "Relu")."""
     sources: tuple[int, ...] = ()
     """Positions in the workload list of the kernels whose output this one reads; `GRAPH_INPUT` for the input."""
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether an element-wise kernel reads a smaller tensor again and again, as the scaling of squeeze-and-excite does."""
+        return self.kind == "elementwise" and len(self.sources) > self.operands
+
+    @property
+    def adds(self) -> bool:
+        """Whether a kernel with weights adds another activation to its result."""
+        return self.kind in {"conv", "dense"} and "Add" in self.fused and len(self.sources) > 1
 
     @property
     def macs(self) -> int:

@@ -20,7 +20,8 @@ from hwprofiles.kernels import Tiles
 from hwprofiles.registry import load_profile
 from hwprofiles.workload import Workload
 from search.evaluate.benchmark import default_clock, open_session, plain_call, take_turns
-from search.evaluate.micronets import MicroNetwork, micro_network
+from search.evaluate.builder import MicroNetwork
+from search.evaluate.micronets import micro_network
 from search.graph.fuse import workloads
 from search.graph.onnx_import import load
 
@@ -35,6 +36,8 @@ L3_SHARES = (4, 6, 8, 12, 16, 24)
 """Second-level caches' worth of weights that the shared cache may keep beside its other users': the fit decides."""
 _FIT_SHARE = 0.15
 """Part of the budget left for the fit."""
+_UNKNOWN: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+"""Stands for a constant whose value does not matter."""
 _CPU_INFO = Path("/proc/cpuinfo")
 UNCALIBRATED_ID = "host-cpu-onnxruntime"
 
@@ -145,8 +148,12 @@ def lower(model: bytes) -> list[Workload]:
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*inferred.input, *inferred.value_info, *inferred.output)
     }
+    static = dict(graph.initializers)
+    for node in graph.nodes:  # weights that a node makes from constants are weights too
+        if all(name in static for name in node.inputs if name):
+            static |= dict.fromkeys(node.outputs, _UNKNOWN)
     shapes |= {name: tuple(array.shape) for name, array in graph.initializers.items()}
-    return workloads(graph, shapes, graph.initializers)
+    return workloads(graph, shapes, static)
 
 
 def channel_block() -> int:

@@ -6,114 +6,16 @@ pixels, so that pruned networks are inside what the fit has seen.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-Rng = np.random.Generator
-OPSET = 17
-_IR_VERSION = 8
+from search.evaluate.builder import Builder, MicroNetwork, Rng
+
 MAX_MACS = 100_000_000
 """A timing of some hundred networks must end in seconds."""
-
-
-@dataclasses.dataclass(frozen=True)
-class MicroNetwork:
-    """One random network; its only input is called ``x``."""
-
-    kind: str
-    model: bytes
-    input_shape: tuple[int, ...]
-
-
-class Builder:
-    """Appends nodes to a graph and keeps the shape (channels, pixels a side) of what it has built; NCHW, batch 1."""
-
-    def __init__(self, rng: Rng, channels: int, size: int) -> None:
-        self.rng, self.channels, self.size = rng, channels, size
-        self.input_shape = (1, channels, size, size)
-        self.value, self.macs, self.parameters = "x", 0, 0
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def conv(self, width: int, kernel: int = 3, stride: int = 1, *, groups: int = 1, relu: bool = True) -> str:
-        """A convolution with bias, padded to keep the map's size when ``stride`` is 1; returns the value's name."""
-        shape = (width, self.channels // groups, kernel, kernel)
-        self._node("Conv", [self.value, self._weight(shape), self._weight((width,))], kernel_shape=[kernel] * 2,
-                   pads=[kernel // 2] * 4, strides=[stride] * 2, group=groups)  # fmt: skip
-        self.size = (self.size - 1) // stride + 1
-        self.channels = width
-        self.macs += self.size**2 * int(np.prod(shape))
-        self.parameters += int(np.prod(shape))
-        return self._node("Relu", [self.value]) if relu else self.value
-
-    def depthwise(self, kernel: int = 3, stride: int = 1) -> str:
-        """A depthwise convolution and a ReLU."""
-        return self.conv(self.channels, kernel, stride, groups=self.channels)
-
-    def add(self, other: str) -> str:
-        """The sum of the current value and an earlier one, mostly with a ReLU."""
-        self._node("Add", [self.value, other])
-        return self._node("Relu", [self.value]) if self.rng.random() < 0.7 else self.value
-
-    def pool(self, kernel: int = 2, stride: int = 2) -> str:
-        """Pooling, padded where windows overlap."""
-        pad = (kernel - 1) // 2
-        self.size = (self.size + 2 * pad - kernel) // stride + 1
-        op = "MaxPool" if self.rng.random() < 0.7 else "AveragePool"
-        return self._node(op, [self.value], kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4)
-
-    def concat(self, *values: str, channels: int) -> str:
-        """Values of the same map side by side, ``channels`` in all."""
-        self.channels = channels
-        return self._node("Concat", list(values), axis=1)
-
-    def squeeze_excite(self) -> str:
-        """The current value scaled, channel by channel, by what two small layers make of its mean."""
-        value, width, size = self.value, self.channels, self.size
-        self._node("GlobalAveragePool", [value])
-        self.size = 1
-        self.conv(max(4, width // 4), 1)
-        self.conv(width, 1, relu=False)
-        self._node("Sigmoid", [self.value])
-        self.size = size
-        return self._node("Mul", [value, self.value])
-
-    def head(self, *, flatten: bool) -> None:
-        """A classifier over the mean of the map, or over the whole map."""
-        features = self.channels
-        if flatten:
-            features *= self.size**2
-        else:
-            self._node("GlobalAveragePool", [self.value])
-        self._node("Flatten", [self.value])
-        classes = self.channels = int(self.rng.choice([10, 100]))
-        self._node("Gemm", [self.value, self._weight((classes, features)), self._weight((classes,))], transB=1)
-
-    def build(self, kind: str) -> MicroNetwork:
-        """The ONNX file."""
-        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, list(self.input_shape))
-        y = helper.make_tensor_value_info(self.value, TensorProto.FLOAT, [1, self.channels])
-        graph = helper.make_graph(self.nodes, kind, [x], [y], self.weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
-        return MicroNetwork(kind, model.SerializeToString(), self.input_shape)
-
-    def _node(self, op: str, inputs: list[str], **attributes: Any) -> str:
-        self.value = f"{op.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [self.value], name=self.value, **attributes))
-        return self.value
-
-    def _weight(self, shape: tuple[int, ...]) -> str:
-        """Uniform, and scaled so that no activation grows to infinity or shrinks to denormals: both change the time."""
-        scale = np.float32(np.sqrt(12.0 / max(1, int(np.prod(shape[1:])))))
-        values: NDArray[np.float32] = (self.rng.random(shape, dtype=np.float32) - np.float32(0.5)) * scale
-        self.weights.append(numpy_helper.from_array(values, f"w{len(self.weights)}"))
-        return self.weights[-1].name
+LARGE_MACS = 400_000_000
+"""Of the few large networks: what no cache keeps is priced by them."""
 
 
 def micro_network(rng: Rng) -> MicroNetwork:
@@ -121,7 +23,7 @@ def micro_network(rng: Rng) -> MicroNetwork:
     while True:
         kind = str(rng.choice(list(_KINDS)))
         builder = _KINDS[kind](rng)
-        if builder.macs <= MAX_MACS:
+        if builder.macs <= (LARGE_MACS if kind == "large" else MAX_MACS):
             return builder.build(kind)
 
 
@@ -262,6 +164,73 @@ def _branches(rng: Rng) -> Builder:
     return builder
 
 
+def _transformer(rng: Rng) -> Builder:
+    """One to three blocks of attention and two products, on patches of an image or in the middle of a network."""
+    builder = Builder(rng, 3, int(rng.choice([32, 64, 96])))
+    width = int(rng.integers(6, 49)) * int(rng.choice([4, 8]))
+    patch = int(rng.choice([8, 16] if builder.size > 32 else [4, 8]))
+    builder.conv(width, patch, patch, pad=0, relu=False)
+    tokens = builder.tokens()
+    for _ in range(rng.integers(1, 4)):
+        shortcut = builder.value
+        builder.layer_norm()
+        builder.attention(tokens, int(rng.integers(1, 9)), int(rng.choice([16, 32, 64])))
+        shortcut = builder.sum(shortcut)
+        builder.layer_norm()
+        builder.dense(int(rng.integers(8, 129)) * 8)
+        builder.gelu()
+        builder.dense(width)
+        builder.sum(shortcut)
+    builder.layer_norm()
+    builder.token_head()
+    return builder
+
+
+def _shuffle(rng: Rng) -> Builder:
+    """Units that split channels, work on one part and shuffle."""
+    builder = _stem(rng, (7, 8, 14, 16, 28, 56))
+    for _ in range(rng.integers(1, 4)):
+        builder.conv(2 * random_width(rng, 8, 128), 1)
+        half = builder.channels // 2
+        left, builder.value = builder.split(half)
+        builder.channels = half
+        builder.conv(random_width(rng, 8, 192), 1)
+        builder.depthwise()
+        builder.conv(half, 1)
+        builder.concat(left, builder.value, channels=2 * half)
+        builder.shuffle()
+    builder.head(flatten=False)
+    return builder
+
+
+def _dense(rng: Rng) -> Builder:
+    """Layers that normalise all that came before and add a few channels to it."""
+    builder = _stem(rng, (7, 8, 14, 16, 28, 56))
+    for _ in range(rng.integers(1, 6)):
+        before, channels = builder.value, builder.channels
+        builder.batch_norm()
+        builder.conv(random_width(rng, 16, 128), 1)
+        builder.conv(random_width(rng, 8, 48), relu=False)
+        builder.concat(before, builder.value, channels=channels + builder.channels)
+    builder.batch_norm()
+    builder.head(flatten=False)
+    return builder
+
+
+def _large(rng: Rng) -> Builder:
+    """Wide 3x3 layers on larger maps: enough work for the rates of whole networks."""
+    builder = Builder(rng, random_width(rng, 32, 128), int(rng.choice([14, 16, 28, 32, 56])))
+    while builder.macs < MAX_MACS:
+        shortcut, width = builder.value, builder.channels
+        builder.conv(random_width(rng, 64, 512))
+        builder.conv(width, relu=False)
+        builder.add(shortcut)
+        if rng.random() < 0.5 and builder.size > 7:
+            builder.conv(random_width(rng, 64, 512), stride=2)
+    builder.head(flatten=False)
+    return builder
+
+
 _KINDS: dict[str, Callable[[Rng], Builder]] = {
     "residual": _residual,
     "cifar": _cifar,
@@ -271,4 +240,8 @@ _KINDS: dict[str, Callable[[Rng], Builder]] = {
     "digits": _digits,
     "heavy": _heavy,
     "branches": _branches,
+    "transformer": _transformer,
+    "shuffle": _shuffle,
+    "dense": _dense,
+    "large": _large,
 }

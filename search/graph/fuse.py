@@ -14,6 +14,8 @@ from hwprofiles.workload import GRAPH_INPUT, Workload
 from search.graph.ir import Array, Graph, Node
 from search.graph.ops import OPS
 
+_WEIGHTED = frozenset({"conv", "dense"})
+_SCALES = frozenset({"Mul", "Div"})
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -55,20 +57,43 @@ def _host(
     node: Node, active: list[str], made_by: Mapping[str, int], kernels: list[Workload], private: set[str]
 ) -> int | None:
     """Position of the kernel that a node runs inside, or None. ``private`` values have one reader."""
-    if node.op not in OPS or not OPS[node.op].fusible:
+    if node.op not in OPS or OPS[node.op].kind not in {"elementwise", "norm"}:
         return None
     for value in active:
         position = made_by.get(value, GRAPH_INPUT)
-        if position == GRAPH_INPUT or value not in private or kernels[position].kind not in ("conv", "dense"):
+        if position == GRAPH_INPUT or value not in private:
             continue
-        last = all(made_by[other] < position or other == value for other in active)
-        if len(active) == 1 or (node.op == "Add" and last and "Add" not in kernels[position].fused):
+        others = [made_by[other] for other in active if other != value]
+        if _takes_in(kernels[position], position, node, others):
             return position
     return None
 
 
+def _takes_in(kernel: Workload, position: int, node: Node, others: list[int]) -> bool:
+    """Whether a kernel runs a node that reads its output and what the kernels ``others`` made.
+
+    A kernel with weights takes in activations, norms and one addition of something older; a normalisation takes in
+    activations; a product takes in a scale; arithmetic takes in what reads nothing but its own result and inputs, as the
+    chain of operators that makes up a GELU does.
+    """
+    fusible = OPS[node.op].fusible
+    match kernel.kind:
+        case "conv" | "dense":
+            adds = node.op == "Add" and "Add" not in kernel.fused and all(other < position for other in others)
+            return fusible and (not others or adds)
+        case "norm":
+            return fusible and not others and node.op not in {"Add", "BatchNormalization"}
+        case "matmul":
+            return node.op in _SCALES and not others
+        case "elementwise":
+            return OPS[node.op].kind == "elementwise" and set(others) <= {position, *kernel.sources}
+        case _:
+            return False
+
+
 def _absorb(kernel: Workload, node: Node, active: list[str], made_by: Mapping[str, int], host: int) -> Workload:
-    others = tuple(made_by[value] for value in active if made_by[value] != host)
+    known = {host, *(kernel.sources if kernel.kind not in _WEIGHTED else ())}
+    others = tuple(made_by[value] for value in active if made_by[value] not in known)
     return dataclasses.replace(kernel, fused=(*kernel.fused, node.op), sources=(*kernel.sources, *others))
 
 
@@ -122,7 +147,14 @@ def _kernel(node: Node, active: list[str], made_by: Mapping[str, int], shapes: S
         in_hw=_hw(first) if images else (1, 1),
         out_hw=_hw(out) if images else (1, 1),
         rows=1 if images else max(1, math.prod(out[:-1])),
-        operands=max(1, len(active)),
+        operands=_operands(base.kind, active, shapes, math.prod(out)),
         kernel=_pair(node.get("kernel_shape", [1, 1])) if base.kind == "pool" else (1, 1),
         stride=_pair(node.get("strides", [1, 1])) if base.kind == "pool" else (1, 1),
     )
+
+
+def _operands(kind: str, active: list[str], shapes: Shapes, output_elements: int) -> int:
+    """Activations read; a broadcast operand of arithmetic is too small to count."""
+    if kind != "elementwise":
+        return max(1, len(active))
+    return max(1, sum(math.prod(shapes[value]) >= output_elements for value in active))

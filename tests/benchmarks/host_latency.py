@@ -18,8 +18,8 @@ import numpy as np
 from hwprofiles.device import DeviceProfile
 from hwprofiles.fit import MeasuredNetwork, held_out_error
 from hwprofiles.latency import latency_interval_s, network_latency_s
+from search.evaluate.builder import Builder, MicroNetwork, Rng
 from search.evaluate.calibrate import host_profile, measure, random_networks
-from search.evaluate.micronets import Builder, MicroNetwork, Rng
 
 
 def pruned(rng: Rng, width: int) -> int:
@@ -99,11 +99,81 @@ def vgg(rng: Rng) -> Builder:
     return net
 
 
+def densenet(rng: Rng) -> Builder:
+    """DenseNet of three blocks with a growth of 12 to 32 channels, on 32 to 64 pixels."""
+    net = Builder(rng, 3, int(rng.choice([32, 64])))
+    growth, layers = int(rng.choice([12, 16, 24, 32])), int(rng.choice([4, 6, 8]))
+    net.conv(pruned(rng, 2 * growth))
+    for block in range(3):
+        for _ in range(layers):
+            before, channels = net.value, net.channels
+            net.batch_norm()
+            net.conv(pruned(rng, 4 * growth), 1)
+            net.conv(pruned(rng, growth), relu=False)
+            net.concat(before, net.value, channels=channels + net.channels)
+        net.batch_norm()
+        if block < 2:
+            net.conv(pruned(rng, net.channels // 2), 1, relu=False)
+            net.pool()
+    net.head(flatten=False)
+    return net
+
+
+def shufflenetv2(rng: Rng) -> Builder:
+    """ShuffleNetV2 on 64 to 128 pixels; a stage's width is pruned as a whole, its units inside."""
+    net = Builder(rng, 3, int(rng.choice([64, 96, 128])))
+    net.conv(pruned(rng, 24), 3, 2)
+    net.pool(3, 2)
+    for width, repeats in [(116, 4), (232, 8), (464, 4)]:
+        half = pruned(rng, width // 2)
+        for repeat in range(repeats):
+            left, net.value = net.split(net.channels // 2) if repeat else (net.value, net.value)
+            into = net.channels = net.channels // 2 if repeat else net.channels
+            size = net.size
+            net.conv(pruned(rng, width // 2), 1)
+            net.depthwise(3, 1 if repeat else 2)
+            right, after = net.conv(half, 1), net.size
+            if not repeat:
+                net.value, net.channels, net.size = left, into, size
+                net.depthwise(3, 2)
+                left = net.conv(half, 1)
+            net.size = after
+            net.concat(left, right, channels=2 * half)
+            net.shuffle()
+    net.conv(pruned(rng, 1024), 1)
+    net.head(flatten=False)
+    return net
+
+
+def vit(rng: Rng) -> Builder:
+    """A vision transformer of 3 to 6 blocks on 64 to 128 pixels, heads and inner widths pruned."""
+    net = Builder(rng, 3, int(rng.choice([64, 96, 128])))
+    width = int(rng.choice([96, 128, 192, 256]))
+    net.conv(width, 16, 16, pad=0, relu=False)
+    tokens = net.tokens()
+    for _ in range(rng.integers(3, 7)):
+        shortcut = net.value
+        net.layer_norm()
+        net.attention(tokens, int(rng.integers(1, width // 32 + 1)), 32)
+        shortcut = net.sum(shortcut)
+        net.layer_norm()
+        net.dense(pruned(rng, 4 * width))
+        net.gelu()
+        net.dense(width)
+        net.sum(shortcut)
+    net.layer_norm()
+    net.token_head()
+    return net
+
+
 FAMILIES: dict[str, Callable[[Rng], Builder]] = {
     "cifar_resnet": cifar_resnet,
     "resnet18": resnet18,
     "mobilenetv2": mobilenetv2,
     "vgg": vgg,
+    "densenet": densenet,
+    "shufflenetv2": shufflenetv2,
+    "vit": vit,
 }
 
 

@@ -21,7 +21,7 @@ PLANTED = LatencyModel(
     Tiles(c_out=8, positions=6),
     paths={
         "network": {"kernels": 2e-4},
-        "conv": {"macs": 4e-11, "output_bytes": 2e-10},
+        "conv": {"macs": 4e-11, "patch_bytes": 2e-10},
         "pointwise": {"macs": 6e-11, "weight_bytes": 3e-10},
         "depthwise": {"macs": 3e-10},
     },

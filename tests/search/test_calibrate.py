@@ -14,7 +14,8 @@ from hwprofiles.layout import reorders
 from hwprofiles.registry import load_profile, save_profile
 from search.evaluate.benchmark import open_session
 from search.evaluate.calibrate import channel_block, host_profile, lower, measure, random_networks
-from search.evaluate.micronets import Builder, MicroNetwork, micro_network
+from search.evaluate.builder import Builder, MicroNetwork
+from search.evaluate.micronets import micro_network
 
 
 def optimised(model: bytes, folder: Path) -> collections.Counter[str]:
