@@ -16,17 +16,22 @@ from search.data import Splits
 from search.evaluate.accuracy import divergence
 from search.graph.ir import Array, Graph
 from search.options import Options
-from search.plan import Knobs, Plan, Setting, blocks_of, plan_key, widths_of
+from search.plan import Knobs, Plan, Setting, blocks_of, plan_key, widths_of, zeros_of
 from search.progress import Progress, Stopped
 from search.prune.blocks import Variant
 from search.prune.groups import Keep
 from search.recover.least_squares import Repairer
+from search.refine import refine
 from search.request import JobSpec
 from search.structures.channel import interpolate, measured_widths
 from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
 BATCH = 128
+EVALUATIONS = 24
+"""Most children of the local search, per target."""
+DECIDED_AFTER = 5
+"""Candidates after which the criterion that won most often is the only one left in the race."""
 _DIVERGENCE = "__divergence__"
 
 Sensitivities = Mapping[str, Mapping[Setting, float]]
@@ -60,6 +65,7 @@ class Search:
         knobs.stand_ins = self.repairer.stand_ins
         self.dense = self._outputs(knobs.graph, {}, len(splits.search))
         criteria = ("obs", "l2") if spec.search.criterion == "auto" else (spec.search.criterion,)
+        self._wins: list[str] = []
         self.orders = {name: self._order(name) for name in progress.each(criteria, "criteria")}
 
     def _order(self, criterion: str) -> dict[str, Array]:
@@ -103,30 +109,58 @@ class Search:
         def compute() -> dict[str, Array]:
             graph = self.knobs.network(plan)
             keep = self.knobs.keep(plan, self.orders[criterion], self.repairer.dense)
-            params = self.repairer.compensated(keep) if widths_of(plan) else {}
+            params = self.repairer.compensated(keep) if widths_of(plan) else self.repairer.sparsified(zeros_of(plan))
             return {_DIVERGENCE: np.asarray(self._divergence(graph, params, samples))}
 
         return float(self.units.result("sensitivity", [plan, criterion], compute)[_DIVERGENCE])
 
-    def candidates(self, plans: Sequence[Plan]) -> list[Candidate]:
-        """Repair every plan under every criterion; keep, of each, whichever moved least. Ends early when told to stop."""
+    def candidates(self, plans: Sequence[Plan], problems: Mapping[str, Problem]) -> list[Candidate]:
+        """Repair and measure every plan, then search around the best; the slowest first. Ends early when told to stop.
+
+        Args:
+            plans: what was allocated for the targets.
+            problems: of every target, by profile id; the local search serves each in turn.
+        """
         found: list[Candidate] = []
         try:
             for plan in self.progress.each(plans, "candidates", reserve=0.25):
-                criteria = list(self.orders)[: None if widths_of(plan) else 1]
-                found.append(min((self._candidate(plan, name) for name in criteria), key=lambda c: c.divergence))
+                found.append(self.candidate(plan))
+                self._announce(found[-1], problems)
+            for problem in problems.values():
+                rng = np.random.default_rng((self.spec.search.seed, 2))
+                children = refine(problem, found, self.candidate, evaluations=EVALUATIONS, rng=rng)
+                for child in self.progress.each(children, "children", total=EVALUATIONS, reserve=0.25):
+                    found.append(child)
+                    self._announce(child, problems)
         except Stopped:
             if not found:
                 raise
             self.progress.warn(f"the search ended early, with {len(found)} of {len(plans)} candidates")
-        return found
+        first = next(iter(problems.values()))
+        return sorted(found, key=lambda candidate: -first.latency_s(candidate.plan))
+
+    def _announce(self, candidate: Candidate, problems: Mapping[str, Problem]) -> None:
+        """Tell where a candidate stands. Its quality is exp(-divergence): 1 is the dense network."""
+        for profile, problem in problems.items():
+            predicted_ms = 1e3 * problem.latency_s(candidate.plan)
+            quality = float(np.exp(-candidate.divergence))
+            self.progress.emit(type="candidate", profile=profile, predicted_latency_ms=predicted_ms, quality=quality)
+
+    def candidate(self, plan: Plan) -> Candidate:
+        """Repair one plan under every criterion that is still in the race; the one that moved least."""
+        racing = list(self.orders) if len(self._wins) < DECIDED_AFTER else [max(self.orders, key=self._wins.count)]
+        tried = [self._candidate(plan, name) for name in (racing if widths_of(plan) else racing[:1])]
+        best = min(tried, key=lambda c: c.divergence)
+        if len(tried) > 1:
+            self._wins.append(best.criterion)
+        return best
 
     def _candidate(self, plan: Plan, criterion: str) -> Candidate:
         variant = self.knobs.variant(plan)
         keep = self.knobs.keep(plan, self.orders[criterion], variant)
 
         def compute() -> dict[str, Array]:
-            params = self.repairer.repair(keep, variant)
+            params = self.repairer.repair(keep, variant, zeros_of(plan))
             return {**params, _DIVERGENCE: np.asarray(self._divergence(variant.graph, params, len(self.splits.search)))}
 
         params = self.units.result("candidate", [plan, criterion], compute)
@@ -135,7 +169,7 @@ class Search:
 
 
 def _settings_to_measure(knobs: Knobs, options: Sequence[Options]) -> list[tuple[str, Setting]]:
-    """Widths, a few of each group, and everything that may stand in for a block."""
+    """Widths, a few of each group, everything that may stand in for a block, and every level of zeros."""
     plans = [plan for target in options for of_element in target.values() for plan in of_element]
     blocks = dict.fromkeys((knob, setting) for plan in plans for knob, setting in blocks_of(plan).items())
     widths: list[tuple[str, Setting]] = []
@@ -145,15 +179,15 @@ def _settings_to_measure(knobs: Knobs, options: Sequence[Options]) -> list[tuple
             mine = {w for of_element in target.values() for plan in of_element if (w := widths_of(plan).get(group.id))}
             wanted.update(measured_widths([len(group), *mine]))
         widths += [(group.id, width) for width in sorted(wanted)]
-    return [*widths, *blocks]
+    zeros = dict.fromkeys((knob, s) for plan in plans for knob, s in plan.items() if isinstance(s, float))
+    return [*widths, *blocks, *zeros]
 
 
-def allocate(pricer: Pricer, options: Options, sensitivities: Sensitivities, budgets_s: Sequence[float]) -> list[Plan]:
+def allocate(problem: Problem, budgets_s: Sequence[float]) -> list[Plan]:
     """Distinct plans along the front, slowest first."""
-    problem = build_problem(pricer, options, sensitivities)
     plans = [problem.plan(choice) for choice in knapsack(problem, budgets_s)]
     distinct = {plan_key(plan): plan for plan in plans if plan}
-    return sorted(distinct.values(), key=lambda plan: -pricer.latency_s(plan))
+    return sorted(distinct.values(), key=lambda plan: -problem.latency_s(plan))
 
 
 def build_problem(pricer: Pricer, options: Options, sensitivities: Sensitivities) -> Problem:
@@ -176,4 +210,4 @@ def _error(plan: Plan, sensitivities: Sensitivities, full: Mapping[str, int]) ->
     for group, width in widths.items():
         measured = {w: e for w, e in sensitivities.get(group, {}).items() if isinstance(w, int)}
         channels += float(interpolate([width], measured, full[group])[0])
-    return channels + sum(sensitivities[block][setting] for block, setting in blocks_of(plan).items())
+    return channels + sum(sensitivities[knob][s] for knob, s in plan.items() if not isinstance(s, int))
