@@ -119,7 +119,7 @@ class Recovery:
         """Compiled once a candidate, however many courses it takes."""
         key = plan_key(candidate.plan)
         if key not in self._students:
-            self._students[key] = self.trainer.student(cut_graph(candidate))
+            self._students[key] = self.trainer.student(cut_graph(candidate), made_zeros(candidate))
         return self._students[key]
 
     def _start(self, candidate: Candidate, neighbour: Candidate | None) -> Graph:
@@ -166,6 +166,17 @@ def cut_graph(candidate: Candidate) -> Graph:
     """The candidate as it will be deployed."""
     masked = candidate.variant.graph.with_initializers(candidate.params)
     return cut(masked, candidate.variant.groups, candidate.keep)
+
+
+def made_zeros(candidate: Candidate) -> dict[str, Array]:
+    """Masks of the cut weights that pruning gave zeros of its own (unstructured, N:M, block): False where they are.
+
+    Zeros that the dense network has too, such as those of a shortcut that copies channels, are free to move.
+    """
+    dense = cut(candidate.variant.graph, candidate.variant.groups, candidate.keep).initializers
+    mine = cut_graph(candidate).initializers
+    masks = {name: (value != 0) | (dense[name] == 0) for name, value in mine.items() if value.dtype == np.float32}
+    return {name: mask for name, mask in masks.items() if not mask.all()}
 
 
 def inherit(candidate: Candidate, neighbour: Candidate) -> Candidate:

@@ -22,6 +22,8 @@ from search.recover.teacher import Teacher, tunable
 BATCH = 128
 FEWEST_SAMPLES = 32
 """With fewer training samples nothing is trained: closed form does as well and cannot overfit as much."""
+MEMORY_BYTES = 4 << 30
+"""Of one step's activations and their gradients."""
 RATES = (3e-4, 1e-3, 3e-3)
 PROBE_STEPS = 12
 RECONSTRUCT = Weights(answers=0.0, values=1.0, labels=0.0)
@@ -54,7 +56,7 @@ class Trainer:
         self.augmentation = augment.choose(
             graph, train.feeds, lambda feeds: self.teacher(feeds)[0][0].argmax(1), np.random.default_rng((seed, 2))
         )
-        self.batch = min(BATCH, len(train))
+        self.batch = min(BATCH, len(train), samples_that_train(graph, shapes))
 
     @property
     def weights(self) -> Weights:
@@ -118,6 +120,13 @@ class Trainer:
 
     def _last_score(self, student: Student, course: Course, check: Callable[[], None]) -> float:
         return self.judge(student.graph)(self.run(student, course, check=check).last)
+
+
+def samples_that_train(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Samples whose activations, kept for the gradient, stay within `MEMORY_BYTES`."""
+    values = [name for node in graph.nodes for name in node.outputs if name in shapes]
+    per_sample = 4 * sum(int(np.prod(shapes[name])) for name in values)
+    return max(1, MEMORY_BYTES // max(1, 2 * per_sample))  # every value and its gradient
 
 
 def matched_values(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:

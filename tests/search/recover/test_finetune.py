@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from search.candidates import Candidate
 from search.data import Part, divide
 from search.errors import InvalidDataset
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.pipeline import compress
 from search.progress import Progress, Stopped
+from search.prune.blocks import Variant
+from search.prune.groups import find_groups
+from search.recover.budget import made_zeros
+from search.recover.train import samples_that_train
 from search.report import Report
 from search.request import JobSpec, SearchOptions
 from search.units import digest
@@ -158,3 +163,27 @@ def test_training_samples_serve_no_other_purpose() -> None:
     assert [len(s) for s in sets] == [65, 10, 25]
     assert len(set.union(*sets)) == 100
     assert np.array_equal(splits.train.feeds["x"][:20], splits.calibration.feeds["x"])
+
+
+def test_zeros_that_pruning_made_are_told_from_those_of_the_dense_network() -> None:
+    """A weight set to zero by a candidate is masked; one that was zero before, and whole weights, are not."""
+    net = Net()
+    net.classifier(net.op("Relu", net.conv("x", 3, 8)), 8)
+    net.initializers["w0"][0, 0, 0, 0] = 0
+    graph = load(net.bytes())
+    groups = find_groups(graph, {"x": (1, 3, 8, 8)})
+    pruned = graph.initializers["w0"].copy()
+    pruned[1, 1, 1, 1] = 0
+    candidate = Candidate({}, Variant(graph, groups), groups.dense(), {"w0": pruned}, 0.0, "l2")
+    masks = made_zeros(candidate)
+    assert list(masks) == ["w0"]
+    assert np.argwhere(~masks["w0"]).tolist() == [[1, 1, 1, 1]]
+
+
+def test_a_batch_fits_into_memory() -> None:
+    """By hand: one value of 1 GiB a sample, with its gradient, leaves room for two; small networks are not limited."""
+    graph = load(network())
+    groups = find_groups(graph, {"x": (1, 3, 8, 8)})
+    one = {next(name for node in graph.nodes for name in node.outputs): (1, 1 << 28)}
+    assert samples_that_train(graph, one) == 2
+    assert samples_that_train(graph, groups.shapes) > 1000
