@@ -15,7 +15,9 @@ from search.recover.train import FEWEST_SAMPLES, Trainer
 from search.request import JobSpec
 from search.units import Units, digest
 
-__all__ = ["Select", "train"]
+__all__ = ["REPAIR_SHARE", "Select", "train"]
+REPAIR_SHARE = 0.2
+"""Part of the recovery stage that repair before training takes, for the progress bar."""
 
 
 def train(
@@ -60,6 +62,7 @@ def train(
         return list(candidates)
     measurements = cache_dir / "measurements" / f"pace-{digest(export(knobs.graph), trainer.batch)[:24]}.json"
     try:
+        progress.part(REPAIR_SHARE, 1.0)
         recovery = Recovery(trainer, units, progress, measurements)
         return recovery.recover(
             candidates, seconds=60 * spec.search.finetune_minutes, select=select, points=spec.search.points

@@ -83,6 +83,8 @@ def compress(
     problems = {t.profile.id: build_problem(t.pricer, t.options, sensitivities) for t in targets}
     choices = [allocate(problems[t.profile.id], _budgets(t, spec)) for t in targets]
     progress.stage("recover")
+    if spec.search.finetune_minutes > 0:
+        progress.part(0.0, finetune.REPAIR_SHARE)
     candidates = search.candidates(_distinct(choices), problems)
     candidates = finetune.train(candidates, knobs, splits, spec, _worth(targets), units, cache_dir, progress)
     found = {plan_key(c.plan): c for c in candidates}

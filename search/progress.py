@@ -41,6 +41,7 @@ class Progress:
         self._clock = clock
         self._deadline = None if deadline_s is None else clock() + deadline_s
         self._stage: Stage | None = None
+        self._part = (0.0, 1.0)
         self._since = clock()
         self._budget_s = deadline_s
         self._cancelled = False
@@ -63,10 +64,14 @@ class Progress:
         now = self._clock()
         if self._stage is not None:
             self.stage_s[self._stage] = self.stage_s.get(self._stage, 0.0) + now - self._since
-        self._stage, self._since = name, now
+        self._stage, self._since, self._part = name, now, (0.0, 1.0)
         if name is not None:
             self.emit(type="stage", stage=name)
             self.step(0, 1, "steps")
+
+    def part(self, begin: float, end: float) -> None:
+        """The next steps are this part of the stage, from one share of it to another."""
+        self._part = (begin, end)
 
     def warn(self, message: str) -> None:
         """Say something that the client should know; it stands in the report too."""
@@ -79,7 +84,8 @@ class Progress:
         if self._stage is None:
             return
         before = sum(SHARE[stage] for stage in list(SHARE)[: list(SHARE).index(self._stage)])
-        fraction = min(1.0, before + SHARE[self._stage] * done / max(total, 1))
+        begin, end = self._part
+        fraction = min(1.0, before + SHARE[self._stage] * (begin + (end - begin) * done / max(total, 1)))
         self.emit(type="progress", stage=self._stage, fraction=round(fraction, 4), done=done, total=total, unit=unit)
 
     def check(self, *, reserve: float = 0.0) -> None:

@@ -74,20 +74,22 @@ class Recovery:
         try:
             seconds -= self._choose_rate(alive[len(alive) // 2], seconds) if alive else 0.0
             for number in range(rounds):
-                alive = self._round(alive, number, seconds / rounds / max(1, len(alive)), done)
+                alive = self._round(alive, number, rounds, seconds / rounds / max(1, len(alive)), done)
                 alive = list(select(alive, max(points, math.ceil(len(alive) / 2))))
         except Stopped:
             self.progress.warn("training ended early; points that were not trained keep their repaired weights")
         return list(done.values())
 
     def _round(
-        self, alive: Sequence[Candidate], number: int, seconds: float, done: dict[PlanKey, Candidate]
+        self, alive: Sequence[Candidate], number: int, rounds: int, seconds: float, done: dict[PlanKey, Candidate]
     ) -> list[Candidate]:
         trained: list[Candidate] = []
-        for candidate in self.progress.each(alive, "courses", reserve=RESERVE):
+        for candidate in alive:
+            self.progress.check(reserve=RESERVE)
             neighbour = trained[-1] if trained and number == 0 else None
             trained.append(self._course(candidate, neighbour, number, seconds))
             done[plan_key(candidate.plan)] = trained[-1]
+            self.progress.step(number * len(alive) + len(trained), rounds * len(alive), "courses")
         return trained
 
     def _course(self, candidate: Candidate, neighbour: Candidate | None, number: int, seconds: float) -> Candidate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,20 @@ def test_progress_stops_when_told_and_at_the_deadline() -> None:
     with pytest.raises(Stopped, match="cancelled"):
         progress.check()
     assert progress.stopping
+
+
+def test_parts_of_a_stage_follow_each_other(tmp_path: Path) -> None:
+    """The fraction never falls where a stage is divided into parts, and ends where the next stage begins."""
+    progress = Progress(tmp_path / "events.jsonl")
+    progress.stage("recover")
+    progress.part(0.0, 0.2)
+    for _ in progress.each(range(3), "candidates"):
+        pass
+    progress.part(0.2, 1.0)
+    for _ in progress.each(range(4), "courses"):
+        pass
+    progress.stage("export")
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    fractions = [event["fraction"] for event in events if event["type"] == "progress"]
+    assert fractions == sorted(fractions)
+    assert fractions[-2] == fractions[-1]
