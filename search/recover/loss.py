@@ -87,7 +87,8 @@ def objective_for(outputs: Sequence[Array], labels: Array | None) -> Objective:
     """
     first = outputs[0]
     answer: Answer = "values"
-    if len(outputs) == 1 and first.ndim == 2 and first.shape[1] > 1:
+    regression = labels is not None and labels.dtype.kind == "f"
+    if len(outputs) == 1 and first.ndim == 2 and first.shape[1] > 1 and not regression:
         sums_to_one = first.min() >= 0 and bool(abs(first.sum(1) - 1).max() < 1e-3)
         answer = "probabilities" if sums_to_one else "scores"
     return Objective(answer, classes=labels is not None and labels.dtype.kind in "iu")

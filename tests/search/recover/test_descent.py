@@ -131,6 +131,17 @@ def test_values_are_compared_relative_to_their_size() -> None:
     assert float(objective([a], {"v": a, "w": b}, batch, Weights(1.0, 1.0))) == pytest.approx(1.5 * error, rel=1e-5)
 
 
+def test_float_targets_make_a_regression() -> None:
+    """Outputs (N, C) with float targets are values, not class scores; both distances are relative squared errors."""
+    a, b, targets = (images(5, 3, seed=seed) for seed in (1, 2, 3))
+    objective = objective_for([b], targets)
+    assert objective == Objective("values", classes=False)
+    wanted = ((a - b) ** 2).sum() / (b**2).sum() + 0.5 * ((a - targets) ** 2).sum() / (targets**2).sum()
+    assert float(objective([a], {}, Batch({}, [b], {}, targets), Weights(1.0, 0.0, 0.5))) == pytest.approx(
+        wanted, rel=1e-5
+    )
+
+
 def test_probabilities_are_told_from_scores() -> None:
     """A network that ends in Softmax is distilled through the logarithm: equal probabilities have no distance."""
     probabilities = np.full((4, 3), 1 / 3, np.float32)
