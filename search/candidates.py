@@ -28,8 +28,8 @@ from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
 BATCH = 128
-EVALUATIONS = 24
-"""Most children of the local search, per target."""
+CHILDREN_PER_POINT = 2
+"""Most children of the local search, per target and point of the front that is asked for."""
 DECIDED_AFTER = 5
 """Candidates after which the criterion that won most often is the only one left in the race."""
 _DIVERGENCE = "__divergence__"
@@ -126,10 +126,11 @@ class Search:
             for plan in self.progress.each(plans, "candidates", reserve=0.25):
                 found.append(self.candidate(plan))
                 self._announce(found[-1], problems)
+            most = CHILDREN_PER_POINT * self.spec.search.points
             for problem in problems.values():
                 rng = np.random.default_rng((self.spec.search.seed, 2))
-                children = refine(problem, found, self.candidate, evaluations=EVALUATIONS, rng=rng)
-                for child in self.progress.each(children, "children", total=EVALUATIONS, reserve=0.25):
+                children = refine(problem, found, self.candidate, evaluations=most, rng=rng)
+                for child in self.progress.each(children, "children", total=most, reserve=0.25):
                     found.append(child)
                     self._announce(child, problems)
         except Stopped:
@@ -200,7 +201,7 @@ def build_problem(pricer: Pricer, options: Options, sensitivities: Sensitivities
         useful = [0, *(k for k in range(1, len(plans)) if seconds[k] < 0 and np.isfinite(costs[k]))]
         kept[element] = [plans[k] for k in useful]
         errors[element] = costs[useful]
-    return Problem(kept, errors, pricer.latency_s, pricer.change_s)
+    return Problem(kept, errors, pricer.latency_s, pricer.change_s, pricer.neighbours(kept))
 
 
 def _error(plan: Plan, sensitivities: Sensitivities, full: Mapping[str, int]) -> float:

@@ -27,6 +27,9 @@ class Problem:
     change_s: Callable[[Sequence[Plan], Plan], Array]
     """Latency of the network with each of an element's options put into a plan, minus that of the plan."""
 
+    neighbours: Mapping[str, frozenset[str]] | None = None
+    """Element to those whose options change what its own cost, in time; None where that is not known."""
+
     def plan(self, choice: Choice) -> dict[str, Setting]:
         """The plan of a choice."""
         return {knob: s for element, k in choice.items() for knob, s in self.options[element][k].items()}

@@ -3,8 +3,8 @@
 D[l][b] = min_k D[l-1][b - t(l, k)] + e(l, k)   (SPDY, Frantar & Alistarh 2022, eq. 2)
 
 Latencies are rounded *up* to buckets, so that a promise is never broken by rounding. A convolution costs what its input and
-its output width make it cost together: the table is solved for every budget with the other groups at the previous answer,
-and every answer is priced again exactly.
+its output width make it cost together. Where elements form chains, `search.allocate.chain` solves that exactly; elsewhere
+the table is solved for every budget with the other elements at the previous answer. Every answer is priced again as a whole.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from search.allocate.base import Choice, Problem
+from search.allocate.chain import chain, chain_order
 from search.graph.ir import Array
 
 BUCKETS = 10_000
@@ -23,6 +24,13 @@ ROUNDS = 3
 def knapsack(problem: Problem, budgets_s: Sequence[float]) -> list[Choice]:
     """Choices of least total error within each latency budget."""
     fastest = problem.fastest()
+    order = chain_order(problem.neighbours) if problem.neighbours is not None else None
+    if order is not None:
+        exact = chain(problem, order, budgets_s)
+        return [
+            fastest if choice is None else _greedy(problem, budget, choice)
+            for choice, budget in zip(exact, budgets_s, strict=True)
+        ]
     answers: dict[float, Choice] = {}
     start: Choice = dict.fromkeys(problem.options, 0)
     for budget in sorted(budgets_s, reverse=True):

@@ -43,13 +43,14 @@ class Pricer:
         self.full: Widths = {group.id: len(group) for group in knobs.groups.prunable}
         self._lowered: dict[tuple[tuple[str, str], ...], _Lowered] = {}
         self._known: dict[tuple[tuple[str, str], ...], float] = {}
+        self._counts: dict[tuple[str, int], _Count] = {}
 
     def lowered(self, plan: Plan) -> _Lowered:
         """The kernels of a plan's blocks, at any width."""
         settings = blocks_of(plan)
         key = plan_key(settings)
         if key not in self._lowered:
-            self._lowered[key] = _Lowered(self.knobs.network(settings), self.knobs.groups, self.full)
+            self._lowered[key] = _Lowered(self.knobs.network(settings), self.knobs.groups, self.full, self._counts)
         return self._lowered[key]
 
     def workloads(self, plan: Plan) -> list[Workload]:
@@ -77,6 +78,21 @@ class Pricer:
         chosen = [of_element[int(self.change_s(of_element, {}).argmin())] for of_element in options.values()]
         plan = {knob: setting for option in chosen for knob, setting in option.items()}
         return plan if self.latency_s(plan) < self.latency_s({}) else {}
+
+    def neighbours(self, options: Mapping[str, Sequence[Plan]]) -> dict[str, frozenset[str]]:
+        """Element to the elements that share a kernel with it, which is then priced by both widths together."""
+        knobs = {element: {knob for plan in plans for knob in plan} for element, plans in options.items()}
+        blocks = {block.id: block.nodes for block in self.knobs.blocks}
+        lowered = self.lowered({})
+        kernels: dict[str, set[str]] = {}
+        for element, mine in knobs.items():
+            widths = {lowered.kernels[i].name for knob in mine for i in lowered.touched.get(knob, ())}
+            whole = {node for knob in mine for node in blocks.get(knob, ())}
+            kernels[element] = widths | whole | {knob for knob in mine if isinstance(knob, str)}
+        return {
+            element: frozenset(other for other in kernels if other != element and kernels[other] & kernels[element])
+            for element in kernels
+        }
 
     def change_s(self, options: Sequence[Plan], plan: Plan) -> Array:
         """Seconds of the network with each option put into a plan, minus those of the plan.
@@ -109,8 +125,15 @@ class Pricer:
 class _Lowered:
     """Kernels of one network, their channel counts as functions of the dense network's groups."""
 
-    def __init__(self, graph: Graph, groups: Groups, full: Widths) -> None:
+    def __init__(self, graph: Graph, groups: Groups, full: Widths, counts: dict[tuple[str, int], _Count]) -> None:
+        """``counts`` remembers how a value's channels divide, which is the same in every variant."""
         self.full = full
+
+        def count(value: str, channels: int) -> _Count:
+            if (value, channels) not in counts:
+                counts[value, channels] = _count(groups.value_ids.get(value), channels, groups.prunable)
+            return counts[value, channels]
+
         shapes = {**groups.shapes, **{name: value.shape for name, value in graph.initializers.items()}}
         self.kernels = fuse.workloads(graph, shapes, groups.static)
         nodes = {node.name: node for node in graph.nodes}
@@ -118,13 +141,7 @@ class _Lowered:
         for kernel in self.kernels:
             node = nodes[kernel.name]
             source = next((name for name in node.inputs if name in groups.value_ids), node.outputs[0])
-            sink = groups.value_ids.get(node.outputs[0])
-            self.sides.append(
-                (
-                    _count(groups.value_ids.get(source), kernel.c_in, groups.prunable),
-                    _count(sink, kernel.c_out, groups.prunable),
-                )
-            )
+            self.sides.append((count(source, kernel.c_in), count(node.outputs[0], kernel.c_out)))
 
     def workloads(self, widths: Widths) -> list[Workload]:
         """The kernels at these widths."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.allocate.base import Problem
+from search.allocate.chain import chain_order
 from search.allocate.knapsack import cheapest, knapsack
 from search.graph.ir import Array
 from search.plan import Plan
@@ -80,6 +82,34 @@ def test_answers_keep_the_budget_and_come_close_to_the_best(seed: int, share: fl
     best = min(problem.error(choice) for choice in combinations if problem.seconds(choice) <= budget)
     worst = problem.error(problem.fastest())
     assert problem.error(answer) <= best + 0.2 * worst
+
+
+@settings(max_examples=60, deadline=None)
+@given(Tables, st.floats(0.05, 0.95))
+def test_chains_are_exact(seed: int, share: float) -> None:
+    """Where each layer costs the product of the widths at its two ends, the chain's table has brute force's error."""
+    problem = interacting(seed)
+    names = list(problem.options)
+    links = {name: frozenset(names[k] for k in (i - 1, i + 1) if 0 <= k < len(names)) for i, name in enumerate(names)}
+    shuffled = {names[i]: links[names[i]] for i in np.random.default_rng(seed).permutation(len(names))}
+    problem = dataclasses.replace(problem, neighbours=shuffled)
+    dense, least = problem.latency_s({}), problem.seconds(problem.fastest())
+    budget = least + share * (dense - least)
+    [answer] = knapsack(problem, [budget])
+    combinations = (dict(zip(names, c, strict=True)) for c in itertools.product(range(4), repeat=4))
+    # buckets are rounded up four times: the table may miss what fits by less than that
+    rounding = 4 * (dense - least) / 1_000
+    best = min(problem.error(choice) for choice in combinations if problem.seconds(choice) <= budget - rounding)
+    assert problem.seconds(answer) <= budget + 1e-9
+    assert problem.error(answer) <= best + 1e-12
+
+
+def test_only_chains_are_ordered() -> None:
+    """A star and a ring are no chains; two chains and a single element are."""
+    assert chain_order({"m": frozenset("abc"), "a": frozenset("m"), "b": frozenset("m"), "c": frozenset("m")}) is None
+    assert chain_order({"a": frozenset("bc"), "b": frozenset("ac"), "c": frozenset("ab")}) is None
+    pairs = {"a": frozenset("b"), "b": frozenset("a"), "s": frozenset[str](), "c": frozenset("d"), "d": frozenset("c")}
+    assert chain_order(pairs) == ["a", "b", "c", "d", "s"]
 
 
 def test_unreachable_budget_gives_the_fastest() -> None:
