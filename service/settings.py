@@ -35,6 +35,22 @@ class Settings:
     """Broker; empty means the embedded one."""
     database_url: str = ""
     """SQLAlchemy URL; empty means SQLite in ``data_dir``."""
+    storage_url: str = ""
+    """Where uploads and results are kept: ``s3://bucket/prefix``, with the standard AWS variables; empty means ``data_dir``."""
+    api_keys: str = "auto"
+    """``on``, ``off`` (on loopback only), or ``auto``: on wherever others can reach the address."""
+    requests_per_minute: int = 1200
+    """Most requests a tenant may send, where API keys are on; 0 for no limit."""
+    max_unfinished_jobs: int = 1000
+    """Most jobs of a tenant that wait or run; 0 for no limit."""
+    max_stored_bytes: int = 100 * 2**30
+    """Most bytes of uploads of a tenant; 0 for no limit."""
+    webhooks: str = "off"
+    """``on`` lets a job name a URL that is told its end."""
+    webhook_secret: str = ""
+    """``whsec_`` and base64: signs webhook messages; needed when they are on."""
+    log_format: str = "text"
+    """``json`` for one object a line."""
     web_threads: int = 16
     max_upload_bytes: int = 2 * 2**30
     max_request_bytes: int = 2**20
@@ -53,6 +69,10 @@ class Settings:
     """Between SIGTERM and SIGKILL."""
     retention_days: float = 30.0
     """Files of a finished job are kept so long."""
+    file_retention_days: float = 30.0
+    """Uploads are kept so long after their last use."""
+    upload_hours: float = 24.0
+    """A resumable upload may take so long."""
     child_memory_bytes: int = 0
     """Most private memory a child may have; 0 means all of the machine's."""
     child_file_bytes: int = 8 * 2**30
@@ -82,6 +102,33 @@ class Settings:
     def to_env(self) -> dict[str, str]:
         """The variables that make `from_env` return equal settings in another process."""
         return {_PREFIX + field.name.upper(): _print(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def __post_init__(self) -> None:
+        """Refuse words that mean nothing, and an open service that others can reach."""
+        for name, allowed in (
+            ("api_keys", ("auto", "on", "off")),
+            ("webhooks", ("on", "off")),
+            ("log_format", ("text", "json")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{_PREFIX}{name.upper()}={getattr(self, name)!r}; it is one of {', '.join(allowed)}")
+        if self.api_keys == "off" and self.host not in LOOPBACK:
+            raise ValueError(
+                f"{_PREFIX}API_KEYS=off with host {self.host}: only {', '.join(LOOPBACK)} may be open; "
+                "leave it at auto, and make a key with `secateur keys create`"
+            )
+        if self.webhooks == "on" and not self.webhook_secret.startswith("whsec_"):
+            raise ValueError(f"{_PREFIX}WEBHOOKS=on needs {_PREFIX}WEBHOOK_SECRET=whsec_... to sign the messages with")
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether a request needs an API key."""
+        return self.api_keys == "on" or (self.api_keys == "auto" and self.host not in LOOPBACK)
+
+    @property
+    def quotas(self) -> tuple[int, int]:
+        """Unfinished jobs and stored bytes of a tenant; 0 for no limit: without keys there is one, and it owns the machine."""
+        return (self.max_unfinished_jobs, self.max_stored_bytes) if self.keys_required else (0, 0)
 
     @property
     def database(self) -> str:

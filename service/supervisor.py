@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import shutil
@@ -15,12 +16,14 @@ from pathlib import Path
 
 from search.errors import DeadlineExceeded, InternalError
 from search.report import Point, Report
-from service import protocol, sandbox
-from service.artifacts import BlobStore
+from service import checkpoints, protocol, sandbox
+from service.artifacts import BlobStore, BlobWriter
+from service.checkpoints import Checkpoints
 from service.claims import Claim, LeaseLost, Outcome, worker_lost
 from service.errors import OutOfMemory
 from service.jobs import Action, Status
 from service.protocol import ExitCode
+from service.retention import hold
 from service.settings import Settings
 from service.tables import Job
 
@@ -46,8 +49,10 @@ class Attempt:
         self.directory = self.settings.jobs_dir / self.job.id
         minutes = float(self.job.spec["search"]["deadline_minutes"])
         self.deadline = (self.job.started_at or self.claim.store.clock()) + 60 * minutes
+        self._checkpoints = Checkpoints(self.blobs.storage, self.job.id, self.directory / "units")
         self._position = 0
         self._next_beat = 0.0
+        self._files: dict[str, BlobWriter] = {}
 
     def run(self) -> Status | None:
         """Run to the end of the attempt; the job's status then, or None when the job is no longer ours."""
@@ -55,16 +60,20 @@ class Attempt:
         protocol.write_request(
             self.directory, self.job.spec, self.blobs, self.job.model_sha256, self.job.dataset_sha256
         )
+        self._checkpoints.restore()
         child = self._start()
         try:
             reason = self._watch(child)
             self._relay()
+            self._checkpoints.keep()
             return self._finish(self._outcome(child.returncode, reason))
         except LeaseLost as lost:
             _log.warning("%s", lost)
             return None
         finally:
             sandbox.kill(child)
+            for writer in self._files.values():
+                writer.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
         left_s = max(1.0, self.deadline - self.claim.store.clock())
@@ -75,6 +84,9 @@ class Attempt:
         )
         command = [*self.settings.child_command, "run", str(self.directory)]
         command += ["--cache-dir", str(self.settings.cache_dir), "--deadline-s", f"{left_s:.1f}"]
+        name = {"job": self.job.id, "attempt": self.claim.attempt, "request_id": self.job.request_id}
+        with (self.directory / "child.log").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(name) + "\n")  # joins what the child prints with the logs of web and worker
         child = sandbox.start(command, self.directory, self.settings.cache_dir, limits)
         (self.directory / "child.pid").write_text(str(child.pid), encoding="ascii")
         return child
@@ -104,6 +116,7 @@ class Attempt:
     def _beat(self) -> None:
         if time.monotonic() >= self._next_beat:
             self.claim.beat()
+            self._checkpoints.keep()
             self._next_beat = time.monotonic() + self.settings.lease_s / 5
 
     def _relay(self) -> None:
@@ -125,7 +138,8 @@ class Attempt:
     def _published(self, reason: str) -> Outcome:
         report = protocol.read_report(self.directory)
         if report is not None:
-            artifacts = protocol.publish(self.directory, self.blobs)
+            self._files = protocol.received(self.directory, self.blobs)
+            artifacts = {name: writer.seal() for name, writer in self._files.items()}
             return Outcome(Action.SUCCEED, best=_best(report, self.job), artifacts=artifacts)
         if reason == "overdue":
             late = DeadlineExceeded("the deadline came before the first result; raise search.deadline_minutes")
@@ -144,7 +158,14 @@ class Attempt:
         return Outcome(Action.RELEASE, died=True)
 
     def _finish(self, outcome: Outcome) -> Status:
-        status = self.claim.finish(outcome, self.settings.retention_days * _DAY_S)
+        retention_s = self.settings.retention_days * _DAY_S
+        self.claim.beat()  # publishing many files to a bucket takes its time
+        with hold(self.claim.store, (blob.sha256 for blob in outcome.artifacts.values())):
+            for writer in self._files.values():
+                writer.keep()
+            status = self.claim.finish(outcome, retention_s)
+        if status is not Status.QUEUED:
+            checkpoints.drop(self.blobs.storage, self.job.id)
         if status in {Status.SUCCEEDED, Status.CANCELLED}:  # a failed job's directory stays, for whoever looks into it
             shutil.rmtree(self.directory, ignore_errors=True)
         return status

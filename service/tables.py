@@ -1,4 +1,7 @@
-"""The rows. One schema for SQLite and PostgreSQL; times are seconds since the epoch, UTC."""
+"""The rows. One schema for SQLite and PostgreSQL; times are seconds since the epoch, UTC.
+
+A change here needs a revision in `service/migrations/versions`; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +57,9 @@ class Job(Base):
     started_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
     finished_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
     expires_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
+    request_id: orm.Mapped[str | None] = orm.mapped_column(default=None)
+    """Of the submission; the logs of web, worker and child carry it."""
+    webhook_url: orm.Mapped[str | None] = orm.mapped_column(default=None)
 
 
 class Event(Base):
@@ -79,6 +85,8 @@ class File(Base):
     sha256: orm.Mapped[str] = orm.mapped_column(index=True)
     bytes: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
     created_at: orm.Mapped[float]
+    used_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
+    """When it was last uploaded or submitted; retention counts from here."""
 
 
 class Artifact(Base):
@@ -103,3 +111,66 @@ class IdempotencyKey(Base):
     body_sha256: orm.Mapped[str]
     job_id: orm.Mapped[str]
     created_at: orm.Mapped[float]
+
+
+class ApiKey(Base):
+    """A key to one tenant's things. Only its digest is kept: whoever reads the table can use none of them."""
+
+    __tablename__ = "api_keys"
+
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    """The part of the key that is shown."""
+    tenant: orm.Mapped[str]
+    name: orm.Mapped[str]
+    sha256: orm.Mapped[str] = orm.mapped_column(unique=True)
+    created_at: orm.Mapped[float]
+    revoked_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
+
+
+class BlobHold(Base):
+    """Bytes on their way from a request or a job to the row that will name them; until then nobody removes them."""
+
+    __tablename__ = "blob_holds"
+
+    token: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    sha256: orm.Mapped[str] = orm.mapped_column(primary_key=True, index=True)
+    until: orm.Mapped[float]
+
+
+class Orphan(Base):
+    """A digest that may no longer be named by any row: written with the deletion, looked into afterwards."""
+
+    __tablename__ = "orphans"
+
+    sha256: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+
+
+class Upload(Base):
+    """A resumable upload on its way (tus)."""
+
+    __tablename__ = "uploads"
+
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    tenant: orm.Mapped[str]
+    purpose: orm.Mapped[str]
+    bytes: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    received: orm.Mapped[int] = orm.mapped_column(sa.BigInteger, default=0)
+    parts: orm.Mapped[list[str]]
+    """Keys in the storage, in order."""
+    upload_metadata: orm.Mapped[str] = orm.mapped_column(default="")
+    """As the client sent it; it is given back so."""
+    expires_at: orm.Mapped[float]
+    file_id: orm.Mapped[str | None] = orm.mapped_column(default=None)
+
+
+class Delivery(Base):
+    """A webhook message that is due: written with the end of its job, in one transaction."""
+
+    __tablename__ = "deliveries"
+
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    job_id: orm.Mapped[str] = orm.mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    url: orm.Mapped[str]
+    attempts: orm.Mapped[int] = orm.mapped_column(default=0)
+    next_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
+    """None once it was delivered or given up."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import celery
 from celery import signals
 
+from service import logs
 from service.artifacts import BlobStore
 from service.broker import TASK, Announcer, make_celery
 from service.claims import claim
@@ -30,7 +31,12 @@ def run_job(settings: Settings, job_id: str, stopping: Callable[[], bool]) -> St
         taken = claim(store, job_id, owner, settings.lease_s, settings.max_attempts)
         if taken is None:  # delivered twice, cancelled, or finished: the row says so, and that is all there is to do
             return None
-        return Attempt(settings, BlobStore(settings.data_dir), *taken, stopping).run()
+        hold, job = taken
+        with logs.bound(job_id=job.id, attempt=job.attempt, request_id=job.request_id):
+            logs.audit.info("attempt begins")
+            status = Attempt(settings, BlobStore.of(settings), hold, job, stopping).run()
+            logs.audit.info("attempt ends: %s", status or "lost")
+            return status
     finally:
         store.close()
 
@@ -61,6 +67,7 @@ def make_worker(settings: Settings) -> celery.Celery:
 
 def consume(settings: Settings) -> None:
     """Take jobs until told to stop; a running job goes back to the queue with its finished units of work."""
+    logs.configure(settings.log_format)
     name = f"secateur-{os.getpid()}@{socket.gethostname()}"
     arguments = ["worker", "--pool=prefork", "--concurrency=1", "--without-gossip", "--without-mingle"]
     make_worker(settings).worker_main([*arguments, "--without-heartbeat", "--loglevel=WARNING", f"--hostname={name}"])

@@ -10,6 +10,8 @@ import flask
 
 from service.artifacts import BlobStore
 from service.broker import Announcer
+from service.metrics import Metrics
+from service.ratelimit import RateLimit
 from service.settings import Settings
 from service.store import Store
 
@@ -25,8 +27,16 @@ class Context:
     inspections: threading.BoundedSemaphore
     """Dry runs at once; more would starve the jobs."""
     sandbox: dict[str, bool]
+    rate_limit: RateLimit
+    metrics: Metrics
 
 
 def current() -> Context:
-    """The context of the running application."""
+    """The context of the running application; its store shows what the tenant of this request owns, and nothing else."""
+    context = of_application()
+    return dataclasses.replace(context, store=context.store.of(flask.g.tenant))
+
+
+def of_application() -> Context:
+    """The context before it is known who asks."""
     return cast("Context", flask.current_app.extensions["secateur"])

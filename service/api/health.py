@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import flask
 import sqlalchemy as sa
 import sqlalchemy.exc
@@ -14,6 +12,8 @@ from service.api.operations import JSON, Answer, Operation
 from service.api.parsing import query
 from service.api.schemas import Alive, Health, NoQuery
 from service.errors import Unavailable
+
+_EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def livez() -> ResponseReturnValue:
@@ -29,12 +29,18 @@ def readyz() -> ResponseReturnValue:
     checks = {
         "database": _database_answers(context),
         "broker": context.announcer.reachable(),
-        "storage": os.access(context.settings.data_dir, os.W_OK),
+        "storage": context.blobs.storage.works(),
     }
     if not all(checks.values()):
         away = ", ".join(name for name, works in checks.items() if not works)
         raise Unavailable(f"not ready: {away} does not answer", checks=checks)
     return flask.jsonify(Health(status="ok", checks=checks, sandbox=context.sandbox).model_dump())
+
+
+def metrics() -> ResponseReturnValue:
+    """For Prometheus."""
+    query(NoQuery)
+    return flask.Response(current().metrics.text(), content_type=_EXPOSITION)
 
 
 def _database_answers(context: Context) -> bool:
@@ -57,6 +63,15 @@ OPERATIONS = (
         "Whether database, broker and storage answer, and which protections hold around a job",
         readyz,
         {200: Answer("Yes", {JSON: Health})},
+        (422,),
+    ),
+    Operation(
+        "GET",
+        "/metrics",
+        "getMetrics",
+        "Jobs by status, queue depth and age, attempts, expired leases, durations, requests",
+        metrics,
+        {200: Answer("The exposition format of Prometheus", {"text/plain": {"type": "string"}})},
         (422,),
     ),
 )

@@ -20,9 +20,11 @@ from service.api.schemas import JobCreate, JobList, JobOptions, JobsQuery, JobVi
 from service.api.uploads import accept_form, received
 from service.errors import BadRequest, NotFound
 from service.jobs import TERMINAL, Status
-from service.reconciler import forget
+from service.reconciler import drop_directory
+from service.retention import remove_orphans
 from service.store import NewJob, Page
 from service.tables import Job
+from service.webhooks import require_public_name
 
 _RETRY_AFTER_S = "1"
 
@@ -33,7 +35,7 @@ def post_job() -> ResponseReturnValue:
     key = idempotency_key()
     new = _from_form() if flask.request.mimetype == "multipart/form-data" else _from_json()
     context = current()
-    job, created = context.store.submit(new, key)
+    job, created = context.store.submit(new, key, context.settings.quotas[0])
     if created:
         context.announcer.announce(
             job.id
@@ -62,17 +64,32 @@ def _from_form() -> NewJob:
         )
     if "dataset" in flask.request.form:
         raise BadRequest("`dataset` is text, not a file; with curl: -F dataset=@data.npz")
-    options, store = from_json(JobOptions, spec), current().store
+    options = from_json(JobOptions, spec)
     _require_profiles(options)
-    model = store.add_file("model", received(files["model"]))[0].sha256
-    dataset = store.add_file("dataset", received(files["dataset"]))[0].sha256 if "dataset" in files else None
+    model = received(files["model"], "model").sha256
+    dataset = received(files["dataset"], "dataset").sha256 if "dataset" in files else None
     return _new(options, model, dataset)
 
 
 def _new(options: JobOptions, model: str, dataset: str | None) -> NewJob:
     _require_profiles(options)
     spec = json.loads(options.spec().to_json())
-    return NewJob(spec=spec, metadata=options.metadata, model_sha256=model, dataset_sha256=dataset)
+    return NewJob(
+        spec=spec,
+        metadata=options.metadata,
+        model_sha256=model,
+        dataset_sha256=dataset,
+        request_id=flask.g.request_id,
+        webhook_url=_webhook(options.webhook_url),
+    )
+
+
+def _webhook(url: str | None) -> str | None:
+    if url is not None and current().settings.webhooks != "on":
+        raise BadRequest("`webhook_url`: webhooks are off here; leave it out, or set SECATEUR_WEBHOOKS=on")
+    if url is not None:
+        require_public_name(url)
+    return url
 
 
 def _require_profiles(options: JobOptions) -> None:
@@ -117,7 +134,9 @@ def delete_job(job_id: str) -> ResponseReturnValue:
     """Delete a finished job with its files."""
     query(NoQuery)
     context = current()
-    forget(context.settings, context.blobs, job_id, context.store.delete(job_id))
+    context.store.delete(job_id)
+    drop_directory(context.settings, context.blobs, job_id)
+    remove_orphans(context.store, context.blobs.remove)
     return "", 204
 
 

@@ -17,20 +17,26 @@ _ALWAYS = (400, 500, 503)
 """Any operation may answer these: a bad Host header or message, a fault of ours, the database away."""
 _ERRORS = {
     400: "The message is malformed",
+    401: "An API key is needed",
     404: "Not found",
     405: "The method is not allowed here",
     409: "The state does not allow this",
     410: "No longer kept",
     413: "Too large",
+    412: "Not this version of tus",
     415: "Not a media type that is read here",
     416: "The range is outside the file",
     422: "The request is not valid",
+    429: "Too many requests, or the quota is used up",
+    460: "The bytes do not fit their checksum",
     500: "Internal error",
     503: "A part of the service is away or busy",
     507: "Not enough storage",
 }
 BINARY = {"type": "string", "minLength": 1, "contentMediaType": "application/octet-stream", "format": "binary"}
 JSON = "application/json"
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", "/docs", "/"})
+"""What can be asked without a key: whether the service is there, and how it is used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +66,11 @@ class Operation:
     description: str = ""
 
     @property
+    def needs_key(self) -> bool:
+        """Whether it asks for a key where keys are required."""
+        return self.path not in OPEN_PATHS
+
+    @property
     def parameters(self) -> list[str]:
         """Names in the path."""
         return [part.split("}")[0] for part in self.path.split("{")[1:]]
@@ -70,20 +81,30 @@ class Operation:
         return self.path.replace("{name}", "<path:name>").replace("{", "<").replace("}", ">")
 
 
-def openapi(operations: Sequence[Operation], version: str, profile_ids: Sequence[str]) -> dict[str, Any]:
+def openapi(
+    operations: Sequence[Operation], version: str, profile_ids: Sequence[str], *, secured: bool, webhooks: bool
+) -> dict[str, Any]:
     """The OpenAPI 3.1 document.
 
     Args:
         operations: the table.
         version: of the service.
         profile_ids: the targets there are now; the document lists them.
+        secured: whether a request needs an API key.
+        webhooks: whether a job may name a URL.
     """
     components = _Components()
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, components)
+        described = _describe(operation, components)
+        if secured and operation.needs_key:
+            _secure(described, components)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
     known = components.schemas()
     _name_targets(known, profile_ids)
+    if not webhooks:
+        for name in ("JobCreate", "JobOptions"):
+            del known[name]["properties"]["webhook_url"]
     _allow_one_objective(known["Objective"])
     return {
         "openapi": "3.1.0",
@@ -95,8 +116,22 @@ def openapi(operations: Sequence[Operation], version: str, profile_ids: Sequence
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": known},
+        "components": {"schemas": known, **({"securitySchemes": {"key": _BEARER}} if secured else {})},
     }
+
+
+_BEARER = {"type": "http", "scheme": "bearer", "description": "An API key; `secateur keys create` makes one"}
+
+
+def _secure(described: dict[str, Any], components: _Components) -> None:
+    described["security"] = [{"key": []}]
+    for status in (401, 429):
+        described["responses"][str(status)] = _problem(status, components)
+
+
+def _problem(status: int, components: _Components) -> dict[str, Any]:
+    schema = components.schema(schemas.Problem, "serialization")
+    return {"description": _ERRORS[status], "content": {PROBLEM: {"schema": schema}}}
 
 
 class _Components:
@@ -124,11 +159,10 @@ def _describe(operation: Operation, components: _Components) -> dict[str, Any]:
     answers: dict[str, Any] = {
         str(status): _answer(answer, components) for status, answer in sorted(operation.answers.items())
     }
-    problem = components.schema(schemas.Problem, "serialization")
     for status in sorted(
         {*_ALWAYS, *operation.errors, *([422] if operation.query.model_fields or operation.body else [])}
     ):
-        answers[str(status)] = {"description": _ERRORS[status], "content": {PROBLEM: {"schema": problem}}}
+        answers[str(status)] = _problem(status, components)
     described: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
@@ -177,7 +211,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         for name, schema in fields.get("properties", {}).items()
     ]
     headers = [
-        {"name": name, "in": "header", "description": text, "schema": _HEADERS[name]}
+        {"name": name, "in": "header", "required": name in _REQUIRED, "description": text, "schema": _HEADERS[name]}
         for name, text in operation.headers.items()
     ]
     return path + query + headers
@@ -188,7 +222,16 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "Last-Event-ID": {"type": "string", "pattern": "^[0-9]{1,9}$"},
     "If-None-Match": _TEXT,
     "Range": _TEXT,
+    "Tus-Resumable": {"type": "string", "enum": ["1.0.0"]},
+    "Upload-Length": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
+    "Upload-Offset": {"type": "string", "pattern": "^(0|[1-9][0-9]{0,8})$"},
+    "Upload-Metadata": {
+        "type": "string",
+        "pattern": "^purpose (bW9kZWw=|ZGF0YXNldA==)(,filename [A-Za-z0-9+/]{4,80})?$",
+    },
+    "Upload-Checksum": {"type": "string", "pattern": "^(md5|sha1|sha256) [A-Za-z0-9+/]{22,43}={1,2}$"},
 }
+_REQUIRED = frozenset({"Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata"})
 
 
 def _without_null(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

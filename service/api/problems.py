@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -37,10 +38,10 @@ def register(app: flask.Flask) -> None:
     app.register_error_handler(Exception, _from_fault)
 
 
-def answer(status: int, problem: dict[str, Any], headers: dict[str, str] | None = None) -> flask.Response:
+def answer(status: int, problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> flask.Response:
     """A problem as a response."""
     body = {"status": status, **problem, "request_id": flask.g.get("request_id", "")}
-    return flask.Response(json.dumps(body), status, headers, content_type=MEDIA_TYPE)
+    return flask.Response(json.dumps(body), status, dict(headers or {}), content_type=MEDIA_TYPE)
 
 
 def _from_http(error: HTTPException) -> flask.Response:

@@ -13,6 +13,7 @@ from typing import Any
 
 import flask
 from flask.typing import ResponseReturnValue
+from werkzeug.wsgi import FileWrapper
 
 from service.api.context import Context, current
 from service.api.jobs import timestamp
@@ -26,6 +27,7 @@ from service.tables import Artifact, Event
 _EVENT_STREAM, _CSV = "text/event-stream", "text/csv"
 _STREAM_POLL_S = 0.5
 _KEEP_ALIVE_S = 15.0
+_CHUNK_BYTES = 2**18
 _MEDIA_TYPES = {
     ".json": JSON,
     ".html": "text/html",
@@ -109,7 +111,8 @@ def get_front(job_id: str) -> ResponseReturnValue:
     if report is None:
         status = context.store.job(job_id).status
         raise Conflict(f"the job is {status} and has no front; it has one when it succeeded", job_status=status)
-    fronts = json.loads(context.blobs.path(report.sha256).read_bytes())["fronts"]
+    with context.blobs.open(report.sha256) as file:
+        fronts = json.load(file)["fronts"]
     if flask.request.accept_mimetypes.best_match([JSON, _CSV]) == _CSV:
         return flask.Response(to_csv(fronts), content_type=f"{_CSV}; charset=utf-8")
     return flask.jsonify(fronts)
@@ -168,14 +171,15 @@ def get_artifact(job_id: str, name: str) -> ResponseReturnValue:
     if row is None:
         raise NotFound(f"job {job_id} has no file {name!r}; GET /v1/jobs/{job_id}/artifacts lists them")
     path = PurePosixPath(name)
-    response = flask.send_file(
-        context.blobs.path(row.sha256),
-        mimetype=_MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
-        as_attachment=True,
-        download_name=path.name,
-        conditional=True,
-        etag=row.sha256,
+    response = flask.Response(
+        FileWrapper(context.blobs.open(row.sha256), _CHUNK_BYTES),
+        content_type=_MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
+        direct_passthrough=True,
     )
+    response.content_length = row.bytes
+    response.set_etag(row.sha256)
+    response.headers.set("Content-Disposition", "attachment", filename=path.name)
+    response.make_conditional(flask.request, accept_ranges=True, complete_length=row.bytes)
     response.headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(row.sha256)).decode()}:"
     return response
 

@@ -21,6 +21,7 @@ Metadata = Annotated[
     Len(0, 32),
     Field(json_schema_extra={"additionalProperties": False}),
 ]
+WebhookUrl = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]{1,255}(/[!-~]{0,1000})?$")]
 Purpose = Literal["model", "dataset"]
 
 
@@ -66,6 +67,8 @@ class JobOptions(JobSpec):
 
     profiles: ProfileIds = dataclasses.field()  # without this the default of the base class would stay
     metadata: Metadata = dataclasses.field(default_factory=dict)
+    webhook_url: WebhookUrl | None = None
+    """Told when the job has ended; Standard Webhooks."""
 
     def spec(self) -> JobSpec:
         """What the engine is told."""
@@ -122,6 +125,15 @@ class FileView(BaseModel):
     sha256: str
     bytes: int
     purpose: Purpose
+
+
+class UploadView(BaseModel):
+    """A resumable upload; `file` is there once all bytes are."""
+
+    id: str
+    bytes: int
+    received: int
+    file: FileId | None
 
 
 class Progress(BaseModel):

@@ -13,8 +13,10 @@ from service.api.context import current
 from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import query
 from service.api.schemas import FileQuery, FileView, NoQuery, Purpose
-from service.artifacts import Blob, BlobWriter
+from service.artifacts import BlobWriter
 from service.errors import BadRequest
+from service.retention import hold
+from service.tables import File
 
 _CHUNK_BYTES = 2**20
 
@@ -59,19 +61,28 @@ def accept_form(allowed: set[str]) -> None:
             raise BadRequest(f"the form has the part {name!r} {parts.count(name)} times; send it once")
 
 
-def received(part: FileStorage) -> Blob:
+def received(part: FileStorage, purpose: Purpose) -> File:
     """Keep a file part.
 
     Raises:
         BadRequest: it is empty.
     """
-    return _keep(cast("BlobWriter", part.stream), f"the file in the part `{part.name}`")
+    return keep(cast("BlobWriter", part.stream), purpose, f"the file in the part `{part.name}`")[0]
 
 
-def _keep(writer: BlobWriter, what: str) -> Blob:
+def keep(writer: BlobWriter, purpose: Purpose, what: str) -> tuple[File, bool]:
+    """Keep received bytes as a file; it, and whether it is new.
+
+    Raises:
+        BadRequest: there are none.
+        QuotaExceeded: the tenant has too many.
+    """
     if writer.size == 0:
         raise BadRequest(f"{what} is empty; send the bytes of the file")
-    return writer.commit()
+    context, blob = current(), writer.seal()
+    with hold(context.store, [blob.sha256]):
+        writer.keep()
+        return context.store.add_file(purpose, blob, context.settings.quotas[1])
 
 
 def post_file() -> ResponseReturnValue:
@@ -83,7 +94,7 @@ def post_file() -> ResponseReturnValue:
         raise BadRequest("the form has no file in a part called `file`; with curl: -F file=@model.onnx")
     if purpose not in {"model", "dataset"}:
         raise BadRequest(f"`purpose` is {purpose!r}; it is `model` or `dataset`")
-    return _answer(cast("Purpose", purpose), received(part))
+    return _answer(*keep(cast("BlobWriter", part.stream), cast("Purpose", purpose), "the file in the part `file`"))
 
 
 def put_file() -> ResponseReturnValue:
@@ -93,12 +104,11 @@ def put_file() -> ResponseReturnValue:
     with current().blobs.writer() as writer:
         while chunk := flask.request.stream.read(_CHUNK_BYTES):
             writer.write(chunk)
-        return _answer(wanted.purpose, _keep(writer, "the body"))
+        return _answer(*keep(writer, wanted.purpose, "the body"))
 
 
-def _answer(purpose: Purpose, blob: Blob) -> ResponseReturnValue:
-    file, created = current().store.add_file(purpose, blob)
-    view = FileView(id=file.id, sha256=file.sha256, bytes=file.bytes, purpose=purpose)
+def _answer(file: File, created: bool) -> ResponseReturnValue:
+    view = FileView(id=file.id, sha256=file.sha256, bytes=file.bytes, purpose=cast("Purpose", file.purpose))
     return view.model_dump(), 201 if created else 200
 
 

@@ -1,7 +1,8 @@
-"""Work in a service elsewhere: ``SECATEUR_URL``, or ``--url``."""
+"""Work in a service elsewhere: ``SECATEUR_URL``, or ``--url``; ``SECATEUR_API_KEY`` where it wants a key."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def submit(
     unfit = [pair for pair in metadata if "=" not in pair]
     if unfit:
         raise click.UsageError(f"--metadata {unfit[0]!r} has no `=`; give KEY=VALUE")
-    with Client(url) as client:
+    with _client(url) as client:
         job = client.submit(spec, model, data, dict(pair.split("=", 1) for pair in metadata))
     if as_json:
         print_json(job)
@@ -47,7 +48,7 @@ def submit(
 @as_json
 def status(job_id: str | None, url: str, as_json: bool) -> None:
     """Show a job, or the newest ones."""
-    with Client(url) as client:
+    with _client(url) as client:
         answer = client.job(job_id) if job_id is not None else client.jobs()
     if as_json:
         print_json(answer)
@@ -64,7 +65,7 @@ def status(job_id: str | None, url: str, as_json: bool) -> None:
 @as_json
 def watch(job_id: str, url: str, as_json: bool) -> None:
     """Follow a job to its end."""
-    with Client(url) as client:
+    with _client(url) as client:
         job = follow(client, job_id)
         if as_json:
             print_json(job)
@@ -95,7 +96,7 @@ def follow(client: Client, job_id: str) -> Job:
 @as_json
 def cancel(job_id: str, url: str, as_json: bool) -> None:
     """Cancel a job; what it found so far is kept."""
-    with Client(url) as client:
+    with _client(url) as client:
         job = client.cancel(job_id)
     if as_json:
         print_json(job)
@@ -111,13 +112,17 @@ def cancel(job_id: str, url: str, as_json: bool) -> None:
 @as_json
 def download(job_id: str, names: tuple[str, ...], url: str, out: Path | None, as_json: bool) -> None:
     """Fetch NAMES of a job's files, or all, and check their digests."""
-    with Client(url) as client:
+    with _client(url) as client:
         paths = client.download(job_id, out or Path("out") / job_id, names)
     if as_json:
         print_json({"data": [str(path) for path in paths]})
     else:
         for path in paths:
             stdout.print(str(path), markup=False)
+
+
+def _client(url: str) -> Client:
+    return Client(url, os.environ.get("SECATEUR_API_KEY", ""))
 
 
 def _print_job(job: Job) -> None:

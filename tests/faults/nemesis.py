@@ -206,7 +206,7 @@ def ordeal(
 
 def judge(stack: Stack, promises: list[Promise]) -> Verdict:
     """Hold the rows and files against what the clients were told."""
-    verdict, store, blobs = Verdict(), Store(stack.settings.database), BlobStore(stack.settings.data_dir)
+    verdict, store, blobs = Verdict(), Store(stack.settings.database), BlobStore.of(stack.settings)
     with store.reading() as session:
         rows = {job.id: job for job in session.scalars(sa.select(Job))}
         events = collections.defaultdict(list)
@@ -275,6 +275,7 @@ def _follows(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
 
 def _intact(file: Artifact, blobs: BlobStore) -> bool:
     try:
-        return hashlib.sha256(blobs.path(file.sha256).read_bytes()).hexdigest() == file.sha256
+        with blobs.open(file.sha256) as stored:
+            return hashlib.file_digest(stored, "sha256").hexdigest() == file.sha256
     except FileNotFoundError:
         return False

@@ -75,11 +75,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
     """An empty store, once on each database."""
     sqlite = f"sqlite:///{tmp_path / 'rows.db'}"
     url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    import sqlalchemy as sa
+
+    from service.migrations import upgrade
     from service.tables import Base
 
     store = Store(url, clock)
-    Base.metadata.drop_all(store.engine)
-    Base.metadata.create_all(store.engine)
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
+        Base.metadata.drop_all(connection)
+    upgrade(store.engine)
     yield store
     store.close()
 

@@ -333,7 +333,8 @@ def test_the_document_lists_every_route(app: flask.Flask, http: FlaskClient) -> 
     routed = {
         (method, rule.rule.replace("<path:", "{").replace("<", "{").replace(">", "}"))
         for rule in app.url_map.iter_rules()
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        for method in (rule.methods or set()) - {"HEAD"}
         if rule.endpoint not in {"static", "index", "docs"}
+        and (method != "OPTIONS" or rule.endpoint == "describeUploads")
     }
     assert documented == routed

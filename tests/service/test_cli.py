@@ -119,7 +119,6 @@ def test_profiles(cli: Cli) -> None:
         (("compress", "/nowhere.onnx"), "/nowhere.onnx"),
         (("inspect", __file__, "--profile", "none"), "none"),
         (("status", "job_x", "--url", "http://127.0.0.1:1"), "secateur up"),
-        (("up", "--host", "0.0.0.0"), "API keys"),
     ],
 )
 def test_errors_are_sentences(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
@@ -175,3 +174,22 @@ def test_a_value_out_of_range_is_a_usage_error() -> None:
     """The same limits hold as over HTTP."""
     with pytest.raises(click.UsageError, match=r"search\.points"):
         spec("--points", "99")
+
+
+def test_an_open_service_stays_on_loopback(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys cannot be turned off where others can reach the address; the refusal says what to do."""
+    monkeypatch.setenv("SECATEUR_API_KEYS", "off")
+    run = cli("up", "--host", "0.0.0.0")
+    assert run.returncode == 1
+    assert "secateur keys create" in run.stderr
+
+
+def test_keys_are_told_once(cli: Cli) -> None:
+    """The key is printed when it is made; the list shows its id, and whether it was revoked."""
+    made = json.loads(cli("keys", "create", "--tenant", "camera", "--name", "ci", "--json").stdout)
+    assert made["key"].startswith(made["id"])
+    assert made["key"] not in cli("keys", "list", "--json").stdout
+    assert json.loads(cli("keys", "revoke", made["id"], "--json").stdout)["revoked"]
+    [row] = json.loads(cli("keys", "list", "--json").stdout)["data"]
+    assert row == {"id": made["id"], "tenant": "camera", "name": "ci", "revoked": True}
+    assert cli("keys", "create", "--tenant", "No Tenant").returncode == 1

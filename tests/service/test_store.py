@@ -9,8 +9,9 @@ import pytest
 
 from service.artifacts import Blob
 from service.claims import Claim, LeaseLost, Outcome, Relayed, claim, settle_lost
-from service.errors import Conflict, Expired, IdempotencyConflict, NotFound
+from service.errors import Conflict, Expired, IdempotencyConflict, NotFound, QuotaExceeded
 from service.jobs import Action, Status
+from service.retention import expire, hold, remove_orphans, unannounced
 from service.store import NewJob, Page, Store
 from service.tables import Job
 
@@ -34,6 +35,13 @@ def taken(store: Store, job: Job, owner: str = "w") -> Claim:
     return found[0]
 
 
+def removed(store: Store) -> list[str]:
+    """The digests whose bytes go now."""
+    gone: list[str] = []
+    remove_orphans(store, gone.append)
+    return gone
+
+
 def test_a_file_is_its_bytes(store: Store) -> None:
     """The same bytes are the same file; for another purpose they are another one."""
     first, created = store.add_file("model", Blob(SHA, 3))
@@ -44,7 +52,7 @@ def test_a_file_is_its_bytes(store: Store) -> None:
     with pytest.raises(NotFound):
         store.file(first.id, "dataset")
     with pytest.raises(NotFound):
-        store.file(first.id, "model", tenant="somebody else")
+        store.of("somebody else").file(first.id, "model")
 
 
 def test_a_key_makes_one_job(store: Store) -> None:
@@ -54,7 +62,7 @@ def test_a_key_makes_one_job(store: Store) -> None:
     assert (again.id, created, created_again) == (job.id, True, False)
     with pytest.raises(IdempotencyConflict, match=job.id):
         store.submit(new(seed=1), "k")
-    other, _ = store.submit(new(), "k", tenant="somebody else")
+    other, _ = store.of("somebody else").submit(new(), "k")
     assert other.id != job.id
 
 
@@ -196,10 +204,10 @@ def test_a_cancelled_job_of_a_lost_worker_ends_cancelled(store: Store, clock: Cl
 def test_waiting_jobs_are_announced_again(store: Store, clock: Clock) -> None:
     """A queued job is announced again once its last message is old, and then not before that one is old too."""
     job, _ = store.submit(new())
-    assert store.unannounced(10) == []
+    assert unannounced(store, 10) == []
     clock.now += 11
-    assert store.unannounced(10) == [job.id]
-    assert store.unannounced(10) == []
+    assert unannounced(store, 10) == [job.id]
+    assert unannounced(store, 10) == []
 
 
 def test_pages_are_complete_and_without_repeats(store: Store, clock: Clock) -> None:
@@ -220,7 +228,7 @@ def test_pages_are_complete_and_without_repeats(store: Store, clock: Clock) -> N
     assert store.jobs(Page(profile="b"))[0]
     assert not store.jobs(Page(profile="c"))[0]
     assert not store.jobs(Page(status=Status.FAILED))[0]
-    assert not store.jobs(Page(), tenant="somebody else")[0]
+    assert not store.of("somebody else").jobs(Page())[0]
 
 
 def test_deleting_names_only_blobs_that_nobody_uses(store: Store) -> None:
@@ -231,7 +239,9 @@ def test_deleting_names_only_blobs_that_nobody_uses(store: Store) -> None:
         job, _ = store.submit(new())
         artifacts = {"shared": Blob(shared, 1), "uploaded": Blob(uploaded, 1), **extra}
         taken(store, job).finish(Outcome(Action.SUCCEED, artifacts=artifacts), KEPT_S)
-    assert store.delete(job.id) == [own]
+    store.delete(job.id)
+    assert removed(store) == [own]
+    assert removed(store) == []
     with pytest.raises(NotFound):
         store.job(job.id)
 
@@ -247,9 +257,59 @@ def test_finished_jobs_expire(store: Store, clock: Clock) -> None:
     """After its time a job is known, its files are not."""
     job, _ = store.submit(new())
     taken(store, job).finish(Outcome(Action.SUCCEED, artifacts={"best.onnx": Blob(SHA, 1)}), KEPT_S)
-    assert store.expire() == []
+    assert expire(store, KEPT_S) == []
     clock.now += KEPT_S + 1
-    assert store.expire() == [(job.id, [SHA])]
+    assert expire(store, KEPT_S) == [job.id]
+    assert removed(store) == [SHA]
     assert store.job(job.id).status == Status.EXPIRED
     with pytest.raises(Expired):
         store.artifacts(job.id)
+
+
+def test_held_bytes_stay(store: Store) -> None:
+    """Bytes that are on their way to a row outlive the deletion of the last row that named them."""
+    job, _ = store.submit(new())
+    taken(store, job).finish(Outcome(Action.SUCCEED, artifacts={"best.onnx": Blob("77" * 32, 1)}), KEPT_S)
+    with hold(store, ["77" * 32]):
+        store.delete(job.id)
+        assert removed(store) == []
+        store.add_file("model", Blob("77" * 32, 1))
+    assert removed(store) == []
+
+
+def test_bytes_of_a_broken_upload_go(store: Store, clock: Clock) -> None:
+    """A request that fails gives its bytes up at once, one that died when its hold ends."""
+    with pytest.raises(RuntimeError), hold(store, ["88" * 32]):
+        raise RuntimeError
+    assert removed(store) == ["88" * 32]
+    died = hold(store, ["99" * 32])
+    died.__enter__()
+    assert removed(store) == []
+    clock.now += 7 * 3600
+    assert removed(store) == ["99" * 32]
+
+
+def test_unused_uploads_go_in_time(store: Store, clock: Clock) -> None:
+    """An upload that no job used for so long goes; the bytes that an unfinished job waits for stay."""
+    store.add_file("model", Blob(SHA, 3))
+    other, _ = store.add_file("dataset", Blob("55" * 32, 3))
+    store.submit(new())
+    clock.now += KEPT_S + 1
+    expire(store, KEPT_S)
+    assert removed(store) == ["55" * 32]
+    with pytest.raises(NotFound):
+        store.file(other.id, "dataset")
+
+
+def test_quotas_hold_for_each_tenant(store: Store) -> None:
+    """A tenant with as many jobs or bytes as it may have is refused; another one is not, and an end makes room."""
+    first, _ = store.submit(new(), max_unfinished=1)
+    with pytest.raises(QuotaExceeded, match="1 jobs"):
+        store.submit(new(), max_unfinished=1)
+    store.of("somebody else").submit(new(), max_unfinished=1)
+    store.cancel(first.id)
+    store.submit(new(), max_unfinished=1)
+    store.add_file("model", Blob(SHA, 60), max_bytes=100)
+    store.add_file("model", Blob(SHA, 60), max_bytes=100)
+    with pytest.raises(QuotaExceeded, match="60 bytes"):
+        store.add_file("dataset", Blob(SHA, 60), max_bytes=100)

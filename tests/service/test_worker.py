@@ -154,7 +154,7 @@ def test_a_leftover_child_is_ended(tmp_path: Path) -> None:
 
 def test_links_are_not_published(tmp_path: Path) -> None:
     """A child cannot have a file outside its directory published."""
-    from service.protocol import publish
+    from service.protocol import received
 
     (tmp_path / "secret").write_text("s")
     folder = tmp_path / "job" / "out"
@@ -162,7 +162,8 @@ def test_links_are_not_published(tmp_path: Path) -> None:
     (folder / "link").symlink_to(tmp_path / "secret")
     (folder / "folder").symlink_to(tmp_path)
     (folder / "report.json").write_text("{}")
-    assert list(publish(tmp_path / "job", BlobStore(tmp_path / "data"))) == ["report.json"]
+    blobs = BlobStore.of(Settings(data_dir=tmp_path / "data"))
+    assert list(received(tmp_path / "job", blobs)) == ["report.json"]
 
 
 def test_the_sweep_runs_without_a_broker(settings: Settings, http: FlaskClient) -> None:
@@ -175,7 +176,7 @@ def test_the_sweep_runs_without_a_broker(settings: Settings, http: FlaskClient) 
     job = submit(create_app(away).test_client())
     store = Store.open(away)
     time.sleep(away.republish_s)
-    sweep(store, BlobStore(away.data_dir), announcer, away)
+    sweep(store, BlobStore.of(away), announcer, away)
     assert store.job(job["id"]).status == "queued"
     store.close()
 

@@ -1,0 +1,1 @@
+"""Revisions, oldest first. Each only adds, so that the previous release goes on beside the new one."""
