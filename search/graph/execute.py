@@ -12,9 +12,10 @@ import numpy as np
 from flax import nnx
 
 from search.errors import InvalidModel, UnsupportedOperator
-from search.graph import admission, callback
+from search.graph import admission, callback, flow
 from search.graph.ir import Array, Graph, Node
 from search.graph.lower import Value
+from search.graph.lower_conv2d import channels_last
 from search.graph.ops import OPS
 
 Values = dict[str, Value]
@@ -66,7 +67,8 @@ def _compute(node: Node, inputs: Sequence[Value], opset: int, *, static: bool) -
         return callback.run(node, inputs, opset)
     lowering = OPS[node.op].lowering(opset)
     if not static:
-        return lowering(node, inputs)
+        of_elements = OPS[node.op].flow in (flow.same, flow.elementwise)
+        return (channels_last(lowering) if of_elements else lowering)(node, inputs)
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         result = lowering(node, inputs)
     if isinstance(result, tuple):

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import onnx.numpy_helper
 
+from search.graph import lower_conv2d
 from search.graph.ir import Node
 from search.graph.lower import Inputs, Lower, Value, namespace, optional
 
@@ -27,6 +28,11 @@ def with_attributes(function: Callable[..., Value], **defaults: Any) -> Lower:
         return function(namespace(x), x, *values)
 
     return lower
+
+
+def relu(xp: Any, x: Value) -> Value:
+    """ONNX ``Relu``."""
+    return lower_conv2d.relu(x) if isinstance(x, jax.Array) else xp.maximum(x, np.zeros((), x.dtype))
 
 
 def divide(_: Node, inputs: Inputs) -> Value:

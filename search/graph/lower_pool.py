@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax import lax
 
 from search.graph.ir import Node
 from search.graph.lower_conv import pads_of, shifted_windows
+from search.graph.lower_conv2d import Window, max_pool2d
 
 
 def _window(
@@ -41,6 +43,8 @@ def _ceil_pad(size: int, kernel: int, stride: int, dilation: int, pad: tuple[int
 def max_pool(node: Node, x: jax.Array) -> Any:
     """ONNX ``MaxPool`` (first output)."""
     window, strides, dilations, pads = _window(node, x)
+    if x.ndim == 4 and jnp.issubdtype(x.dtype, jnp.floating) and min(itertools.chain(*pads)) >= 0:
+        return max_pool2d(x, Window(window[2:], strides[2:], dilations[2:], tuple(pads[2:])))  # type: ignore[arg-type]
     lowest = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
     return lax.reduce_window(x, np.array(lowest, x.dtype), lax.max, window, strides, pads, window_dilation=dilations)
 

@@ -43,7 +43,7 @@ ARITHMETIC: dict[str, Op] = {
 }
 
 POINTWISE: dict[str, Op] = {
-    "Relu": pointwise(lambda xp, x: xp.maximum(x, np.array(0, x.dtype))),
+    "Relu": pointwise(lower_math.relu),
     "LeakyRelu": activation(lambda xp, x, alpha: xp.where(x < 0, x * alpha, x), alpha=0.01),
     "ThresholdedRelu": activation(lambda xp, x, alpha: xp.where(x > alpha, x, xp.zeros_like(x)), alpha=1.0),
     "Elu": activation(lambda _, x, alpha: jax.nn.elu(jnp.asarray(x), alpha), alpha=1.0),

@@ -1,0 +1,235 @@
+"""2-D convolutions of floats in JAX, each the way that runs fastest on a CPU, forward and backward.
+
+Inside, the layout is NHWC with kernels HWIO: XLA's CPU convolutions and products want channels last, and the transposes of
+neighbours cancel (see `channels_last`). Measured on AVX-512, XLA's own convolution is at 40 to 100 GMAC/s, except
+that depthwise kernels are 40 times and maps of a few pixels 100 times slower; these become shifted multiplies and
+matrix products.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from search.graph.ir import Node
+from search.graph.lower import Inputs, Lower, Value
+
+TINY_MAP = 4
+"""Up to so many output positions, one matrix product each, of the kernel taps that do not fall into the padding."""
+PARTIAL_SUMS = 8
+"""The batch is added up in so many slices first: XLA's loops are fast over channels, not over what they sum."""
+
+
+def to_last(x: jax.Array) -> jax.Array:
+    """(N, C, H, W) to (N, H, W, C)."""
+    return jnp.transpose(x, (0, 2, 3, 1))
+
+
+def to_first(x: jax.Array) -> jax.Array:
+    """(N, H, W, C) to (N, C, H, W)."""
+    return jnp.transpose(x, (0, 3, 1, 2))
+
+
+def channels_last(lower: Lower) -> Lower:
+    """A function of elements, computed in NHWC where its traced operand is an image, so that transposes cancel."""
+
+    def wrapped(node: Node, inputs: Inputs) -> Value:
+        if not any(isinstance(value, jax.Array) and value.ndim == 4 for value in inputs):
+            return lower(node, inputs)
+        if any(getattr(value, "ndim", 0) > 4 for value in inputs):
+            return lower(node, inputs)
+        result = lower(node, [_operand_last(value) for value in inputs])
+        if isinstance(result, tuple):
+            return tuple(to_first(value) for value in result)
+        return to_first(result)
+
+    return wrapped
+
+
+def _operand_last(value: Value) -> Value:
+    """An operand that broadcasts against (N, C, H, W), for (N, H, W, C)."""
+    if getattr(value, "ndim", 0) == 0:
+        return value
+    return value.reshape((1,) * (4 - value.ndim) + value.shape).transpose(0, 2, 3, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """How a kernel moves over an image (H, W): everything that is static about it."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[tuple[int, int], tuple[int, int]]
+
+    def output(self, size: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of what an image (H, W) gives."""
+        h, w = (
+            (n + sum(p) - (k - 1) * d - 1) // s + 1
+            for n, k, s, d, p in zip(size, self.kernel, self.strides, self.dilations, self.pads, strict=True)
+        )
+        return h, w
+
+    def padded(self, x: jax.Array, fill: float = 0.0) -> jax.Array:
+        """The image (N, H, W, C) with its border."""
+        if not any(map(any, self.pads)):
+            return x
+        return jnp.pad(x, ((0, 0), *self.pads, (0, 0)), constant_values=fill)
+
+    def taps(self, padded: jax.Array) -> list[jax.Array]:
+        """The views (N, H_out, W_out, C) of a padded image, one a kernel tap."""
+        return [lax.slice(padded, *limits) for limits in self._slices(padded.shape)]
+
+    def _slices(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], ...]]:
+        reach = [(k - 1) * d for k, d in zip(self.kernel, self.dilations, strict=True)]
+        sizes = [(n - r - 1) // s + 1 for n, r, s in zip(shape[1:3], reach, self.strides, strict=True)]
+        slices = []
+        for tap in np.ndindex(*self.kernel):
+            starts = [t * d for t, d in zip(tap, self.dilations, strict=True)]
+            stops = [a + (n - 1) * s + 1 for a, n, s in zip(starts, sizes, self.strides, strict=True)]
+            slices.append(((0, *starts, 0), (shape[0], *stops, shape[3]), (1, *self.strides, 1)))
+        return slices
+
+    def spread(self, tap: int, y: jax.Array, size: tuple[int, ...]) -> jax.Array:
+        """The transpose of one tap's view: y (N, H_out, W_out, C) back where it was read, zeros elsewhere, unpadded."""
+        row, column = divmod(tap, self.kernel[1])
+        config = [(0, 0, 0)]
+        for axis, place in enumerate((row, column)):
+            before, after = self.pads[axis]
+            start, stride = place * self.dilations[axis], self.strides[axis]
+            full = size[axis] + before + after
+            reached = start + (y.shape[1 + axis] - 1) * stride + 1
+            config.append((start - before, full - reached - after, stride - 1))
+        return lax.pad(y, np.zeros((), y.dtype), [*config, (0, 0, 0)])
+
+
+def conv2d(x: jax.Array, weight: jax.Array, bias: jax.Array | None, window: Window, groups: int) -> jax.Array:
+    """x (N, C, H, W), weight (M, C / groups, kh, kw), bias (M,) to (N, M, H_out, W_out)."""
+    image, kernel = to_last(x), jnp.transpose(weight, (2, 3, 1, 0))
+    y = _choose(image.shape, kernel.shape, window, groups)(image, kernel)
+    return to_first(y if bias is None else y + bias)
+
+
+def _choose(
+    image: tuple[int, ...], kernel: tuple[int, ...], window: Window, groups: int
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """How to convolve an image (N, H, W, C) with a kernel (kh, kw, C / groups, M)."""
+    if groups == 1 and window.kernel == (1, 1):
+        return functools.partial(_pointwise, window=window)
+    if groups == image[3] == kernel[3]:
+        return functools.partial(_depthwise, window=window)
+    if groups == 1 and math.prod(window.output(image[1:3])) <= TINY_MAP and window.dilations == (1, 1):
+        return functools.partial(_tiny, window=window)
+    return functools.partial(
+        lax.conv_general_dilated, window_strides=window.strides, padding=window.pads, rhs_dilation=window.dilations,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+    )  # fmt: skip
+
+
+def _pointwise(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
+    """A matrix product."""
+    x = window.padded(x)[:, :: window.strides[0], :: window.strides[1]]
+    return (x.reshape(-1, x.shape[3]) @ kernel[0, 0]).reshape(*x.shape[:3], -1)
+
+
+def _tiny(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
+    """One product for every output position, of the part of the kernel that lies on the image."""
+    height, width = window.output(x.shape[1:3])
+    rows = []
+    for at in np.ndindex(height, width):
+        image, taps = zip(*(_overlap(window, axis, at[axis], x.shape[1 + axis]) for axis in (0, 1)), strict=True)
+        patch = x[:, image[0], image[1]].reshape(len(x), -1)
+        rows.append(patch @ kernel[taps[0], taps[1]].reshape(-1, kernel.shape[3]))
+    return jnp.stack(rows, axis=1).reshape(len(x), height, width, -1)
+
+
+def _overlap(window: Window, axis: int, position: int, size: int) -> tuple[slice, slice]:
+    """Which pixels and which taps meet along an axis, at an output position; both empty if it lies in the padding."""
+    start = position * window.strides[axis] - window.pads[axis][0]
+    first, last = max(start, 0), max(min(start + window.kernel[axis], size), max(start, 0))
+    return slice(first, last), slice(first - start, last - start)
+
+
+def _depthwise(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
+    return _depthwise_taps(x, kernel.reshape(-1, kernel.shape[3]), window)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise_taps(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
+    """x (N, H, W, C), weights (taps, C): shifted multiplies, which XLA runs as one loop."""
+    views = window.taps(window.padded(x))
+    return functools.reduce(jnp.add, [view * weights[i] for i, view in enumerate(views)])
+
+
+def _depthwise_forward(x: jax.Array, weights: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return _depthwise_taps(x, weights, window), (x, weights)
+
+
+def _depthwise_backward(window: Window, saved: tuple[jax.Array, ...], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weights = saved
+    size = x.shape[1:3]
+    dx = functools.reduce(jnp.add, [window.spread(i, dy * weights[i], size) for i in range(len(weights))])
+    return dx, jnp.stack([_summed_product(view, dy) for view in window.taps(window.padded(x))])
+
+
+def _summed_product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Sum over all but the channels of a * b, both (N, H, W, C)."""
+    slices = math.gcd(PARTIAL_SUMS, len(a))
+    size = len(a) // slices
+    parts = [a[i * size : (i + 1) * size] * b[i * size : (i + 1) * size] for i in range(slices)]
+    rows = functools.reduce(jnp.add, parts).reshape(-1, a.shape[3])
+    return jnp.ones(len(rows), rows.dtype) @ rows
+
+
+_depthwise_taps.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def max_pool2d(x: jax.Array, window: Window) -> jax.Array:
+    """Largest of every window: x (N, C, H, W). Ceil-mode overhang is padding."""
+    return to_first(_max_taps(to_last(x), window))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_taps(x: jax.Array, window: Window) -> jax.Array:
+    return functools.reduce(jnp.maximum, window.taps(window.padded(x, -np.inf)))
+
+
+def _max_forward(x: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = _max_taps(x, window)
+    return y, (x, y)
+
+
+def _max_backward(window: Window, saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array]:
+    """The first largest element of a window gets its gradient."""
+    x, y = saved
+    taken = jnp.zeros(y.shape, bool)
+    parts = []
+    for tap, view in enumerate(window.taps(window.padded(x, -np.inf))):
+        hit = (view == y) & ~taken
+        taken = taken | hit
+        parts.append(window.spread(tap, jnp.where(hit, dy, np.zeros((), dy.dtype)), x.shape[1:3]))
+    return (functools.reduce(jnp.add, parts),)
+
+
+_max_taps.defvjp(_max_forward, _max_backward)
+
+
+@jax.custom_vjp
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0). Its gradient needs only the output, which the next layer keeps anyway."""
+    return jnp.maximum(x, np.zeros((), x.dtype))
+
+
+def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y = relu(x)
+    return y, y
+
+
+relu.defvjp(_relu_forward, lambda y, dy: (jnp.where(y > 0, dy, np.zeros((), dy.dtype)),))
