@@ -224,7 +224,7 @@ _max_taps.defvjp(_max_forward, _max_backward)
 @jax.custom_vjp
 def relu(x: jax.Array) -> jax.Array:
     """max(x, 0). Its gradient needs only the output, which the next layer keeps anyway."""
-    return jnp.maximum(x, np.zeros((), x.dtype))
+    return jnp.where(x < 0, np.zeros((), x.dtype), x)
 
 
 def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
