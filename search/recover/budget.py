@@ -26,6 +26,8 @@ from search.units import Units
 
 FEWEST_STEPS = 8
 """A course shorter than this only disturbs the repaired weights."""
+USEFUL_STEPS = 60
+"""Where a course of the first round would be shorter, fewer candidates enter it: shorter ones do not tell them apart."""
 PROBE_SHARE = 0.05
 """Most of the time that may go into finding a learning rate."""
 RESERVE = 0.15
@@ -60,7 +62,7 @@ class Recovery:
         """Train candidates, the slowest network first.
 
         Args:
-            candidates: slowest first.
+            candidates: slowest first, one at least.
             seconds: for all of them together.
             select: which of them go on to the next round.
             points: how many of them must remain.
@@ -70,15 +72,35 @@ class Recovery:
         """
         done = {plan_key(c.plan): c for c in candidates}
         alive = list(candidates)
-        rounds = rounds_of(len(alive), points)
         try:
-            seconds -= self._choose_rate(alive[len(alive) // 2], seconds) if alive else 0.0
+            seconds -= self._choose_rate(alive[len(alive) // 2], seconds)
+            alive = self._entrants(alive, seconds, select, points)
+            rounds = rounds_of(len(alive), points)
             for number in range(rounds):
                 alive = self._round(alive, number, rounds, seconds / rounds / max(1, len(alive)), done)
                 alive = list(select(alive, max(points, math.ceil(len(alive) / 2))))
         except Stopped:
             self.progress.warn("training ended early; points that were not trained keep their repaired weights")
         return list(done.values())
+
+    def _entrants(
+        self, candidates: Sequence[Candidate], seconds: float, select: Select, points: int
+    ) -> list[Candidate]:
+        """As many candidates as can have a useful course in the first round, at least so many points."""
+        alive = list(candidates)
+        while len(alive) > points:
+            each = seconds / rounds_of(len(alive), points) / len(alive)
+            fewer = list(select(alive, max(points, math.ceil(len(alive) / 2))))
+            long_enough = all(self._steps(c, each, compiled=False) >= USEFUL_STEPS for c in alive)
+            if long_enough or len(fewer) == len(alive):  # several targets may want different ones
+                break
+            alive = fewer
+        return alive
+
+    def _steps(self, candidate: Candidate, seconds: float, *, compiled: bool) -> int:
+        graph = self._student(candidate).graph
+        inputs = {info.name: self.trainer.shapes[info.name] for info in graph.inputs}
+        return self.pace.steps(seconds, macs_of(graph, inputs), compiled=compiled)
 
     def _round(
         self, alive: Sequence[Candidate], number: int, rounds: int, seconds: float, done: dict[PlanKey, Candidate]
@@ -94,8 +116,7 @@ class Recovery:
 
     def _course(self, candidate: Candidate, neighbour: Candidate | None, number: int, seconds: float) -> Candidate:
         student = self._student(candidate)
-        inputs = {info.name: self.trainer.shapes[info.name] for info in student.graph.inputs}
-        steps = self.pace.steps(seconds, macs_of(student.graph, inputs), compiled=number > 0)
+        steps = self._steps(candidate, seconds, compiled=number > 0)
         if steps < FEWEST_STEPS:
             self.progress.warn("the time for training is too short for some points; these keep their repaired weights")
             return candidate
@@ -142,9 +163,7 @@ class Recovery:
     def _choose_rate(self, candidate: Candidate, seconds: float) -> float:
         """Try a few learning rates on one candidate, if there is time; the seconds that it should take."""
         student = self._student(candidate)
-        inputs = {info.name: self.trainer.shapes[info.name] for info in student.graph.inputs}
-        steps = len(RATES) * PROBE_STEPS
-        if self.pace.steps(PROBE_SHARE * seconds, macs_of(student.graph, inputs), compiled=True) < steps:
+        if self._steps(candidate, PROBE_SHARE * seconds, compiled=True) < len(RATES) * PROBE_STEPS:
             return 0.0
 
         def probe() -> dict[str, Array]:

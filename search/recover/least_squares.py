@@ -82,33 +82,28 @@ class Repairer:
     def _measure(self, graph: Graph, exits: Mapping[str, str], rng: np.random.Generator) -> dict[str, Target]:
         """Rows and moments for every linear map of the network, and for stand-ins, which should give their block's exit."""
         targets: dict[str, Target] = {}
-        waiting: dict[str, tuple[Linear, Array, Moments]] = {}
-        inputs: dict[str, Array] = {}
+        pending: dict[str, tuple[Linear, Array]] = {}
+        measured: dict[str, tuple[Linear, Array, Moments]] = {}
 
         def visit(node: Node, values: dict[str, Any]) -> None:
-            if Linear.of(node, graph) is not None:
-                inputs[node.name] = np.asarray(values[node.inputs[0]])
+            linear = Linear.of(node, graph)
+            if linear is not None:
+                linear = dataclasses.replace(linear, output=exits.get(node.name, linear.output))
+                pending[node.name] = (linear, np.asarray(values[node.inputs[0]]))
 
-        for node, values in self.stepwise.walk(graph, {}, self.feeds, visit):
-            output = node.outputs[0]
-            if node.name in inputs:
-                linear = Linear.of(node, graph)
-                assert linear is not None
-                value = exits.get(node.name, output)
-                y = np.asarray(values[value])
-                positions = linear.positions(y.shape, self.samples, MOST_ROWS, rng)
-                x_rows = linear.input_rows(inputs.pop(node.name), graph.initializers, positions, y.shape[2:])
-                y_rows = linear.output_rows(y, positions)
-                moments = Moments.of(x_rows, y_rows)
-                total = self._sums.get(node.name)
-                if total is None:
-                    targets[node.name] = Target(linear, positions, value, y_rows, moments)
-                else:
-                    waiting[total] = (linear, positions, moments)
-            if output in waiting:
-                linear, positions, moments = waiting.pop(output)
-                rows = linear.output_rows(np.asarray(values[output]), positions)
-                targets[linear.node.name] = Target(linear, positions, output, rows, moments)
+        for _, values in self.stepwise.walk(graph, {}, self.feeds, visit):
+            for name, (linear, x) in list(pending.items()):
+                if linear.output in values:
+                    del pending[name]
+                    y = np.asarray(values[linear.output])
+                    positions = linear.positions(y.shape, self.samples, MOST_ROWS, rng)
+                    x_rows = linear.input_rows(x, graph.initializers, positions, y.shape[2:])
+                    measured[name] = (linear, positions, Moments.of(x_rows, linear.output_rows(y, positions)))
+            for name, (linear, positions, moments) in list(measured.items()):
+                if (value := self._sums.get(name, linear.output)) in values:
+                    del measured[name]
+                    rows = linear.output_rows(np.asarray(values[value]), positions)
+                    targets[name] = Target(linear, positions, value, rows, moments)
         return targets
 
     def _stand_ins(self, blocks: Sequence[Block]) -> dict[str, Array]:
@@ -193,7 +188,7 @@ class Repairer:
         x = np.asarray(values[node.inputs[0]])
         out_hw = variant.groups.shapes[node.outputs[0]][2:]
         wanted = target.rows
-        if target.value != node.outputs[0] and (other := _other_operand(variant.graph, target.value, node)):
+        if target.value != linear.output and (other := _other_operand(variant.graph, target.value, linear.output)):
             wanted = wanted - linear.output_rows(np.asarray(values[other]), target.positions)
         x_rows = linear.input_rows(x, params, target.positions, out_hw)
         _refit(linear, _without(Moments.of(x_rows, wanted), _zero_rows(linear, params)), params, sparse)
@@ -224,20 +219,22 @@ def _residual_sums(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[st
     order = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
     sums: dict[str, str] = {}
     for node in graph.nodes:
-        readers = consumers.get(node.outputs[0], []) if Linear.of(node, graph) is not None else []
-        if len(readers) == 1 and readers[0].op == "Add":
-            other = _other_operand(graph, readers[0].outputs[0], node)
-            if other is None or shapes.get(other) != shapes[node.outputs[0]]:
-                continue  # x + x, or a sum that broadcasts
-            if other not in graph.initializers and order.get(other, -1) < order[node.outputs[0]]:
-                sums[node.name] = readers[0].outputs[0]
+        linear = Linear.of(node, graph)
+        readers = consumers.get(linear.output, []) if linear is not None else []
+        if linear is None or len(readers) != 1 or readers[0].op != "Add":
+            continue
+        other = _other_operand(graph, readers[0].outputs[0], linear.output)
+        if other is None or other in graph.initializers or shapes.get(other) != shapes[linear.output]:
+            continue  # x + x, or a sum that broadcasts
+        if order.get(other, -1) < order[node.outputs[0]]:
+            sums[node.name] = readers[0].outputs[0]
     return sums
 
 
-def _other_operand(graph: Graph, total: str, node: Node) -> str | None:
-    """The other operand of the sum that gives ``total``; None where the sum was dropped and ``node`` stands alone."""
+def _other_operand(graph: Graph, total: str, value: str) -> str | None:
+    """The other operand of the sum that gives ``total``; None where the sum was dropped and ``value`` stands alone."""
     add = next((reader for reader in graph.nodes if total in reader.outputs), None)
-    return None if add is None else next((name for name in add.inputs if name not in node.outputs), None)
+    return None if add is None else next((name for name in add.inputs if name != value), None)
 
 
 def _zero_rows(linear: Linear, params: Mapping[str, Array]) -> Array:

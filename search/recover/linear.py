@@ -23,6 +23,8 @@ class Linear:
     weight: str
     bias: str
     groups: int
+    output: str
+    """The value that the map gives: of a matrix product whose bias is added by the next node, that node's output."""
 
     @classmethod
     def of(cls, node: Node, graph: Graph) -> Linear | None:
@@ -34,14 +36,17 @@ class Linear:
         if bias and (bias not in weights or weights[bias].ndim != 1):
             return None
         if node.op == "BatchNormalization" and all(name in weights for name in node.inputs[1:5]):
-            return cls(node, weight, bias, len(weights[weight]))
+            return cls(node, weight, bias, len(weights[weight]), node.outputs[0])
         if node.op == "Conv" and weights[weight].ndim == 4:
             groups = int(node.get("group", 1))
             depthwise = weights[weight].shape[:2] == (groups, 1)
-            return cls(node, weight, bias, groups) if groups == 1 or depthwise else None
+            return cls(node, weight, bias, groups, node.outputs[0]) if groups == 1 or depthwise else None
         plain = node.get("alpha", 1.0) == 1.0 and node.get("beta", 1.0) == 1.0 and not node.get("transA", 0)
-        if (node.op == "Gemm" and plain) or (node.op == "MatMul" and weights[weight].ndim == 2):
-            return cls(node, weight, bias, 1)
+        if node.op == "Gemm" and plain:
+            return cls(node, weight, bias, 1, node.outputs[0])
+        if node.op == "MatMul" and weights[weight].ndim == 2:
+            bias, output = _added_bias(node, graph)
+            return cls(node, weight, bias, 1, output)
         return None
 
     def matrix(self, params: Mapping[str, Array]) -> Array:
@@ -110,6 +115,17 @@ class Linear:
         flat = y.reshape(*y.shape[:2], -1)[:, :, positions]  # (N, M, P)
         rows = flat.transpose(0, 2, 1).reshape(-1, self.groups, y.shape[1] // self.groups)
         return np.ascontiguousarray(rows.transpose(1, 0, 2))
+
+
+def _added_bias(node: Node, graph: Graph) -> tuple[str, str]:
+    """Bias and output of a matrix product: those of the Add behind it, where that adds a vector of its width."""
+    readers = graph.consumers().get(node.outputs[0], [])
+    width = graph.initializers[node.inputs[1]].shape[1]
+    if len(readers) == 1 and readers[0].op == "Add":
+        bias = next((name for name in readers[0].inputs if name in graph.initializers), "")
+        if bias and graph.initializers[bias].shape == (width,) and graph.initializers[bias].dtype == np.float32:
+            return bias, readers[0].outputs[0]
+    return "", node.outputs[0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
 from search.recover import augment
-from search.recover.descent import WARM_UP, Course, Outcome, Store, Student, descend
+from search.recover.descent import Course, Outcome, Store, Student, descend
 from search.recover.loss import Batch, Weights, objective_for
 from search.recover.teacher import Teacher, tunable
 
@@ -24,8 +24,9 @@ FEWEST_SAMPLES = 32
 """With fewer training samples nothing is trained: closed form does as well and cannot overfit as much."""
 MEMORY_BYTES = 4 << 30
 """Of one step's activations and their gradients."""
-RATES = (3e-4, 1e-3, 3e-3)
-PROBE_STEPS = 12
+RATES = (7e-4, 2e-3, 6e-3)
+PROBE_STEPS = 30
+"""Fewer favour small rates: at first any step away from the closed-form repair is a step back."""
 RECONSTRUCT = Weights(answers=0.0, values=1.0, labels=0.0)
 """Match the dense network's inner values; needs no labels (AdaPrune, Hubara et al. 2021)."""
 DISTIL = Weights(answers=0.1, values=1.0, labels=0.0)
@@ -115,7 +116,7 @@ class Trainer:
 
     def learning_rate(self, student: Student, *, check: Callable[[], None] = lambda: None) -> float:
         """The rate of `RATES` whose first few steps bring the search split closest to the dense network."""
-        courses = [Course(PROBE_STEPS, rate, self.weights, begin=WARM_UP, checks=1) for rate in RATES]
+        courses = [Course(PROBE_STEPS, rate, self.weights, checks=1) for rate in RATES]
         return RATES[int(np.argmin([self._last_score(student, course, check) for course in courses]))]
 
     def _last_score(self, student: Student, course: Course, check: Callable[[], None]) -> float:

@@ -60,10 +60,11 @@ def prepare(folder: Path, shared: Path, model: str, way: str, minutes: float, po
 
 def run(folder: Path, cache: Path) -> Report:
     """The job's report; the job goes on from where it was, or is not run again at all."""
-    if not (folder / "out" / "report.json").exists():
+    path = folder / "out" / "report.json"
+    if not path.exists() or not Report.from_json(path.read_text()).complete:
         command = [sys.executable, "-m", "search", "run", str(folder), "--cache-dir", str(cache)]
         subprocess.run(command, check=True)
-    return Report.from_json((folder / "out" / "report.json").read_text())
+    return Report.from_json(path.read_text())
 
 
 def judge(folder: Path, report: Report, shared: Path) -> list[dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from search.pipeline import compress
 from search.progress import Progress, Stopped
 from search.prune.blocks import Variant
 from search.prune.groups import find_groups
-from search.recover.budget import made_zeros
+from search.recover.budget import Recovery, made_zeros
 from search.recover.train import samples_that_train
 from search.report import Report
 from search.request import JobSpec, SearchOptions
@@ -187,3 +188,16 @@ def test_a_batch_fits_into_memory() -> None:
     one = {next(name for node in graph.nodes for name in node.outputs): (1, 1 << 28)}
     assert samples_that_train(graph, one) == 2
     assert samples_that_train(graph, groups.shapes) > 1000
+
+
+def test_little_time_is_not_spread_over_many() -> None:
+    """With a second a step, 100 seconds are one course for two of eight; with time enough all eight take part."""
+    recovery = object.__new__(Recovery)
+    recovery._steps = lambda candidate, seconds, *, compiled: int(seconds)  # type: ignore[method-assign]
+    eight = [Candidate({"g": i}, None, {}, {}, 0.0, "l2") for i in range(8)]  # type: ignore[arg-type]
+
+    def first(candidates: Sequence[Candidate], count: int) -> Sequence[Candidate]:
+        return candidates[:count]
+
+    assert len(recovery._entrants(eight, 100.0, first, 2)) == 2
+    assert len(recovery._entrants(eight, 8 * 3 * 60.0, first, 2)) == 8
