@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -64,6 +65,10 @@ class Graph:
 
     def consumers(self) -> dict[str, list[Node]]:
         """Value name to the nodes that read it."""
+        return self._consumers
+
+    @functools.cached_property
+    def _consumers(self) -> dict[str, list[Node]]:
         readers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for value in dict.fromkeys(node.inputs):

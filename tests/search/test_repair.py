@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from search.graph.execute import Engine, trainable
+from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.prune.groups import find_groups
 from search.recover.least_squares import Repairer
@@ -99,3 +100,22 @@ def test_redundant_channels_cost_nothing() -> None:
 def test_keep_mask_cuts_the_first_of_the_order() -> None:
     """Units go in the order given."""
     assert keep_mask(np.array([2, 0, 1]), 1).tolist() == [False, True, False]
+
+
+def test_a_bias_behind_a_matrix_product_is_refitted() -> None:
+    """A product and the Add behind it are one map: cutting inputs with a mean is made up for in the bias."""
+    net = Net(("N", 5, 6))
+    product = net.op("MatMul", "x", net.weight(6, 8))
+    hidden = net.op("Relu", net.op("Add", net.weight(8), product))
+    net.op("Add", net.op("MatMul", hidden, net.weight(8, 4)), net.constant(np.arange(4), np.float32))
+    graph = load(net.bytes())
+    groups = find_groups(graph, {"x": (1, 5, 6)})
+    x = images(64, 5, 6)
+    repairer = Repairer(graph, groups, {"x": x}, rng=np.random.default_rng(0))
+    last = next(target for target in repairer.targets.values() if target.value == graph.outputs[0].name)
+    assert np.array_equal(graph.initializers[last.linear.bias], np.arange(4))
+    keep = {group.id: np.arange(len(group)) < len(group) // 2 for group in groups.prunable}
+    repaired = repairer.repair(keep)
+    dense = run_ort(net.bytes(), {"x": x})[0].reshape(-1, 4)
+    pruned = run_ort(export(graph.with_initializers(repaired)), {"x": x})[0].reshape(-1, 4)
+    assert np.allclose(pruned.mean(0), dense.mean(0), atol=1e-3)  # least squares with an intercept keeps the mean
