@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT_PACKAGES := python3-venv redis-server chromium postgresql curl git fonts-dejavu-core
 
-.PHONY: install demo test check format lock clean
+.PHONY: install demo test faults check format lock clean
 
 install: $(VENV)/installed
 
@@ -21,6 +21,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# The promises of the service under kills and stops, each with its figure; `python -m tests.faults --help` for parts of it.
+faults: install
+	$(BIN)/python -m tests.faults
 
 check: install
 	$(BIN)/ruff format --check .

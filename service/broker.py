@@ -16,6 +16,7 @@ from service.settings import Settings
 TASK = "secateur.run"
 _QUEUE = "secateur"
 _LONGEST_JOB_S = 25 * 3600
+_PUBLISH_S = 0.8
 _LONGEST_SOCKET_PATH = 100
 """Unix allows 107 bytes."""
 _log = logging.getLogger(__name__)
@@ -48,11 +49,13 @@ class Announcer:
     """Tells workers that a job waits.
 
     Args:
-        app: the Celery application.
+        app: the Celery application. It is used for nothing else: a publisher waits for a hanging Redis only so long.
     """
 
     def __init__(self, app: celery.Celery) -> None:
         self._app = app
+        if "socket_timeout" in app.conf.broker_transport_options:
+            app.conf.broker_transport_options |= {"socket_timeout": _PUBLISH_S, "socket_connect_timeout": _PUBLISH_S}
 
     def announce(self, job_id: str) -> bool:
         """Publish within about two seconds or not at all; the reconciler announces again what stays queued."""

@@ -44,7 +44,7 @@ def run_job(settings: Settings, job_id: str, stopping: Callable[[], bool]) -> St
 def make_worker(settings: Settings) -> celery.Celery:
     """The Celery application with its task; start it with ``worker_main``."""
     app = make_celery(settings)
-    announcer = Announcer(app)
+    announcer = Announcer(make_celery(settings))
     # Shared with the pool process by fork. No lock: a pool process killed while holding one would block the stop.
     stop_flag = multiprocessing.sharedctypes.RawValue("b", 0)
 

@@ -179,11 +179,15 @@ def ordeal(
     *,
     clients: int = 8,
     pause_s: float = 1.0,
+    fire_s: float = 200.0,
     limit_s: float = 600.0,
     dataset: bytes = b"",
     spec: dict[str, Any] | None = None,
 ) -> Verdict:
-    """Submit every model of `bodies` from `clients` clients under fire, and judge; at most `limit_s` seconds."""
+    """Submit every model of `bodies` from `clients` clients under fire, and judge.
+
+    The faults end after `fire_s` seconds; what has no end after `limit_s` is lost.
+    """
     start = time.monotonic()
     threads = [
         Client(stack.url, bodies[i::clients], random.Random(1000 * seed + i), start + limit_s, dataset)
@@ -195,8 +199,10 @@ def ordeal(
         thread.start()
     nemesis.start()
     for thread in threads:
-        thread.join()
+        thread.join(max(0.0, start + fire_s - time.monotonic()))
     nemesis.stop()
+    for thread in threads:
+        thread.join()
     time.sleep(2 * stack.settings.lease_s)  # late attempts wake up and try to write
     verdict = judge(stack, [promise for thread in threads for promise in thread.promises])
     verdict.faults, verdict.wall_s = nemesis.faults, time.monotonic() - start

@@ -34,6 +34,8 @@ class Stack:
     commands: dict[str, Sequence[str]]
     logs: Path
     parts: dict[str, subprocess.Popen[bytes]] = dataclasses.field(default_factory=dict)
+    absent: set[str] = dataclasses.field(default_factory=set)
+    """Parts that stay away for now."""
     _down: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     @property
@@ -58,7 +60,7 @@ class Stack:
         """Start again whatever dies, until the stop."""
         while not self._down.wait(_REVIVE_S):
             for name, part in list(self.parts.items()):
-                if part.poll() is not None and not self._down.is_set():
+                if part.poll() is not None and name not in self.absent and not self._down.is_set():
                     self.start(name)
 
     def ready(self) -> bool:
@@ -76,6 +78,12 @@ class Stack:
         """The processes that run a job now."""
         pids = [pid for part in self.parts.values() for pid in processes.descendants(part.pid)]
         return [pid for pid in pids if str(self.settings.jobs_dir) in processes.command_line(pid)]
+
+    def kill(self, name: str) -> None:
+        """Kill -9 of every process of a part, and of the job that it runs."""
+        for pid in [self.parts[name].pid, *processes.descendants(self.parts[name].pid)]:
+            processes.signal_safely(pid, signal.SIGKILL)
+        self.parts[name].wait()
 
     def said(self, text: str) -> int:
         """How many lines of all logs contain `text`."""

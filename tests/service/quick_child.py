@@ -2,7 +2,7 @@
 
 ``units`` of work of ``unit_s`` seconds each; ``kill_at``: dies by SIGKILL before that unit, once; ``kill_always``:
 every time; ``refuse``: a problem object to end with; ``deaf``: ignores SIGTERM; ``chatter``: events a unit;
-``silent``: no report. Results of finished units are in units/, so that a second run resumes.
+``silent``: no report; ``spin``: keeps a core busy. Results of finished units are in units/, so that a second run resumes.
 """
 
 from __future__ import annotations
@@ -69,12 +69,20 @@ def work(plan: dict[str, Any], directory: Path) -> None:
         result = units / str(i)
         if not result.exists():
             die_as_planned(plan, i, units)
-            time.sleep(plan.get("unit_s", 0.01))
+            pass_time(plan.get("unit_s", 0.01), spin=plan.get("spin", False))
             result.write_text(str(os.getpid()))
         for _ in range(plan.get("chatter", 1)):
             fraction = (i + 1) / total
             body = {"stage": "search", "fraction": fraction, "done": i + 1, "total": total, "unit": "units"}
             emit(directory, {"type": "progress", **body})
+
+
+def pass_time(seconds: float, *, spin: bool) -> None:
+    """Sleep, or keep a core busy."""
+    end = time.monotonic() + seconds
+    while spin and time.monotonic() < end:
+        pass
+    time.sleep(max(0.0, end - time.monotonic()))
 
 
 def die_as_planned(plan: dict[str, Any], unit: int, units: Path) -> None:
