@@ -114,12 +114,12 @@ class Search:
 
         return float(self.units.result("sensitivity", [plan, criterion], compute)[_DIVERGENCE])
 
-    def candidates(self, plans: Sequence[Plan], problems: Mapping[str, Problem]) -> list[Candidate]:
+    def candidates(self, plans: Sequence[Plan], problems: Mapping[str, Sequence[Problem]]) -> list[Candidate]:
         """Repair and measure every plan, then search around the best; the slowest first. Ends early when told to stop.
 
         Args:
             plans: what was allocated for the targets.
-            problems: of every target, by profile id; the local search serves each in turn.
+            problems: of every target, by profile id, one for each of its states; the local search serves each in turn.
         """
         found: list[Candidate] = []
         try:
@@ -127,7 +127,7 @@ class Search:
                 found.append(self.candidate(plan))
                 self._announce(found[-1], problems)
             most = CHILDREN_PER_POINT * self.spec.search.points
-            for problem in problems.values():
+            for problem in (problem for mine in problems.values() for problem in mine):
                 rng = np.random.default_rng((self.spec.search.seed, 2))
                 children = refine(problem, found, self.candidate, evaluations=most, rng=rng)
                 for child in self.progress.each(children, "children", total=most, reserve=0.25):
@@ -137,12 +137,12 @@ class Search:
             if not found:
                 raise
             self.progress.warn(f"the search ended early, with {len(found)} of {len(plans)} candidates")
-        first = next(iter(problems.values()))
+        first = next(iter(problems.values()))[0]
         return sorted(found, key=lambda candidate: -first.latency_s(candidate.plan))
 
-    def _announce(self, candidate: Candidate, problems: Mapping[str, Problem]) -> None:
+    def _announce(self, candidate: Candidate, problems: Mapping[str, Sequence[Problem]]) -> None:
         """Tell where a candidate stands. Its quality is exp(-divergence): 1 is the dense network."""
-        for profile, problem in problems.items():
+        for profile, (problem, *_) in problems.items():
             predicted_ms = 1e3 * problem.latency_s(candidate.plan)
             quality = float(np.exp(-candidate.divergence))
             self.progress.emit(type="candidate", profile=profile, predicted_latency_ms=predicted_ms, quality=quality)

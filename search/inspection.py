@@ -11,12 +11,13 @@ from search import profiles
 from search.allocate.price import Pricer
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
-from search.options import options_for
+from search.options import states_for
 from search.plan import Knobs
 from search.progress import Progress
 from search.prune.groups import removable_parameters
 from search.report import Inspection, Latency, PrunableGroup, Range, TargetInspection
 from search.request import JobSpec
+from search.structures.cluster import runs_zeros
 
 ASSUMED_EXTENT = 224
 """Stands for a height or width that the file leaves open."""
@@ -37,8 +38,12 @@ def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) ->
         profile = profiles.resolve(name, cache_dir, progress)
         pricer = Pricer(knobs, profile)
         dense = pricer.latency_s({})
-        least = pricer.latency_s(pricer.fastest(options_for(knobs, profile, spec.constraints.structures)))
+        states = states_for(knobs, profile, spec.constraints.structures)
+        least = min(pricer.latency_s(pricer.fastest(options)) for options in states)
         notes = [f"{s} removal gives nothing: {sparsity_rule(s, profile).reason}" for s in _not_executed(profile)]
+        zeros = runs_zeros(profile, graph, groups.shapes)
+        if isinstance(zeros, str) and sparsity_rule("unstructured", profile).executed:
+            notes.append(f"no zeros of this network are skipped: {zeros}")
         if least >= dense:
             notes.insert(0, "pruning cannot help here: no narrower width and no missing block is cheaper")
         if profile.held_out_error is None:

@@ -18,7 +18,7 @@ from search.data import Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
-from search.options import Options, options_for
+from search.options import Options, states_for
 from search.plan import Knobs, Plan, plan_key
 from search.progress import Progress
 from search.prune.groups import removable_parameters
@@ -27,6 +27,7 @@ from search.recover.least_squares import samples_that_fit
 from search.report import DataRegime, Front, PrunableGroup, Report
 from search.request import JobSpec
 from search.stopwatch import stopwatch
+from search.structures.cluster import runs_zeros
 from search.units import Units, digest
 
 MOST_SEARCH_SAMPLES = 512
@@ -42,12 +43,13 @@ class Target:
 
     profile: DeviceProfile
     pricer: Pricer
-    options: Options
+    states: Sequence[Options]
+    """Options with dense kernels and, where a switch of the runtime allows it, with sparse ones."""
 
     @functools.cached_property
     def fastest(self) -> Plan:
-        """The option of every element that saves most."""
-        return self.pricer.fastest(self.options)
+        """The option of every element that saves most, in the state that saves most."""
+        return min((self.pricer.fastest(options) for options in self.states), key=self.pricer.latency_s)
 
 
 def compress(
@@ -78,10 +80,10 @@ def compress(
     search = Search(knobs, splits, spec, units, progress)
 
     progress.stage("sensitivity")
-    sensitivities = search.sensitivities([target.options for target in targets])
+    sensitivities = search.sensitivities([options for target in targets for options in target.states])
     progress.stage("search")
-    problems = {t.profile.id: build_problem(t.pricer, t.options, sensitivities) for t in targets}
-    choices = [allocate(problems[t.profile.id], _budgets(t, spec)) for t in targets]
+    problems = {t.profile.id: [build_problem(t.pricer, s, sensitivities) for s in t.states] for t in targets}
+    choices = [allocate(problem, _budgets(t, spec)) for t in targets for problem in problems[t.profile.id]]
     progress.stage("recover")
     if spec.search.finetune_minutes > 0:
         progress.part(0.0, finetune.REPAIR_SHARE)
@@ -161,7 +163,7 @@ def _arrays(splits: Splits) -> list[list[object]]:
 
 def _target(name: str, spec: JobSpec, knobs: Knobs, cache_dir: Path, progress: Progress) -> Target:
     profile = profiles.resolve(name, cache_dir, progress)
-    return Target(profile, Pricer(knobs, profile), options_for(knobs, profile, spec.constraints.structures))
+    return Target(profile, Pricer(knobs, profile), states_for(knobs, profile, spec.constraints.structures))
 
 
 def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: Progress) -> None:
@@ -178,10 +180,12 @@ def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: P
             rule = sparsity_rule(structure, target.profile)
             if structure not in executed_structures(target.profile):
                 progress.warn(f"{target.profile.id} gains nothing from {structure} removal: {rule.reason}")
+            elif structure == "unstructured":
+                whole = runs_zeros(target.profile, knobs.graph, knobs.groups.shapes)
+                if isinstance(whole, str):
+                    progress.warn(f"{target.profile.id} skips no zeros of this network: {whole}")
             elif structure not in ("channel", "depth"):
-                progress.warn(
-                    f"{structure} removal is not part of this release; the search removes channels and blocks"
-                )
+                progress.warn(f"{structure} removal is not part of this release; it is left out")
         if target.pricer.latency_s(target.fastest) >= target.pricer.latency_s({}):
             progress.warn(
                 f"pruning cannot help on {target.profile.id}: nothing that the request allows is cheaper there"

@@ -97,7 +97,8 @@ class Finisher:
                 continue
             before, after = self.graph.initializers[weight].shape, smaller.initializers[weight].shape
             sizes = (before[produced.axis], after[produced.axis], before[consumed.axis], after[consumed.axis])
-            layers.append(LayerChange(node.name, node.op, *sizes))
+            zeros = float((smaller.initializers[weight] == 0).mean())
+            layers.append(LayerChange(node.name, node.op, *sizes, zeros))
         return tuple(layers)
 
 

@@ -53,6 +53,8 @@ class LayerChange:
     kept: int
     inputs: int
     kept_inputs: int
+    zeros: float = 0.0
+    """Share of the weights left that are zero."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,7 +88,8 @@ class Pricer:
         for element, mine in knobs.items():
             widths = {lowered.kernels[i].name for knob in mine for i in lowered.touched.get(knob, ())}
             whole = {node for knob in mine for node in blocks.get(knob, ())}
-            kernels[element] = widths | whole | {knob for knob in mine if isinstance(knob, str)}
+            zeros = {node for plan in options[element] for node in zeros_of(plan)}
+            kernels[element] = widths | whole | zeros | {knob for knob in mine if isinstance(knob, str)}
         return {
             element: frozenset(other for other in kernels if other != element and kernels[other] & kernels[element])
             for element in kernels

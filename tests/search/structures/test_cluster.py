@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,9 +18,12 @@ from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.options import states_for
+from search.pipeline import compress
 from search.plan import Knobs, Plan, zeros_knob, zeros_of
+from search.progress import Progress
 from search.prune.surgery import cut
 from search.recover.least_squares import DAMPING, Repairer
+from search.request import Constraints, JobSpec, SearchOptions
 from search.structures.cluster import LEVELS, find_cluster, runs_zeros, time_factor
 from tests.search.graph.nets import Net, images, relative_error, run_ort
 
@@ -166,3 +170,21 @@ def test_sparse_weights_are_the_best_on_their_mask() -> None:
         assert np.allclose(found[kept, output], expected, rtol=1e-3, atol=1e-4)
     offset = moments.mean_y[0] - moments.mean_x[0] @ found
     assert np.allclose(full[linear.bias], offset, atol=1e-4)
+
+
+def test_a_job_may_return_sparse_points(tmp_path: Path) -> None:
+    """With channels and zeros allowed, every point of a phone's front is dense or above the switch in all its 1x1 weights."""
+    spec = JobSpec(
+        (PHONE,), constraints=Constraints(structures=("channel", "unstructured")), search=SearchOptions(points=2)
+    )
+    x = images(120, 3, 16, 16)
+    np.savez(tmp_path / "data.npz", x=x, y=np.zeros(120, np.int64))
+    model = inverted_residuals().bytes()
+    report = compress(spec, model, tmp_path / "data.npz", tmp_path, tmp_path / "cache", Progress(None))
+    zeros = {
+        point.id: {layer.node: layer.zeros for layer in point.layers if layer.node in pointwise(load(model))}
+        for point in report.fronts[PHONE].points
+    }
+    assert any(all(share > 2 / 3 for share in shares.values()) for shares in zeros.values())
+    for shares in zeros.values():
+        assert len({share > 2 / 3 for share in shares.values()}) == 1
