@@ -182,8 +182,8 @@ def profile_of(column: str, fitted: Fit, regression_error: object) -> DeviceProf
         sparsity=tuple(none_executed(structure) for structure in ("unstructured", "nm", "block")),
         held_out_error=regression_error,  # type: ignore[arg-type]
         notes=(
-            f"Fitted to {FITTED_TO} architectures of NAS-Bench-201: 32 x 32 pictures, 16 to 64 channels, 1x1 and 3x3 kernels. "
-            "Other layers are priced as their nearest relative.",
+            f"Fitted to {FITTED_TO} architectures of NAS-Bench-201: 32 x 32 pictures, 16 to 64 channels, 1x1 and 3x3 kernels.",
+            "Layers that these do not have are priced as their nearest relative.",
             "The source does not state how many threads were used.",
         ),
     )
