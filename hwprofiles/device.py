@@ -26,14 +26,16 @@ class Roofline:
     """Limits that no kernel can beat: a latency made of them alone is a lower bound."""
 
     macs_per_s: float
-    dram_bytes_per_s: float
+    dram_bytes_per_s: float | None = None
+    """None where no source states it: the arithmetic alone bounds the time."""
     kernel_overhead_s: float = 0.0
     """Time to start one kernel; 0 where no source states it."""
 
     def __post_init__(self) -> None:
         """Rates must be positive."""
         _require_positive("macs_per_s", self.macs_per_s)
-        _require_positive("dram_bytes_per_s", self.dram_bytes_per_s)
+        if self.dram_bytes_per_s is not None:
+            _require_positive("dram_bytes_per_s", self.dram_bytes_per_s)
         _require(self.kernel_overhead_s >= 0, "kernel_overhead_s", self.kernel_overhead_s, "seconds, 0 or more")
 
 

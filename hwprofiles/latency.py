@@ -136,5 +136,6 @@ def _roofline_s(shape: Shape, profile: DeviceProfile, roofline: Roofline) -> Flo
     """Time of the tile-rounded arithmetic or of the padded tensors, whichever is longer."""
     macs, moved = roofline_amounts(shape, profile.latency.tiles, profile.bytes_per_element)
     arithmetic_s = macs / roofline.macs_per_s
-    seconds = np.maximum(arithmetic_s, moved / roofline.dram_bytes_per_s) * np.ones(shape.c_in.shape)
+    moving_s = moved / roofline.dram_bytes_per_s if roofline.dram_bytes_per_s else 0.0
+    seconds = np.maximum(arithmetic_s, moving_s) * np.ones(shape.c_in.shape)
     return np.asarray((seconds + roofline.kernel_overhead_s) * profile.batch)

@@ -30,6 +30,8 @@ NETWORKS = 300
 """Half as many give twice the error, twice as many no smaller one."""
 MAX_ROUNDS = 25
 """Every round visits all networks, so that a busy spell of the machine touches each a little and none alone."""
+PATIENCE = 4.0
+"""Wall seconds a second of work may take."""
 UNDISTURBED = 0.2
 """Quantile over rounds: what a call takes when no neighbour is in the caches; the median moves with the load."""
 L3_SHARES = (4, 6, 8, 12, 16, 24)
@@ -56,7 +58,7 @@ def calibrate_host(
         profile_id: id of the profile.
         threads: of one operator; with more than one, wall time is measured instead of the thread's CPU time.
         seed: of the random networks.
-        budget_s: wall seconds; fewer networks are timed on a slow machine.
+        budget_s: seconds of work, as `measure` counts them; each network is timed fewer times on a slow machine.
         progress: called with the fraction done.
 
     Returns:
@@ -116,21 +118,26 @@ def measure(
     budget_s: float = 40.0,
     progress: Progress = lambda _fraction: None,
 ) -> list[MeasuredNetwork]:
-    """Time ``networks`` in turn, at least once each and at most `MAX_ROUNDS` times, within ``budget_s`` wall seconds.
+    """Time ``networks`` in turn, at least once each and at most `MAX_ROUNDS` times, within ``budget_s`` seconds of work.
+
+    The budget is CPU time, the same as wall time on a machine of one's own, so that a busy one gives no worse a calibration;
+    it is done after `PATIENCE` times as many seconds on the wall.
 
     Every network is a family of its own, as each is random.
     """
     clock = default_clock(threads)
-    start = time.monotonic()
+    work, wall = time.process_time(), time.monotonic()
     calls, kernels, names = [], [], []
     for number, network in enumerate(networks):
         calls.append(_call(network, threads))
         kernels.append(tuple(lower(network.model)))
         names.append(f"{network.kind}-{number}")
     rounds: list[NDArray[np.float64]] = []
-    while not rounds or (len(rounds) < MAX_ROUNDS and time.monotonic() - start < budget_s):
+    used = 0.0
+    while not rounds or (len(rounds) < MAX_ROUNDS and used < 1):
         rounds.append(take_turns(calls, rounds=1, clock=clock)[0])
-        progress((1 - _FIT_SHARE) * min(1.0, max(len(rounds) / MAX_ROUNDS, (time.monotonic() - start) / budget_s)))
+        used = max(time.process_time() - work, (time.monotonic() - wall) / PATIENCE) / budget_s
+        progress((1 - _FIT_SHARE) * min(1.0, max(len(rounds) / MAX_ROUNDS, used)))
     latency_s = np.quantile(rounds, UNDISTURBED, axis=0)
     return [MeasuredNetwork(*row) for row in zip(names, names, kernels, map(float, latency_s), strict=True)]
 

@@ -23,7 +23,7 @@ def micro_network(rng: Rng) -> MicroNetwork:
     while True:
         kind = str(rng.choice(list(_KINDS)))
         builder = _KINDS[kind](rng)
-        if builder.macs <= (LARGE_MACS if kind == "large" else MAX_MACS):
+        if builder.macs <= (LARGE_MACS if kind in {"large", "heavy"} else MAX_MACS):
             return builder.build(kind)
 
 
@@ -32,6 +32,11 @@ def random_width(rng: Rng, low: int = 8, high: int = 384) -> int:
     width = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     step = int(rng.choice([16, 4, 1], p=[0.5, 0.33, 0.17]))
     return max(step, round(width / step) * step)
+
+
+def _depth(rng: Rng, most: int) -> int:
+    """How many blocks: up to ``most``, and in every third network four times as many, as kernels run slower in long chains."""
+    return int(rng.integers(1, most + 1)) * (4 if rng.random() < 0.33 else 1)
 
 
 def _stem(rng: Rng, sizes: tuple[int, ...]) -> Builder:
@@ -46,7 +51,7 @@ def _stem(rng: Rng, sizes: tuple[int, ...]) -> Builder:
 
 def _residual(rng: Rng) -> Builder:
     builder = _stem(rng, (8, 14, 16, 28, 32, 56))
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(_depth(rng, 3)):
         shortcut, width = builder.value, builder.channels
         if rng.random() < 0.5:
             builder.conv(random_width(rng))
@@ -67,7 +72,7 @@ def _cifar(rng: Rng) -> Builder:
     for stage, width in enumerate(sorted(random_width(rng, 8, 80) for _ in range(3))):
         if stage == 0:
             builder.conv(width)
-        for block in range(int(rng.integers(1, 3))):
+        for block in range(_depth(rng, 2)):
             stride = 2 if stage and not block else 1
             shortcut, into, size = builder.value, builder.channels, builder.size
             builder.conv(random_width(rng, 4, width + 4), stride=stride)
@@ -85,7 +90,7 @@ def _cifar(rng: Rng) -> Builder:
 
 def _inverted(rng: Rng) -> Builder:
     builder = _stem(rng, (7, 8, 14, 16, 28, 56, 112))
-    for _ in range(rng.integers(1, 3)):
+    for _ in range(_depth(rng, 2)):
         shortcut, width = builder.value, builder.channels
         builder.conv(min(random_width(rng, 16, 512), 8 * width), 1)
         stride = int(rng.choice([1, 2]))
@@ -99,7 +104,7 @@ def _inverted(rng: Rng) -> Builder:
 
 def _plain(rng: Rng) -> Builder:
     builder = _stem(rng, (8, 16, 28, 32, 56, 64))
-    for _ in range(rng.integers(2, 6)):
+    for _ in range(1 + _depth(rng, 4)):
         builder.conv(random_width(rng), int(rng.choice([1, 3, 3, 5])))
         if rng.random() < 0.4 and builder.size >= 4:
             builder.pool()
@@ -109,7 +114,7 @@ def _plain(rng: Rng) -> Builder:
 
 def _depthwise(rng: Rng) -> Builder:
     builder = _stem(rng, (7, 8, 14, 16, 28, 56, 112))
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(_depth(rng, 3)):
         builder.depthwise(int(rng.choice([3, 3, 5])), int(rng.choice([1, 1, 2])))
         builder.conv(random_width(rng), 1)
     builder.head(flatten=False)
@@ -119,7 +124,7 @@ def _depthwise(rng: Rng) -> Builder:
 def _digits(rng: Rng) -> Builder:
     """A small classifier of small pictures: convolution and pooling in turn, then one or two products."""
     builder = Builder(rng, int(rng.choice([1, 3])), int(rng.choice([8, 16, 28, 32])))
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(_depth(rng, 3)):
         builder.conv(random_width(rng, 4, 96), int(rng.choice([3, 3, 5])))
         if rng.random() < 0.3:
             builder.conv(random_width(rng, 4, 96))
@@ -130,10 +135,10 @@ def _digits(rng: Rng) -> Builder:
 
 
 def _heavy(rng: Rng) -> Builder:
-    """Wide layers on small maps, 1 to 20 MB of weights: more than caches keep, so they are read anew at every call."""
+    """Wide layers on small maps, 1 to 40 MB of weights: more than caches keep, so they are read anew at every call."""
     builder = Builder(rng, random_width(rng, 32, 256), int(rng.choice([2, 2, 4, 4, 7, 8])))
-    weights = np.exp(rng.uniform(np.log(0.25e6), np.log(5e6)))
-    while builder.parameters < weights and builder.macs < MAX_MACS:
+    weights = np.exp(rng.uniform(np.log(0.25e6), np.log(10e6)))
+    while builder.parameters < weights and builder.macs < LARGE_MACS / 2:
         kernel = int(rng.choice([1, 3, 3]))
         builder.conv(random_width(rng, 96, 1280 if kernel == 1 else 560), kernel)
     builder.head(flatten=builder.size <= 2)
@@ -143,7 +148,7 @@ def _heavy(rng: Rng) -> Builder:
 def _branches(rng: Rng) -> Builder:
     """Branches that are concatenated, overlapping pools, squeeze-and-excite: what runs beside convolutions."""
     builder = _stem(rng, (7, 8, 14, 16, 28, 56))
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(_depth(rng, 3)):
         start, into = builder.value, builder.channels
         match int(rng.integers(4)):
             case 0:
@@ -171,7 +176,7 @@ def _transformer(rng: Rng) -> Builder:
     patch = int(rng.choice([8, 16] if builder.size > 32 else [4, 8]))
     builder.conv(width, patch, patch, pad=0, relu=False)
     tokens = builder.tokens()
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(_depth(rng, 3)):
         shortcut = builder.value
         builder.layer_norm()
         builder.attention(tokens, int(rng.integers(1, 9)), int(rng.choice([16, 32, 64])))
@@ -189,7 +194,7 @@ def _transformer(rng: Rng) -> Builder:
 def _shuffle(rng: Rng) -> Builder:
     """Units that split channels, work on one part and shuffle."""
     builder = _stem(rng, (7, 8, 14, 16, 28, 56))
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(_depth(rng, 3)):
         builder.conv(2 * random_width(rng, 8, 128), 1)
         half = builder.channels // 2
         left, builder.value = builder.split(half)
@@ -206,7 +211,7 @@ def _shuffle(rng: Rng) -> Builder:
 def _dense(rng: Rng) -> Builder:
     """Layers that normalise all that came before and add a few channels to it."""
     builder = _stem(rng, (7, 8, 14, 16, 28, 56))
-    for _ in range(rng.integers(1, 6)):
+    for _ in range(_depth(rng, 5)):
         before, channels = builder.value, builder.channels
         builder.batch_norm()
         builder.conv(random_width(rng, 16, 128), 1)
