@@ -229,7 +229,6 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "type": "string",
         "pattern": "^purpose (bW9kZWw=|ZGF0YXNldA==)(,filename [A-Za-z0-9+/]{4,80})?$",
     },
-    "Upload-Checksum": {"type": "string", "pattern": "^(md5|sha1|sha256) [A-Za-z0-9+/]{22,43}={1,2}$"},
 }
 _REQUIRED = frozenset({"Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata"})
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 import email.utils
 import hashlib
+import re
 import secrets
 import tempfile
 from pathlib import Path
@@ -155,7 +156,9 @@ def _answer(upload: Upload, status: int, body: str = "") -> flask.Response:
 
 
 def _require_version() -> None:
-    found = flask.request.headers.get("Tus-Resumable", "nothing")
+    found = flask.request.headers.get("Tus-Resumable", "")
+    if re.fullmatch(r"\d+\.\d+\.\d+", found) is None:
+        raise BadRequest(f"Tus-Resumable is {found!r}; send {_VERSION}")
     if found != _VERSION:
         raise WrongTusVersion(f"Tus-Resumable is {found}; send {_VERSION}")
 
@@ -236,7 +239,9 @@ OPERATIONS = (
         {204: Answer("They are kept", headers=_OFFSET)},
         (404, 409, 410, 412, 413, 415, 460, 507),
         body={_OFFSET_TYPE: BINARY},
-        headers={**_TUS, "Upload-Offset": "Where these bytes start", "Upload-Checksum": "Algorithm and base64 digest"},
+        headers={**_TUS, "Upload-Offset": "Where these bytes start"},
+        description="An Upload-Checksum header (md5, sha1 or sha256, and the base64 digest of these bytes) is checked: "
+        "bytes that do not fit it answer 460 and do not count.",
     ),
     Operation(
         "DELETE",
