@@ -43,14 +43,14 @@ def main(argv: list[str] | None = None) -> int:
     calibrate.add_argument("--threads", type=int, default=1)
     calibrate.add_argument("--cache-dir", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    _keep_freed_memory()
+    keep_freed_memory()
     if arguments.verb == "calibrate":
         return _calibrate(arguments.id, arguments.threads, arguments.cache_dir)
     jobdir: Path = arguments.jobdir
     return _job(arguments.verb, jobdir, arguments.cache_dir or jobdir / "cache", arguments.deadline_s)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let malloc keep what is freed: half a search's time went into mapping the same large arrays again and again."""
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # names of mallopt(3)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -152,6 +153,38 @@ def _spec(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))  # type: ignore[no-untyped-call]
 
 
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """Parameters on the device, kernels of 2-D convolutions as (kh, kw, C, M): the layout in which they compute."""
+
+    arrays: Mapping[str, jax.Array]
+
+
+def pack(graph: Graph, parameters: Mapping[str, Any]) -> Placed:
+    """Parameters in the layout in which they compute; worth it where the same ones are used for many batches."""
+    last = _kernels(graph)
+    return Placed(
+        {
+            name: jax.device_put(np.ascontiguousarray(np.transpose(value, (2, 3, 1, 0))) if name in last else value)
+            for name, value in parameters.items()
+        }
+    )
+
+
+def unpack(graph: Graph, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as the file has them; inside a compiled function this costs nothing."""
+    last = _kernels(graph)
+    return {name: jnp.transpose(value, (3, 2, 0, 1)) if name in last else value for name, value in arrays.items()}
+
+
+def _kernels(graph: Graph) -> set[str]:
+    return {
+        node.inputs[1]
+        for node in graph.nodes
+        if node.op == "Conv" and node.inputs[1] in graph.initializers and graph.initializers[node.inputs[1]].ndim == 4
+    }
+
+
 class Engine:
     """Runs one graph on batches of a fixed size (the last one padded), so that each network compiles once."""
 
@@ -159,11 +192,13 @@ class Engine:
         """Nothing is compiled until the first call."""
         self.graph = graph
         self.batch = batch
-        self._run = jax.jit(forward(graph))
+        run = forward(graph)
+        self._run = jax.jit(lambda arrays, feeds: run(unpack(graph, arrays), feeds))
 
-    def __call__(self, parameters: Mapping[str, Any], feeds: Mapping[str, Array]) -> list[Array]:
+    def __call__(self, parameters: Mapping[str, Any] | Placed, feeds: Mapping[str, Array]) -> list[Array]:
         """Outputs for all samples: arrays (N, ...) on the host."""
-        parts = [self._run(parameters, part)[: len(self.graph.outputs)] for part in batches(feeds, self.batch)]
+        placed = parameters if isinstance(parameters, Placed) else pack(self.graph, parameters)
+        parts = [self._run(placed.arrays, part)[: len(self.graph.outputs)] for part in batches(feeds, self.batch)]
         count = len(next(iter(feeds.values())))
         return [np.concatenate([np.asarray(part[i]) for part in parts])[:count] for i in range(len(self.graph.outputs))]
 

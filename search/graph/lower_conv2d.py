@@ -22,7 +22,9 @@ from search.graph.ir import Node
 from search.graph.lower import Inputs, Lower, Value
 
 TINY_MAP = 4
-"""Up to so many output positions, one matrix product each, of the kernel taps that do not fall into the padding."""
+"""Up to so many output positions a convolution is one matrix product."""
+NARROW = 16
+"""Up to so many output channels leave half of a core's vector registers empty."""
 PARTIAL_SUMS = 8
 """The batch is added up in so many slices first: XLA's loops are fast over channels, not over what they sum."""
 
@@ -64,10 +66,10 @@ def _operand_last(value: Value) -> Value:
 class Window:
     """How a kernel moves over an image (H, W): everything that is static about it."""
 
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    dilations: tuple[int, int]
-    pads: tuple[tuple[int, int], tuple[int, int]]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
 
     def output(self, size: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of what an image (H, W) gives."""
@@ -87,7 +89,7 @@ class Window:
         """The views (N, H_out, W_out, C) of a padded image, one a kernel tap."""
         return [lax.slice(padded, *limits) for limits in self._slices(padded.shape)]
 
-    def _slices(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], ...]]:
+    def _slices(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
         reach = [(k - 1) * d for k, d in zip(self.kernel, self.dilations, strict=True)]
         sizes = [(n - r - 1) // s + 1 for n, r, s in zip(shape[1:3], reach, self.strides, strict=True)]
         slices = []
@@ -111,7 +113,7 @@ class Window:
 
 
 def conv2d(x: jax.Array, weight: jax.Array, bias: jax.Array | None, window: Window, groups: int) -> jax.Array:
-    """x (N, C, H, W), weight (M, C / groups, kh, kw), bias (M,) to (N, M, H_out, W_out)."""
+    """Convolve x (N, C, H, W) with weight (M, C / groups, kh, kw), bias (M,) to (N, M, H_out, W_out)."""
     image, kernel = to_last(x), jnp.transpose(weight, (2, 3, 1, 0))
     y = _choose(image.shape, kernel.shape, window, groups)(image, kernel)
     return to_first(y if bias is None else y + bias)
@@ -125,12 +127,59 @@ def _choose(
         return functools.partial(_pointwise, window=window)
     if groups == image[3] == kernel[3]:
         return functools.partial(_depthwise, window=window)
-    if groups == 1 and math.prod(window.output(image[1:3])) <= TINY_MAP and window.dilations == (1, 1):
+    if groups == 1 and math.prod(window.output(image[1:3])) <= TINY_MAP:
         return functools.partial(_tiny, window=window)
-    return functools.partial(
-        lax.conv_general_dilated, window_strides=window.strides, padding=window.pads, rhs_dilation=window.dilations,
+    if groups == 1 and _in_pairs(window, image, kernel):
+        return functools.partial(_narrow, window=window)
+    return functools.partial(_plain, window=window, groups=groups)
+
+
+def _plain(x: jax.Array, kernel: jax.Array, window: Window, groups: int = 1) -> jax.Array:
+    """XLA's own convolution."""
+    return lax.conv_general_dilated(
+        x, kernel, window.strides, window.pads, rhs_dilation=window.dilations,
         dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
     )  # fmt: skip
+
+
+def _in_pairs(window: Window, image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+    """Whether few channels come out of a kernel that moves by one, to a map of even width."""
+    plain = window.strides == window.dilations == (1, 1) and window.output(image[1:3])[1] % 2 == image[2] % 2 == 0
+    return plain and kernel[3] <= 2 * NARROW and all(p <= k - 1 for p, k in _reaches(window))
+
+
+def _reaches(window: Window) -> list[tuple[int, int]]:
+    return [(max(pads), k) for pads, k in zip(window.pads, window.kernel, strict=True)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _narrow(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """A convolution to few channels; what fills the registers best differs between it and its gradients."""
+    return (_pairs if kernel.shape[3] <= NARROW else _plain)(x, kernel, window)
+
+
+def _pairs(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Two neighbouring columns of the output at once: twice the channels for 4 / 3 of the products of a 3x3 kernel."""
+    both = jnp.concatenate([jnp.pad(kernel, ((0, 0), (i, 1 - i), (0, 0), (0, 0))) for i in (0, 1)], axis=3)
+    height, width = window.output(x.shape[1:3])
+    y = _plain(x, both, dataclasses.replace(window, kernel=(window.kernel[0], window.kernel[1] + 1), strides=(1, 2)))
+    return y.reshape(len(x), height, width, kernel.shape[3])
+
+
+def _narrow_forward(x: jax.Array, kernel: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _narrow(x, kernel, window), (x, kernel)
+
+
+def _narrow_backward(window: Window, saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    to_kernel = _plain if kernel.shape[3] <= NARROW else _pairs
+    pads = [(k - 1 - p[0], k - 1 - p[1]) for k, p in zip(window.kernel, window.pads, strict=True)]
+    back = dataclasses.replace(window, pads=tuple(pads))
+    dx = (_pairs if kernel.shape[2] <= NARROW else _plain)(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), back)
+    return dx, jax.vjp(lambda k: to_kernel(x, k, window), kernel)[1](dy)[0]
+
+
+_narrow.defvjp(_narrow_forward, _narrow_backward)
 
 
 def _pointwise(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
@@ -140,21 +189,10 @@ def _pointwise(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
 
 
 def _tiny(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
-    """One product for every output position, of the part of the kernel that lies on the image."""
-    height, width = window.output(x.shape[1:3])
-    rows = []
-    for at in np.ndindex(height, width):
-        image, taps = zip(*(_overlap(window, axis, at[axis], x.shape[1 + axis]) for axis in (0, 1)), strict=True)
-        patch = x[:, image[0], image[1]].reshape(len(x), -1)
-        rows.append(patch @ kernel[taps[0], taps[1]].reshape(-1, kernel.shape[3]))
-    return jnp.stack(rows, axis=1).reshape(len(x), height, width, -1)
-
-
-def _overlap(window: Window, axis: int, position: int, size: int) -> tuple[slice, slice]:
-    """Which pixels and which taps meet along an axis, at an output position; both empty if it lies in the padding."""
-    start = position * window.strides[axis] - window.pads[axis][0]
-    first, last = max(start, 0), max(min(start + window.kernel[axis], size), max(start, 0))
-    return slice(first, last), slice(first - start, last - start)
+    """A matrix product of gathered taps, though many lie in the padding: leaving those out costs more in copies."""
+    columns = jnp.concatenate(window.taps(window.padded(x)), axis=3)
+    y = columns.reshape(-1, columns.shape[3]) @ kernel.reshape(-1, kernel.shape[3])
+    return y.reshape(*columns.shape[:3], -1)
 
 
 def _depthwise(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
@@ -163,7 +201,7 @@ def _depthwise(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _depthwise_taps(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
-    """x (N, H, W, C), weights (taps, C): shifted multiplies, which XLA runs as one loop."""
+    """Image (N, H, W, C), weights (taps, C): shifted multiplies, which XLA runs as one loop."""
     views = window.taps(window.padded(x))
     return functools.reduce(jnp.add, [view * weights[i] for i, view in enumerate(views)])
 

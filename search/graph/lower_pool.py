@@ -44,7 +44,7 @@ def max_pool(node: Node, x: jax.Array) -> Any:
     """ONNX ``MaxPool`` (first output)."""
     window, strides, dilations, pads = _window(node, x)
     if x.ndim == 4 and jnp.issubdtype(x.dtype, jnp.floating) and min(itertools.chain(*pads)) >= 0:
-        return max_pool2d(x, Window(window[2:], strides[2:], dilations[2:], tuple(pads[2:])))  # type: ignore[arg-type]
+        return max_pool2d(x, Window(window[2:], strides[2:], dilations[2:], tuple(pads[2:])))
     lowest = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
     return lax.reduce_window(x, np.array(lowest, x.dtype), lax.max, window, strides, pads, window_dilation=dilations)
 
