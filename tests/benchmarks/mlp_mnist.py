@@ -37,6 +37,7 @@ from search.recover.schedules import SCHEDULES
 from search.recover.sparse import sparsify, unstructured
 from search.recover.train import Trainer
 from search.structures.channel import keep_mask
+from search.units import Checkpoint, Units, digest
 
 WIDTHS = (784, 1000, 1000, 500, 200, 10)
 LEVELS = (0, 25, 50, 60, 70, 80, 90, 95, 97, 99)
@@ -67,7 +68,9 @@ def network(rng: np.random.Generator) -> Graph:
     return load(model.SerializeToString())
 
 
-def train_dense(graph: Graph, train: Part, held_out: Part, steps: int, seed: int) -> Graph:
+def train_dense(
+    graph: Graph, train: Part, held_out: Part, steps: int, seed: int, store: Checkpoint
+) -> dict[str, Array]:
     """Plain supervised training with the product's own loop."""
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(len(train)) for _ in range(steps * BATCH // len(train) + 1)])
@@ -81,7 +84,7 @@ def train_dense(graph: Graph, train: Part, held_out: Part, steps: int, seed: int
         return 1 - accuracy(graph.with_initializers(params), held_out) / 100
 
     course = Course(steps, 1e-3, Weights(answers=0.0, labels=1.0))
-    return graph.with_initializers(descend(student, course, batch, errors).params)  # type: ignore[arg-type]
+    return descend(student, course, batch, errors, store).params  # type: ignore[arg-type]
 
 
 def accuracy(graph: Graph, part: Part) -> float:
@@ -98,8 +101,8 @@ def hidden(graph: Graph) -> list[str]:
 class Experiment:
     """One seed: a dense network and everything that is done to it."""
 
-    def __init__(self, data: dict[str, Array], *, seed: int, dense_steps: int, steps: int) -> None:
-        """Train the dense network."""
+    def __init__(self, data: dict[str, Array], folder: Path, *, seed: int, dense_steps: int, steps: int) -> None:
+        """Train the dense network, unless ``folder`` has it."""
         x = data["x_train"].reshape(-1, 784).astype(np.float32) / 255
         train = Part({"x": x}, data["y_train"].astype(np.int64)).take(np.random.default_rng(seed).permutation(len(x)))
         self.search, self.train = train.take(slice(SEARCH_SAMPLES)), train.take(slice(SEARCH_SAMPLES, None))
@@ -107,7 +110,11 @@ class Experiment:
             {"x": data["x_test"].reshape(-1, 784).astype(np.float32) / 255}, data["y_test"].astype(np.int64)
         )
         start = network(np.random.default_rng(seed))
-        self.graph = train_dense(start, self.train, self.search, dense_steps, seed)
+        units = Units(folder, digest(dense_steps))
+        state = units.checkpoint("training", seed)
+        self.graph = start.with_initializers(
+            units.result("dense", seed, lambda: train_dense(start, self.train, self.search, dense_steps, seed, state))
+        )
         self.groups: Groups = find_groups(self.graph, {"x": (1, 784)})
         self.trainer = Trainer(self.graph, self.groups.shapes, self.train, self.search, seed=seed)
         self.course = Course(steps, 1e-3, self.trainer.weights)
@@ -166,7 +173,9 @@ def results(data: dict[str, Array], out: Path, arguments: argparse.Namespace) ->
             for level in LEVELS:
                 key = f"{name} {level} % seed {seed} steps {arguments.steps}"
                 if key not in known:
-                    made = made or Experiment(data, seed=seed, dense_steps=arguments.dense_steps, steps=arguments.steps)
+                    made = made or Experiment(
+                        data, out.parent, seed=seed, dense_steps=arguments.dense_steps, steps=arguments.steps
+                    )
                     known[key] = accuracy(_action(made, name)(level), made.test)
                     out.parent.mkdir(parents=True, exist_ok=True)
                     out.write_text(json.dumps(known, indent=1))
