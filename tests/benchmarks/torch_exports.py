@@ -12,6 +12,7 @@ import io
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,13 +20,16 @@ import numpy as np
 import torch
 
 from search.graph import execute, onnx_export, onnx_import
+from search.graph.ir import Graph
 from search.prune import surgery
-from search.prune.groups import Groups, find_groups
+from search.prune.groups import Group, Groups, Keep, find_groups
 from tests.benchmarks.architectures import ARCHITECTURES
 from tests.search.graph.nets import relative_error, run_ort
 from tests.search.prune.laws import keep_some
 
 EXPORTERS = ("torchscript-17", "dynamo-18")
+ATTENTION = ("ViT-small", "Swin-tiny", "BERT-small", "GPT, grouped queries")
+DIFFERENTIATED = ("VGG-16", "MobileNetV2", "ViT-small", "GPT, grouped queries", "LSTM", "U-Net")
 
 
 class Row(NamedTuple):
@@ -43,6 +47,8 @@ class Row(NamedTuple):
     groups: int
     frozen: Counter[str]
     dynamic: bool
+    heads_error: float | None
+    """As ``cut_error`` after half of the attention heads went, whole, and nothing else; None without attention."""
 
 
 def export(name: str, exporter: str) -> tuple[torch.nn.Module, Any, bytes]:
@@ -87,15 +93,31 @@ def examine(name: str, exporter: str) -> Row:
     expected = run_ort(data, feeds)
     outputs = jax.jit(lambda values: execute.forward(graph)({}, values))(feeds)
     found = find_groups(graph, {info.name: (1, *example.shape[1:])})
-    keep = keep_some(found, share=0.6)
-    masked = graph.with_initializers(surgery.mask(graph.initializers, found, keep))
-    smaller = surgery.cut(graph, found, keep)
-    cut_error = relative_error(run_ort(onnx_export.export(smaller), feeds), run_ort(onnx_export.export(masked), feeds))
+    smaller, cut_error = _cut_error(graph, found, keep_some(found, share=0.6), feeds)
+    heads = {group.id: np.arange(len(group)) % 2 == 0 for group in found.prunable if _is_heads(group)}
+    assert bool(heads) == (name in ATTENTION), heads.keys()
     total = _size(graph)
     return Row(
         name, exporter, relative_error([np.asarray(o) for o in outputs], expected), _removable(found, graph) / total, cut_error,
         1 - _size(smaller) / total, len(found.prunable), Counter(_why(group.reason) for group in found.frozen), dynamic,
+        _cut_error(graph, found, heads, feeds)[1] if heads else None,
     )  # fmt: skip
+
+
+def _cut_error(
+    graph: Graph, found: Groups, keep: Keep, feeds: Mapping[str, np.ndarray[Any, Any]]
+) -> tuple[Graph, float]:
+    """The cut graph, and its error to the masked one in ONNX Runtime."""
+    masked = graph.with_initializers(surgery.mask(graph.initializers, found, keep))
+    smaller = surgery.cut(graph, found, keep)
+    pair = [run_ort(onnx_export.export(g), feeds) for g in (smaller, masked)]
+    return smaller, relative_error(*pair)
+
+
+def _is_heads(group: Group) -> bool:
+    """Whether a unit is a block of features side by side, as a head's are; a gate's lie apart."""
+    ids = [slot.ids[np.isin(slot.ids, group.units)] for slot in group.slots if slot.role == "produces"]
+    return any(len(a) > len(group) and (a[:-1] == a[1:]).any() for a in ids)
 
 
 def _size(graph: Any) -> int:
@@ -144,7 +166,8 @@ def main() -> None:
     """Print the table."""
     pattern = sys.argv[1] if len(sys.argv) > 1 else ""
     print(
-        f"{'architecture':28} {'exporter':15} {'error':>8} {'prunable':>8} {'cut err':>8} {'cut':>5} groups dynamic frozen"
+        f"{'architecture':28} {'exporter':15} {'error':>8} {'prunable':>8} {'cut err':>8} {'cut':>5} groups   heads "
+        "dynamic frozen"
     )
     for name in ARCHITECTURES:
         for exporter in EXPORTERS:
@@ -158,7 +181,10 @@ def main() -> None:
                 cells = (
                     f"{row.error:8.1e} {row.removable:8.1%} {row.cut_error:8.1e} {row.cut_share:5.0%} {row.groups:6}"
                 )
-                print(f"{name:28} {exporter:15} {cells} {row.dynamic!s:7} {why}")
+                heads = "   -   " if row.heads_error is None else f"{row.heads_error:7.1e}"
+                print(f"{name:28} {exporter:15} {cells} {heads} {row.dynamic!s:7} {why}", flush=True)
+    for name in (name for name in DIFFERENTIATED if pattern in name):
+        print(f"{name:28} gradient against torch's: {gradient_error(name):.1e}", flush=True)
 
 
 if __name__ == "__main__":

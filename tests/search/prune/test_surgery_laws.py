@@ -10,7 +10,10 @@ from search.graph import onnx_export, onnx_import
 from tests.search.graph.nets import Net, images, relative_error, run_ort
 from tests.search.prune.laws import cut_against_masked
 
-LAYERS = ("conv", "residual", "depthwise", "concat", "gate", "batch_norm", "pool", "split", "activation", "grouped")
+LAYERS = (
+    "conv", "residual", "depthwise", "concat", "gate", "batch_norm", "pool", "split", "activation", "grouped",
+    "max_pool", "shuffle", "slice", "pad", "transposed", "resize", "many_groups", "prelu",
+)  # fmt: skip
 
 
 def _layer(net: Net, kind: str, x: str, *, width: int, new: int, choice: int) -> tuple[str, int]:
@@ -36,6 +39,27 @@ def _layer(net: Net, kind: str, x: str, *, width: int, new: int, choice: int) ->
         return net.op("Concat", f"{left}_1", left, axis=1), width
     if kind == "grouped" and width % 2 == 0:
         return net.conv(x, width, 2 * new, 3, groups=2), 2 * new
+    if kind == "max_pool":
+        return net.op("MaxPool", x, kernel_shape=[3, 3], pads=[1] * 4), width
+    if kind == "shuffle" and width % 2 == 0:
+        y = net.op("Reshape", x, net.constant([0, 2, width // 2, 5, 5]))
+        return net.op("Reshape", net.op("Transpose", y, perm=[0, 2, 1, 3, 4]), net.constant([0, width, 5, 5])), width
+    if kind == "slice" and width > 2:
+        return net.op("Slice", x, net.constant([1]), net.constant([width - choice % 2]), net.constant([1])), (
+            width - 1 - choice % 2
+        )
+    if kind == "pad":
+        return net.op("Pad", x, net.constant([0, choice % 2, 0, 0, 0, 1, 0, 0])), width + 1 + choice % 2
+    if kind == "transposed":
+        weights = (net.weight(width, new, 3, 3), net.weight(new))
+        return net.op("ConvTranspose", x, *weights, kernel_shape=[3, 3], pads=[1] * 4), new
+    if kind == "resize":
+        larger = net.op("Resize", x, "", net.constant([1, 1, 2, 2], np.float32), mode="nearest")
+        return net.conv(larger, width, new, 3, stride=2), new
+    if kind == "many_groups" and width % 2 == 0 and width > 2:
+        return net.conv(x, width, width, 3, groups=width // 2), width
+    if kind == "prelu":
+        return net.op("PRelu", x, net.weight(width, 1, 1)), width
     return net.op(("Relu", "Sigmoid", "HardSwish", "Tanh")[choice % 4], x), width
 
 
