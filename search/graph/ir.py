@@ -13,6 +13,11 @@ Array = np.ndarray[Any, Any]
 Params = Mapping[str, Array]
 
 
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether a type holds weights as they are trained: numpy's own floats, and bfloat16, which numpy does not know."""
+    return bool(np.issubdtype(dtype, np.floating)) or dtype.name == "bfloat16"
+
+
 @dataclasses.dataclass(frozen=True)
 class Node:
     """One operator. Empty strings stand for optional inputs and outputs that are left out, as in ONNX."""
@@ -90,4 +95,4 @@ class Graph:
 
     def float_initializers(self) -> Iterator[str]:
         """Names of the initializers that hold floats: weights, but also scales and constants."""
-        return (name for name, value in self.initializers.items() if np.issubdtype(value.dtype, np.floating))
+        return (name for name, value in self.initializers.items() if is_float(value.dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import google.protobuf.message  # type: ignore[import-untyped]
@@ -36,13 +37,35 @@ def read(data: bytes) -> Graph:
     """As `load`, without normalisation."""
     proto = _parse(data)
     _refuse_external_data(proto)
+    return _checked(proto, proto)
+
+
+def load_trusted(path: Path) -> Graph:
+    """Read a file of our own or of the operator of the service, whose weights may lie beside it; any size.
+
+    Raises:
+        InvalidModel: as `load`; also when a declared data file is missing or too short.
+        UnsupportedOperator, UnsupportedOpset, ResourceLimit: as `load`.
+    """
+    proto = _parse(path.read_bytes())
+    try:
+        onnx.load_external_data_for_model(proto, str(path.parent))
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise InvalidModel(
+            f"a data file of {path.name} cannot be read: {_first_line(error)}; keep the files of a model in one folder"
+        ) from error
+    return normalise(_checked(proto, str(path)))
+
+
+def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
+    """The graph of a parsed file, after every check; the checker gets the path where the message is too large for it."""
     opsets = _opsets(proto)
     admission.check_nodes(proto)
     _refuse_negative_sizes(proto)
     _refuse_captures(proto)
     _refuse_unknown_operators(proto, opsets)
     try:
-        onnx.checker.check_model(proto)
+        onnx.checker.check_model(checked)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InvalidModel(
             f"the ONNX checker refuses the model: {_first_line(error)}; check it with onnx.checker.check_model"

@@ -1,0 +1,73 @@
+"""Half-precision weights stay as they are; weights beside the file are read from trusted paths only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from search.errors import ExternalDataRefused, InvalidModel
+from search.graph import execute, onnx_export, onnx_import
+from search.prune import surgery
+from tests.search.graph.nets import images, relative_error, resnet, run_ort
+from tests.search.prune.laws import couple, keep_some
+
+HALF: dict[str, tuple[int, Any, float]] = {
+    "float16": (TensorProto.FLOAT16, np.float16, 2e-3),
+    "bfloat16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16, 2e-2),
+}
+"""Type of the file, of numpy, and some ten roundings of it."""
+
+
+def _half(element: int, dtype: Any) -> bytes:
+    """A residual network in a half-precision type throughout."""
+    model = resnet().proto()
+    for tensor in model.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.dtype == np.float32:
+            tensor.CopyFrom(numpy_helper.from_array(value.astype(dtype), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = element
+    del model.graph.value_info[:]
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_half_precision_stays_in_the_file(name: str) -> None:
+    """Weights keep their type through import, cut and export, and the network computes what its float32 twin does."""
+    element, dtype, tolerance = HALF[name]
+    graph = onnx_import.load(_half(element, dtype))
+    found = couple(graph)
+    keep = keep_some(found)
+    written = onnx.load_from_string(onnx_export.export(surgery.cut(graph, found, keep)))
+    weights = [tensor for tensor in written.graph.initializer if tensor.data_type != TensorProto.INT64]
+    assert {tensor.data_type for tensor in weights} == {element}
+    assert len(execute.trainable(graph)) == len(weights)
+    x = images(2, 3, 8, 8)
+    parameters = {key: graph.initializers[key] for key in execute.trainable(graph)}
+    (y,) = execute.Engine(graph, batch=2)(parameters, {"x": x.astype(dtype)})
+    assert y.dtype == dtype
+    assert relative_error([y.astype(np.float32)], run_ort(resnet().bytes(), {"x": x})) < tolerance
+
+
+def test_weights_beside_the_file(tmp_path: Path) -> None:
+    """Written in two files, read from a trusted path, refused as an upload, and the same network all along."""
+    graph = onnx_import.load(resnet().bytes())
+    onnx_export.save(graph, tmp_path / "whole.onnx")
+    onnx_export.save(graph, tmp_path / "split.onnx", largest_bytes=1000)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.onnx", "split.onnx", "split.onnx.data"}
+    feeds = {"x": images(2, 3, 8, 8)}
+    wanted = run_ort(resnet().bytes(), feeds)
+    for name in ("whole.onnx", "split.onnx"):
+        read = onnx_import.load_trusted(tmp_path / name)
+        assert relative_error(run_ort(onnx_export.export(read), feeds), wanted) < 1e-6
+    with pytest.raises(ExternalDataRefused):
+        onnx_import.load((tmp_path / "split.onnx").read_bytes())
+    (tmp_path / "split.onnx.data").unlink()
+    with pytest.raises(InvalidModel, match=r"split\.onnx"):
+        onnx_import.load_trusted(tmp_path / "split.onnx")
