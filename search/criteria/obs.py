@@ -32,9 +32,8 @@ def obs(group: Group, evidence: Evidence) -> Array:
         left = np.flatnonzero(alive)
         costs = sum(consumer.costs(left) for consumer in consumers)
         going = left[np.argsort(costs, kind="stable")[: max(1, len(group) // STEPS)]]
-        for unit in going:
-            for consumer in consumers:
-                consumer.remove(int(unit))
+        for consumer in consumers:
+            consumer.remove(going)
         alive[going] = False
         order.extend(int(unit) for unit in going)
     return np.array([*order, *np.flatnonzero(alive)], dtype=np.int64)
@@ -66,9 +65,9 @@ class _Consumer:
             else 0.0
         )
 
-    def remove(self, unit: int) -> None:
-        """Cut a unit and let the rest make up for it."""
-        columns = self.columns[unit]
+    def remove(self, units: Array) -> None:
+        """Cut some units at once and let the rest make up for them."""
+        columns = np.concatenate([self.columns[unit] for unit in units])
         if not len(columns):
             return
         block = np.linalg.inv(self.inverse[np.ix_(columns, columns)])

@@ -126,9 +126,9 @@ class Repairer:
         for target in self.targets.values():
             linear = target.linear
             if linear.weight in params:
-                moments = _without(target.moments, _zero_rows(linear, params))
                 full = {**graph.initializers, **params}
-                _refit(linear, moments, full)
+                stays = _inputs_that_stay(linear, full)
+                _refit(linear, target.moments.of_inputs(stays), stays, full)
                 params[linear.weight] = full[linear.weight]
                 if linear.bias:
                     params[linear.bias] = full[linear.bias]
@@ -143,7 +143,9 @@ class Repairer:
         params = dict(self.dense.graph.initializers)
         for node, share in zeros.items():
             target = self.targets[node]
-            _refit(target.linear, target.moments, params, _Zeros(share, np.ones(target.rows.shape[2], bool)))
+            stays = _inputs_that_stay(target.linear, params)
+            sparse = _Zeros(share, np.ones(target.rows.shape[2], bool))
+            _refit(target.linear, target.moments.of_inputs(stays), stays, params, sparse)
         return _changes(params, self.dense.graph)
 
     def repair(
@@ -190,8 +192,9 @@ class Repairer:
         wanted = target.rows
         if target.value != linear.output and (other := _other_operand(variant.graph, target.value, linear.output)):
             wanted = wanted - linear.output_rows(np.asarray(values[other]), target.positions)
-        x_rows = linear.input_rows(x, params, target.positions, out_hw)
-        _refit(linear, _without(Moments.of(x_rows, wanted), _zero_rows(linear, params)), params, sparse)
+        stays = _inputs_that_stay(linear, params)
+        x_rows = linear.input_rows(x, params, target.positions, out_hw)[:, :, stays]
+        _refit(linear, Moments.of(x_rows, wanted), stays, params, sparse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,34 +240,26 @@ def _other_operand(graph: Graph, total: str, value: str) -> str | None:
     return None if add is None else next((name for name in add.inputs if name != value), None)
 
 
-def _zero_rows(linear: Linear, params: Mapping[str, Array]) -> Array:
-    """(groups, d): inputs that the masked weight does not read."""
-    return np.asarray((linear.matrix(params) == 0).all(2))
+def _inputs_that_stay(linear: Linear, params: Mapping[str, Array]) -> Array:
+    """(d,) inputs that the masked weight reads; the equations are solved for those alone."""
+    return np.asarray((linear.matrix(params) != 0).any((0, 2)))
 
 
-def _without(moments: Moments, gone: Array) -> Moments:
-    """Moments of inputs of which some are cut: zeroed, so that the ridge leaves their weights at zero."""
-    stays = (~gone).astype(moments.gram.dtype)
-    return dataclasses.replace(
-        moments,
-        gram=moments.gram * stays[:, :, None] * stays[:, None, :],
-        cross=moments.cross * stays[:, :, None],
-        mean_x=moments.mean_x * stays,
-    )
-
-
-def _refit(linear: Linear, moments: Moments, params: dict[str, Array], sparse: _Zeros | None = None) -> None:
-    prior = linear.matrix(params).astype(np.float64)
-    gone = (prior == 0).all(2)
+def _refit(
+    linear: Linear, moments: Moments, stays: Array, params: dict[str, Array], sparse: _Zeros | None = None
+) -> None:
+    """Solve for the weights of the inputs that stay, of which ``moments`` are, and write them."""
+    matrix = np.zeros(linear.matrix(params).shape)
+    prior = linear.matrix(params)[:, stays].astype(np.float64)
     solution, offset = ridge(moments, prior, damping=DAMPING, intercept=bool(linear.bias))
-    solution[gone] = 0.0
     if sparse is not None:
         hessian = damped(moments.gram[0], DAMPING)
         if not linear.bias:
             hessian = damped(moments.gram[0] + np.outer(moments.mean_x[0], moments.mean_x[0]), DAMPING)
-        solution[0] = zeros_among(solution[0].T, hessian, sparse.share, sparse.outputs, ~gone[0]).T
+        solution[0] = zeros_among(solution[0].T, hessian, sparse.share, sparse.outputs, np.ones(stays.sum(), bool)).T
         offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
-    linear.write(solution, offset, params)
+    matrix[:, stays] = solution
+    linear.write(matrix, offset, params)
 
 
 def samples_that_fit(

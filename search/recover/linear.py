@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.linalg
 
 from search.graph.ir import Array, Graph, Node
 from search.graph.lower_conv import pads_of
@@ -149,6 +148,13 @@ class Moments:
         transposed = np.swapaxes(x, 1, 2)
         return cls(transposed @ x / rows, transposed @ y / rows, mean_x, mean_y, rows)
 
+    def of_inputs(self, stays: Array) -> Moments:
+        """Moments of some of the inputs, a boolean vector (d,)."""
+        if stays.all():
+            return self
+        gram = self.gram[:, stays][:, :, stays]
+        return Moments(gram, self.cross[:, stays], self.mean_x[:, stays], self.mean_y, self.rows)
+
 
 def ridge(moments: Moments, prior: Array, *, damping: float, intercept: bool) -> tuple[Array, Array]:
     """Least squares pulled towards ``prior``: argmin |Y - X W - b|^2 / R + lambda |W - prior|^2.
@@ -170,11 +176,6 @@ def ridge(moments: Moments, prior: Array, *, damping: float, intercept: bool) ->
         cross = cross + moments.mean_x[:, :, None] * moments.mean_y[:, None, :]
     size = gram.shape[1]
     weight = damping * np.trace(gram, axis1=1, axis2=2)[:, None, None] / size + 1e-12
-    solution = np.stack(
-        [
-            scipy.linalg.solve(g, c, assume_a="pos")
-            for g, c in zip(gram + weight * np.eye(size), cross + weight * prior, strict=True)
-        ]
-    )
+    solution = np.linalg.solve(gram + weight * np.eye(size), cross + weight * prior)
     offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
     return solution, offset if intercept else np.zeros_like(offset)
