@@ -36,7 +36,7 @@ from search.graph.ir import Array
 from search.graph.onnx_import import load
 from search.options import options_for
 from search.plan import Knobs, blocks_of, widths_of
-from search.request import JobSpec
+from search.request import JobSpec, SearchOptions
 from tests.benchmarks.search_fronts import inputs
 from tests.benchmarks.small_networks import mobilenet
 from tests.search.graph.nets import Net
@@ -57,12 +57,14 @@ class Cost:
     units: int
 
 
-def job(folder: Path, model: bytes, data: Path, profiles: Sequence[str], cache: Path) -> list[str]:
+def job(
+    folder: Path, model: bytes, data: Path, profiles: Sequence[str], cache: Path, *, front_points: int = 8
+) -> list[str]:
     """A fresh job folder; the command that runs it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(model)
-    (folder / "request.json").write_text(JobSpec(tuple(profiles)).to_json())
+    (folder / "request.json").write_text(JobSpec(tuple(profiles), search=SearchOptions(points=front_points)).to_json())
     os.link(data, folder / "data.npz")
     return [sys.executable, "-m", "search", "run", str(folder), "--cache-dir", str(cache)]
 
@@ -143,7 +145,9 @@ def targets(arguments: argparse.Namespace) -> None:
     costs = []
     for count in (1, 3):
         folder = arguments.workdir / "jobs" / f"targets{count}"
-        costs.append(run(folder, job(folder, model.read_bytes(), data, PHONES[:count], arguments.workdir / "cache")))
+        cache = arguments.workdir / "cache"
+        command = job(folder, model.read_bytes(), data, PHONES[:count], cache, front_points=arguments.points)
+        costs.append(run(folder, command))
         print(line(f"{arguments.network}, {count} target{'s' * (count > 1)}", costs[-1]), flush=True)
     print(f"three targets cost {costs[1].cpu_s / costs[0].cpu_s:.2f} times the CPU time of one")
 
@@ -170,11 +174,12 @@ def resume(arguments: argparse.Namespace) -> None:
     model, data = inputs(arguments.network, arguments.shared, arguments.workdir)
     cache, root = arguments.workdir / "cache", arguments.workdir / "jobs"
     whole = root / "whole"
-    expected = run(whole, job(whole, model.read_bytes(), data, PHONES[:1], cache))
+    count = arguments.points
+    expected = run(whole, job(whole, model.read_bytes(), data, PHONES[:1], cache, front_points=count))
     print(line(f"{arguments.network}, undisturbed", expected), flush=True)
     for share in KILLED_AT:
         folder = root / f"killed{share:.0%}".rstrip("%")
-        command = job(folder, model.read_bytes(), data, PHONES[:1], cache)
+        command = job(folder, model.read_bytes(), data, PHONES[:1], cache, front_points=count)
         child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         while fraction(folder) < share and child.poll() is None:
             time.sleep(0.05)
@@ -249,6 +254,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--workdir", type=Path, default=Path("out/search_fronts"))
     parser.add_argument("--network", default="mobilenet", choices=("resnet20", "mobilenet", "vit"))
+    parser.add_argument("--points", type=int, default=8, help="points of the front, for `resume` and `targets`")
     arguments = parser.parse_args()
     parts[arguments.part](arguments)
 
