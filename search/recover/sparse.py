@@ -44,6 +44,28 @@ def two_of_four(scores: Array, sparsity: float) -> Array:
     return np.ascontiguousarray(np.moveaxis(mask.reshape(rows.shape), -1, 1))
 
 
+def erdos_renyi(shapes: Mapping[str, tuple[int, ...]], sparsity: float) -> dict[str, float]:
+    """A sparsity for every weight, so that all together have the one asked for and small layers keep more.
+
+    The density of a weight is proportional to the sum of its sizes over their product, at most 1 (Erdos-Renyi kernel,
+    Mocanu 2018; Evci 2020, section 3).
+
+    Args:
+        shapes: weight name to shape.
+        sparsity: share of all entries together.
+    """
+    raw = {name: sum(shape) / int(np.prod(shape)) for name, shape in shapes.items()}
+    size = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+    whole: set[str] = set()
+    while True:
+        left = (1 - sparsity) * sum(size.values()) - sum(size[name] for name in whole)
+        scale = left / max(1e-30, sum(raw[name] * size[name] for name in raw if name not in whole))
+        full = {name for name in raw if name not in whole and scale * raw[name] > 1}
+        if not full:
+            return {name: 0.0 if name in whole else 1 - scale * raw[name] for name in raw}
+        whole |= full
+
+
 def sparsify(
     trainer: Trainer,
     graph: Graph,

@@ -13,7 +13,7 @@ from search.graph.onnx_import import load
 from search.prune.groups import find_groups
 from search.recover.descent import Course
 from search.recover.schedules import SCHEDULES, ScheduleName, Stage
-from search.recover.sparse import regrown, sparsify, two_of_four, unstructured
+from search.recover.sparse import erdos_renyi, regrown, sparsify, two_of_four, unstructured
 from search.recover.train import DISTIL, Trainer
 from tests.search.graph.nets import Net, images
 from tests.search.recover.students import trainer
@@ -110,6 +110,17 @@ def test_every_schedule_gives_the_sparsity(name: ScheduleName) -> None:
     graph = load(net.bytes())
     trained, _ = sparsify(teacher_of(graph), graph, {"w0": 0.9}, SCHEDULES[name](), COURSE)
     assert (trained.initializers["w0"] == 0).sum() == round(0.9 * 4 * 192)
+
+
+def test_small_layers_keep_more() -> None:
+    """Densities are as the sums of sizes over their products, the sparsity of all is as asked, none keeps more than all."""
+    shapes = {"a": (100, 100), "b": (50, 20), "c": (4, 5)}
+    shares = erdos_renyi(shapes, 0.8)
+    entries = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+    assert sum(shares[name] * entries[name] for name in shapes) == pytest.approx(0.8 * sum(entries.values()))
+    assert shares["c"] == 0
+    assert (1 - shares["a"]) / (1 - shares["b"]) == pytest.approx((200 / 10_000) / (70 / 1_000))
+    assert min(shares.values()) >= 0
 
 
 def test_regrowth_exchanges_the_smallest_for_the_steepest() -> None:
