@@ -16,7 +16,7 @@ from hwprofiles.kernels import PATHS, KernelRules, Tiles
 
 Structure = Literal["channel", "depth", "block", "nm", "unstructured"]
 LatencyKind = Literal["measured table", "fitted model", "roofline"]
-Provenance = Literal["measured here", "fitted to published measurements", "data sheet"]
+Provenance = Literal["measured here", "measured by a user", "fitted to published measurements", "data sheet"]
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 BYTES_PER_ELEMENT = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0}
 

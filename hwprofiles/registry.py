@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import cattrs
 
 from hwprofiles import _toml
 from hwprofiles.device import DeviceProfile
 from hwprofiles.errors import MalformedProfile, UnknownProfile
+
+T = TypeVar("T")
 
 
 def list_profiles(extra_dirs: Iterable[Path] = ()) -> list[DeviceProfile]:
@@ -54,10 +56,19 @@ def parse_profile(fields: dict[str, Any]) -> DeviceProfile:
     Raises:
         MalformedProfile: names the first field that does not fit, what was found and what is allowed.
     """
+    return parse_as(fields, DeviceProfile, "")
+
+
+def parse_as(fields: dict[str, Any], kind: type[T], name: str) -> T:
+    """A dataclass from the values of a TOML file or a JSON object, ``name`` being what it is called in errors.
+
+    Raises:
+        MalformedProfile: names the first field that does not fit, what was found and what is allowed.
+    """
     try:
-        return _converter.structure(fields, DeviceProfile)
+        return _converter.structure(fields, kind)
     except cattrs.BaseValidationError as error:
-        raise _first_fault(error, "") from error
+        raise _first_fault(error, name) from error
 
 
 def _files(extra_dirs: Iterable[Path]) -> dict[str, Traversable]:

@@ -42,8 +42,13 @@ def main(argv: list[str] | None = None) -> int:
     calibrate.add_argument("--runtime", choices=["onnxruntime"], default="onnxruntime")
     calibrate.add_argument("--threads", type=int, default=1)
     calibrate.add_argument("--cache-dir", type=Path, required=True)
+    kit = verbs.add_parser("kit", help="write networks and a script to be timed on another device")
+    kit.add_argument("folder", type=Path)
+    kit.add_argument("--networks", type=int, default=150)
     arguments = parser.parse_args(argv)
     keep_freed_memory()
+    if arguments.verb == "kit":
+        return _kit(arguments.folder, arguments.networks)
     if arguments.verb == "calibrate":
         return _calibrate(arguments.id, arguments.threads, arguments.cache_dir)
     jobdir: Path = arguments.jobdir
@@ -114,6 +119,13 @@ def _calibrate(name: str, threads: int, cache_dir: Path) -> int:
 
     path = save_profile(calibrate_host(name, threads=threads), cache_dir / "profiles")
     print(path)  # noqa: T201
+    return DONE
+
+
+def _kit(folder: Path, networks: int) -> int:
+    from search.evaluate.kit import write_kit  # noqa: PLC0415
+
+    write_kit(folder, networks=networks)
     return DONE
 
 

@@ -13,6 +13,7 @@ from search.errors import SecateurError
 from service import logs
 from service.client import ClientError
 from service.commands import local, remote, serve
+from service.commands.calibrate import calibrate
 from service.commands.demo import demo
 from service.commands.keys import keys
 from service.console import print_error
@@ -28,8 +29,18 @@ def secateur() -> None:
     """Prune a trained ONNX network until it fits the hardware it will run on."""
 
 
-_COMMANDS = (serve.up, serve.web, serve.worker, local.compress, local.inspect, local.show_profiles, local.calibrate)
-for _command in (*_COMMANDS, remote.submit, remote.status, remote.watch, remote.cancel, remote.download, demo, keys):
+_COMMANDS = (serve.up, serve.web, serve.worker, local.compress, local.inspect, local.show_profiles)
+for _command in (
+    *_COMMANDS,
+    remote.submit,
+    remote.status,
+    remote.watch,
+    remote.cancel,
+    remote.download,
+    calibrate,
+    demo,
+    keys,
+):
     secateur.add_command(_command)
 
 

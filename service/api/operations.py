@@ -245,6 +245,7 @@ def _without_null(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[s
 def _name_targets(definitions: dict[str, Any], profile_ids: Sequence[str]) -> None:
     for name in ("JobCreate", "JobOptions", "InspectCreate"):
         definitions[name]["properties"]["profiles"]["items"] = {"type": "string", "enum": list(profile_ids)}
+    definitions["ProfileCreate"]["properties"]["like"] = {"enum": [*profile_ids, None]}
 
 
 def _allow_one_objective(objective: dict[str, Any]) -> None:

@@ -97,6 +97,21 @@ class InspectCreate:
         return JobSpec(self.profiles, constraints=self.constraints)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProfileCreate:
+    """A target of the user's: measured rows to be fitted, or a complete profile."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    id: ProfileId | None = None
+    name: Annotated[str, Len(1, 200)] | None = None
+    like: ProfileId | None = None
+    """A known profile of the same runtime and data type, whose kernel rules the fit keeps."""
+    rows: Annotated[tuple[dict[str, Any], ...], Len(0, 20_000)] = ()
+    """`{network, latency_ms, workloads, family}`, as the manifest of `secateur calibrate --export` lists the networks."""
+    profile: dict[str, Any] | None = None
+    """All fields of a profile, instead of rows."""
+
+
 class Problem(BaseModel):
     """RFC 9457; `type` is stable."""
 

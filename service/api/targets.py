@@ -13,19 +13,23 @@ from typing import Any
 import flask
 from flask.typing import ResponseReturnValue
 
-from hwprofiles.errors import UnknownProfile
-from hwprofiles.registry import list_profiles, load_profile
+from hwprofiles.device import DeviceProfile
+from hwprofiles.errors import ProfileError, UnknownProfile
+from hwprofiles.registry import list_profiles, load_profile, parse_profile, save_profile
+from hwprofiles.rows import parse_rows, profile_from_rows
 from search.errors import InternalError, ResourceLimit
 from search.report import Inspection
 from service import protocol, sandbox
 from service.api.context import Context, current
 from service.api.operations import JSON, Answer, Operation
 from service.api.parsing import json_body, query
-from service.api.schemas import InspectCreate, NoQuery, ProfileList
-from service.errors import NotFound, ServiceError, Unavailable
+from service.api.schemas import InspectCreate, NoQuery, ProfileCreate, ProfileList
+from service.errors import Conflict, NotFound, ServiceError, Unavailable
 from service.protocol import ExitCode
 
 _FOLDER_WAIT_S = 10.0
+_MAX_ROWS_BYTES = 32 << 20
+"""A thousand networks with their kernels."""
 
 
 def known_ids(context: Context) -> list[str]:
@@ -49,6 +53,34 @@ def get_profile(profile_id: str) -> ResponseReturnValue:
         return _tagged(load_profile(profile_id, current().settings.profile_dirs).to_dict())
     except UnknownProfile as error:
         raise NotFound(str(error), known=list(error.known)) from error
+
+
+def post_profile() -> ResponseReturnValue:
+    """Keep a target of the user's. An id that is taken stays as it is: jobs may be running for it."""
+    query(NoQuery)
+    flask.request.max_content_length = _MAX_ROWS_BYTES
+    body, context = json_body(ProfileCreate), current()
+    try:
+        profile = _wanted_profile(body, context)
+    except ProfileError as error:  # 409, not 422: the request is well formed, its measurements or figures are not
+        raise Conflict(str(error)) from error
+    if profile.id in known_ids(context):
+        raise Conflict(f"there is a profile {profile.id!r} already; choose another id")
+    save_profile(profile, context.settings.profile_dirs[0])
+    answer = flask.jsonify(profile.to_dict())
+    answer.headers["Location"] = f"/v1/profiles/{profile.id}"
+    return answer, 201
+
+
+def _wanted_profile(body: ProfileCreate, context: Context) -> DeviceProfile:
+    if body.profile is not None:
+        return parse_profile(body.profile)
+    if body.id is None or body.like is None:
+        raise Conflict(
+            "send `profile`, all of it, or `rows` with `id` and `like`, the known profile whose rules they follow"
+        )
+    like = load_profile(body.like, context.settings.profile_dirs)
+    return profile_from_rows(body.id, body.name or body.id, like, parse_rows(body.rows))
 
 
 def post_inspect() -> ResponseReturnValue:
@@ -144,5 +176,15 @@ OPERATIONS = (
         {200: Answer("What each target makes of the model", {JSON: Inspection})},
         (404, 409, 413, 415),
         body={JSON: InspectCreate},
+    ),
+    Operation(
+        "POST",
+        "/v1/profiles",
+        "createProfile",
+        "Add a target: measured rows, fitted with their held-out error in the answer, or a complete profile",
+        post_profile,
+        {201: Answer("The profile", {JSON: _PROFILE}, ("Location",))},
+        (409, 413, 415),
+        body={JSON: ProfileCreate},
     ),
 )

@@ -34,7 +34,7 @@ from service.settings import Settings
 
 _POLL_S = 0.2
 _GRACE_S = 10.0
-_UNLIMITED = sandbox.Limits(open_files=0, network=True)
+UNLIMITED = sandbox.Limits(open_files=0, network=True)
 
 
 class EngineError(SecateurError):
@@ -84,7 +84,7 @@ def run_compress(spec: JobSpec, model: Path, data: Path | None, out: Path, job_d
         code = _run(directory, ["--deadline-s", str(60 * spec.search.deadline_minutes)])
         report = protocol.read_report(directory)
         if report is None or code not in {ExitCode.DONE, ExitCode.STOPPED}:
-            raise _failure(directory, code)
+            raise failure(directory, code)
         shutil.copytree(directory / "out", out, dirs_exist_ok=True)
         return report
 
@@ -106,7 +106,7 @@ def inspect(
         _fill(directory, spec, model, None)
         code = _run(directory, [], "inspect")
         if code != ExitCode.DONE:
-            raise _failure(directory, code)
+            raise failure(directory, code)
         found = json.loads((directory / "out" / "inspect.json").read_text(encoding="utf-8"))
     if as_json:
         print_json(found)
@@ -135,41 +135,6 @@ def show_profiles(profile_id: str | None, as_json: bool) -> None:
     print_rows("targets", ("id", "runtime", "data type", "channel grid", "provenance"), rows)
 
 
-@click.command()
-@click.option(
-    "--id", "profile_id", default="host-cpu-onnxruntime", show_default=True, help="Id of the profile to write."
-)
-@click.option("--runtime", type=click.Choice(["onnxruntime"]), default="onnxruntime", show_default=True)
-@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of an inference.")
-@as_json
-def calibrate(profile_id: str, runtime: str, threads: int, as_json: bool) -> None:
-    """Measure this machine's kernels and keep them as a profile."""
-    settings = Settings.from_env()
-    command = [
-        *settings.child_command,
-        "calibrate",
-        "--id",
-        profile_id,
-        "--runtime",
-        runtime,
-        "--threads",
-        str(threads),
-    ]
-    command += ["--cache-dir", str(settings.cache_dir.resolve())]
-    with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as scratch:
-        with JobProgress() as progress:
-            progress.show("calibrate", 0.0)
-            child = sandbox.start(command, Path(scratch), settings.cache_dir, _UNLIMITED)
-            code = _wait(child)
-        if code != ExitCode.DONE:
-            raise _failure(Path(scratch), code)
-    profile = load_profile(profile_id, settings.profile_dirs)
-    if as_json:
-        print_json(profile.to_dict())
-    else:
-        stdout.print(f"{profile.id}: {profile.name}, calibrated", markup=False)
-
-
 def require_profiles(profile_ids: tuple[str, ...]) -> None:
     """Refuse an unknown target before any work.
 
@@ -196,7 +161,7 @@ def _run(directory: Path, options: list[str], verb: str = "run") -> int:
     command = [*settings.child_command, verb, str(directory), "--cache-dir", str(cache_dir), *options]
     position = protocol.read_events(directory, 0).position  # a resumed job: its old events are old news
     with JobProgress() as progress:
-        child = sandbox.start(command, directory, cache_dir, _UNLIMITED)
+        child = sandbox.start(command, directory, cache_dir, UNLIMITED)
         stage, fraction = "start", 0.0
         try:
             while True:
@@ -224,14 +189,16 @@ def _pause(child: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
+def wait(child: subprocess.Popen[bytes]) -> int:
+    """The exit code of an engine, which does not outlive this call."""
     try:
         return child.wait()
     finally:
         sandbox.kill(child)
 
 
-def _failure(directory: Path, code: int) -> SecateurError:
+def failure(directory: Path, code: int) -> SecateurError:
+    """What an engine that ended with ``code`` said, or where its last words are kept."""
     problem = protocol.read_error(directory)
     if code == ExitCode.REFUSED and problem:
         return EngineError(problem)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 
 from hwprofiles.kernels import Tiles
 from hwprofiles.layout import reorders
-from hwprofiles.registry import load_profile, save_profile
+from hwprofiles.registry import load_profile, parse_as, save_profile
+from hwprofiles.rows import Planned
 from search.evaluate.benchmark import open_session
-from search.evaluate.calibrate import channel_block, host_profile, lower, measure, random_networks
 from search.evaluate.builder import Builder, MicroNetwork
+from search.evaluate.calibrate import channel_block, host_profile, lower, measure, random_networks
+from search.evaluate.kit import write_kit
 from search.evaluate.micronets import micro_network
 
 
@@ -96,3 +100,23 @@ def test_a_calibration_is_a_profile_that_can_be_saved(tmp_path: Path) -> None:
     assert profile.held_out_error.n == 40
     assert progress == sorted(progress)
     assert 0 < progress[-1] <= 1
+
+
+def test_a_kit_times_the_networks_of_its_manifest(tmp_path: Path) -> None:
+    """Every network of the manifest is a file that ONNX Runtime loads, with the kernels listed; the script is executable."""
+    assert write_kit(tmp_path, networks=3, seed=5) == 3
+    listed = json.loads((tmp_path / "manifest.json").read_text())["networks"]
+    for network in listed:
+        file = tmp_path / "networks" / f"{network['network']}.onnx"
+        open_session(file)
+        assert parse_as(network, Planned, "manifest").workloads == tuple(lower(file.read_bytes()))
+    assert (tmp_path / "results.csv").read_text() == "network,latency_ms\n"
+    assert (tmp_path / "measure.sh").stat().st_mode & 0o100
+
+
+def test_the_script_of_a_kit_is_a_shell_script(tmp_path: Path) -> None:
+    """The shell parses it, and without a tool's name it says how it is used."""
+    write_kit(tmp_path, networks=1, seed=5)
+    subprocess.run(["sh", "-n", str(tmp_path / "measure.sh")], check=True)
+    run = subprocess.run(["sh", str(tmp_path / "measure.sh")], capture_output=True, text=True, check=False)
+    assert (run.returncode, "trtexec" in run.stderr) == (2, True)
