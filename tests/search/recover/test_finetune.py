@@ -19,7 +19,7 @@ from search.pipeline import compress
 from search.progress import Progress, Stopped
 from search.prune.blocks import Variant
 from search.prune.groups import find_groups
-from search.recover.budget import Recovery, made_zeros
+from search.recover.budget import Recovery, made_zeros, shares
 from search.recover.train import samples_that_train
 from search.report import Report
 from search.request import JobSpec, SearchOptions
@@ -188,6 +188,12 @@ def test_a_batch_fits_into_memory() -> None:
     one = {next(name for node in graph.nodes for name in node.outputs): (1, 1 << 28)}
     assert samples_that_train(graph, one) == 2
     assert samples_that_train(graph, groups.shapes) > 1000
+
+
+def test_time_goes_where_most_was_lost() -> None:
+    """Four times the divergence, twice the time; equal divergences, equal times; nothing is left over."""
+    three = [Candidate({"g": i}, None, {}, {}, d, "l2") for i, d in enumerate((0.1, 0.1, 0.4))]  # type: ignore[arg-type]
+    assert shares(three, 100.0) == pytest.approx([25, 25, 50])
 
 
 def test_little_time_is_not_spread_over_many() -> None:
