@@ -104,7 +104,7 @@ SETTINGS = tuple(
     + [Setting(name, "gpu", device.gpu, "fp32") for name, device in DEVICES.items() if device.gpu]
 )  # fmt: skip
 
-_XNNPACK_SPARSE = SparsityRule(
+XNNPACK_SPARSE = SparsityRule(
     structure="unstructured",
     executed=True,
     reason="XNNPACK runs 1x1 convolutions as sparse products, as a switch of a whole cluster of layers",
@@ -153,7 +153,7 @@ def fit_setting(rows: list[MeasuredNetwork], setting: Setting) -> Fit:
 
 def profile_of(setting: Setting, fitted: Fit) -> DeviceProfile:
     """The profile to ship."""
-    sparse = _NO_GPU_SPARSE if setting.is_gpu else _XNNPACK_SPARSE
+    sparse = _NO_GPU_SPARSE if setting.is_gpu else XNNPACK_SPARSE
     if setting.dtype == "int8":
         sparse = none_executed("unstructured")
     return DeviceProfile(

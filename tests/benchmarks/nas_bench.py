@@ -23,7 +23,7 @@ from hwprofiles.fit import Fit, MeasuredNetwork, Regression, fit, held_out_error
 from hwprofiles.kernels import Tiles
 from hwprofiles.registry import save_profile
 from hwprofiles.workload import GRAPH_INPUT, Workload
-from tests.benchmarks.fit_phones import none_executed
+from tests.benchmarks.fit_phones import XNNPACK_SPARSE, none_executed
 
 FITTED_TO = 200
 FLOAT_BYTES = 4.0
@@ -179,7 +179,7 @@ def profile_of(column: str, fitted: Fit, regression_error: object) -> DeviceProf
         source=SOURCE,
         licence="MIT",
         date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
-        sparsity=tuple(none_executed(structure) for structure in ("unstructured", "nm", "block")),
+        sparsity=(XNNPACK_SPARSE, none_executed("nm"), none_executed("block")),
         held_out_error=regression_error,  # type: ignore[arg-type]
         notes=(
             f"Fitted to {FITTED_TO} architectures of NAS-Bench-201: 32 x 32 pictures, 16 to 64 channels, 1x1 and 3x3 kernels.",
