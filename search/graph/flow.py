@@ -236,8 +236,9 @@ def move(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids
     for position in data:
         ids = inputs[position]
         values[position] = ids if ids is not None else np.full(at.static[node.inputs[position]].shape, FIXED, np.int32)
-    if node.op == "Pad" and len(values) > 2:
-        values[2] = np.int32(FIXED)
+    if node.op == "Pad":  # what is filled in is no unit's, also where the file leaves the value out
+        values[2:3] = [None]
+        node = dataclasses.replace(node, attributes={**node.attributes, "value": FIXED})
     moved = at.lower(node, values)
     outputs = moved if isinstance(moved, tuple) else (moved,)
     if node.op == "Pad":

@@ -11,7 +11,7 @@ import argparse
 import collections
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
 from search.graph import onnx_export, onnx_import
@@ -36,6 +36,7 @@ class Tally:
 
     def check(self, net: Net, share: float, choice: int) -> None:
         """Both laws on one network."""
+        note("\n".join(f"{node.output[0]} = {node.op_type}({', '.join(node.input)})" for node in net.nodes))
         data, feeds = net.bytes(), {"x": images(2, 3, 5, 5)}
         cut, cut_error, found = cut_against_masked(data, feeds, share=share, seed=choice)
         written = relative_error(run_ort(onnx_export.export(onnx_import.load(data)), feeds), run_ort(data, feeds))

@@ -206,3 +206,15 @@ def test_a_cut_file_holds_nothing_unused(name: str) -> None:
     graph = onnx.load_from_string(cut).graph
     read = {value for node in graph.node for value in node.input}
     assert {tensor.name for tensor in graph.initializer} <= read
+
+
+def test_padded_channels_stay_where_the_fill_is_left_out() -> None:
+    """A Pad without a value fills with zeros of nobody's: what is added to them keeps its width."""
+    net = Net(("N", 3, 5, 5))
+    x = net.op("Pad", net.op("Tanh", net.conv("x", 3, 4)), net.constant([0, 0, 0, 0, 0, 1, 0, 0]))
+    y = net.conv(net.op("Relu", net.conv(x, 5, 6)), 6, 5)
+    net.gemm(net.op("Flatten", net.op("Add", x, y)), 125, 4)
+    _, error, found = cut_against_masked(net.bytes(), share=0.0)
+    assert error < 1e-6
+    assert [len(group) for group in found.prunable] == [6]
+    assert any("fixed width" in group.reason for group in found.frozen)
