@@ -67,8 +67,9 @@ class Bench:
         *,
         targets: Sequence[str] = TARGETS,
         structures: tuple[StructureName, ...] = ("channel", "depth"),
+        rules: bool = True,
     ) -> Bench:
-        """Calibrate, measure sensitivities, order units by every criterion used."""
+        """Calibrate, measure sensitivities, order units by every criterion used; without ``rules`` by ours only."""
         spec = JobSpec(tuple(targets), constraints=Constraints(structures=structures), search=SearchOptions(seed=seed))
         progress = Progress(None)
         splits, knobs = pipeline._prepare(spec, load(model), data, progress)
@@ -78,7 +79,7 @@ class Bench:
         every = [options for pricer in pricers.values() for options in states_for(knobs, pricer.profile, structures)]
         part = splits.calibration
         evidence = Evidence(knobs.graph, knobs.groups, search.repairer.targets, part.feeds, part.labels, seed)
-        for name in ("l1", "taylor", "random"):
+        for name in ("l1", "taylor", "random") if rules else ():
             search.orders[name] = {g.id: CRITERIA[name](g, evidence) for g in knobs.groups.prunable}
         finisher = points.Finisher(knobs, splits.evaluation.take(slice(EVALUATED)))
         return cls(knobs, search, evidence, finisher, search.sensitivities(every), pricers)
