@@ -7,6 +7,7 @@ import math
 import jinja2
 from markupsafe import Markup
 
+from search.group_plot import groups_svg
 from search.plots import front_svg, latency_unit
 from search.report import Accuracy, Front, Latency, Point, Report
 
@@ -27,7 +28,13 @@ def render(report: Report) -> str:
     return (
         _environment()
         .get_template("report.html")
-        .render(report=report, figures=figures, regime=_REGIMES[report.data.regime], best_points=_best_points(report))
+        .render(
+            report=report,
+            figures=figures,
+            groups_figure=Markup(groups_svg(report.groups, report.frozen)),  # noqa: S704 - it escapes the names in it
+            regime=_REGIMES[report.data.regime],
+            best_points=_best_points(report),
+        )
     )
 
 

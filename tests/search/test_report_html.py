@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from search import report_html
+from search.group_plot import groups_svg
 from search.plots import front_svg, fronts_svg
 from search.report import (
     Accuracy,
@@ -71,6 +72,7 @@ def make_point(name: str, *, latency_ms: float, accuracy: float, dense_ms: float
         compression_ratio=1.5,
         theoretical_speedup=2.0,
         layers=(LayerChange("conv1", "Conv", 32, kept, 3, 3),),
+        blocks=(),
         artifact=f"points/host/{name}.onnx",
         sha256="ab" * 32,
         parity=3e-7,
@@ -209,3 +211,17 @@ def test_one_panel_a_target(front: Front) -> None:
     text = svg_text(fronts_svg(make_report(("host", front), ("phone", front))))
     assert text.count("host") == 1
     assert text.count("phone") == 1
+
+
+def test_groups_are_drawn_in_the_order_of_the_network() -> None:
+    """One column a group, twice, as high as its share of the largest; a hatched one for what is frozen, with its reason."""
+    groups = [PrunableGroup(f"g{i}", "channel", units, 10 * units, ("a", "b")) for i, units in enumerate((16, 64, 32))]
+    drawn = ET.fromstring(groups_svg(groups, [FrozenGroup("last", "it is an output")]))
+    columns = [rect for rect in drawn.iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
+    heights = [float(rect.attrib["height"]) for rect in columns]
+    largest = max(heights)
+    assert [height / largest for height in heights] == pytest.approx([0.25, 1, 0.5, 0.25, 1, 0.5, 1], rel=0.01)
+    assert [float(rect.attrib["x"]) for rect in columns[:3]] == sorted(float(r.attrib["x"]) for r in columns[:3])
+    titles = ["".join(rect.itertext()) for rect in columns]
+    assert titles[1] == "g1: 64 channels, 640 parameters can go, 2 nodes"
+    assert titles[-1] == "last: frozen, it is an output"
