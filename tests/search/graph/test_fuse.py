@@ -44,3 +44,21 @@ def test_a_product_of_activations() -> None:
     kernels = _kernels(net)
     assert kernels[-1].kind == "matmul"
     assert kernels[-1].macs == 2 * 4 * 7 * 7 * 16
+
+
+def test_a_gelu_is_one_kernel() -> None:
+    """Arithmetic on one tensor and on what was made of it alone is one pass."""
+    net = Net(("N", 7, 16))
+    inner = net.op("Erf", net.op("Div", "x", net.weight(1)))
+    net.op("Mul", "x", net.op("Add", inner, net.weight(1)))
+    (kernel,) = _kernels(net)
+    assert (kernel.kind, kernel.fused, kernel.sources) == ("elementwise", ("Erf", "Add", "Mul"), (GRAPH_INPUT,))
+
+
+def test_a_scale_of_channels_is_a_broadcast() -> None:
+    """Squeeze-and-excite reads one large tensor and one small one."""
+    net = Net(("N", 6, 8, 8))
+    gate = net.op("Sigmoid", net.op("GlobalAveragePool", "x"))
+    net.op("Mul", "x", gate)
+    scale = _kernels(net)[-1]
+    assert (scale.operands, len(scale.sources), scale.broadcasts) == (1, 2, True)
