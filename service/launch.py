@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from service.broker import private_redis
 from service.reconciler import reconcile
 from service.sandbox import Limits, launched
 from service.settings import Settings
+from service.watchdog import watch
 from service.webhooks import keep_delivering
 
 _START_S = 60.0
@@ -71,6 +73,15 @@ class Processes:
             if self._running[name].poll() is not None or time.monotonic() > deadline:
                 raise LaunchError(f"the {name} did not start; see {self.log_dir / name}.log")
             time.sleep(_POLL_S)
+
+    def pid(self, name: str) -> int:
+        """Of the process `name`."""
+        return self._running[name].pid
+
+    def end(self, name: str) -> None:
+        """SIGKILL to the process `name` and its group; it is then started again. For one that no longer does its work."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._running[name].pid, signal.SIGKILL)
 
     def keep(self, stop: threading.Event) -> None:
         """Start again whatever dies, until `stop`."""
@@ -135,6 +146,9 @@ def work(settings: Settings, stop: threading.Event) -> None:
         processes.start("consumer", [sys.executable, "-m", "service.cli", "worker", "--consume"])
         logs.configure(settings.log_format)
         keepers = [threading.Thread(target=reconcile, args=(settings, stop), name="reconciler")]
+        if settings.redis_url:
+            consumer = functools.partial(processes.pid, "consumer"), functools.partial(processes.end, "consumer")
+            keepers.append(threading.Thread(target=watch, args=(settings, stop, *consumer), name="watchdog"))
         if settings.webhooks == "on":
             keepers.append(threading.Thread(target=keep_delivering, args=(settings, stop), name="webhooks"))
         for keeper in keepers:
@@ -156,6 +170,7 @@ def web_command(settings: Settings) -> list[str]:
         "--graceful-timeout": "3",  # an event stream would hold the stop for as long as its client listens
     }
     words = [word for option in options.items() for word in option]
+    words += ["--config", "python:service.web_server"]
     return [sys.executable, "-m", "gunicorn", *words, "--no-control-socket", "service.app:from_environment()"]
 
 

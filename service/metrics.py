@@ -76,11 +76,11 @@ class _Jobs(Collector):
             ("webhooks_waiting", "Webhook messages not yet delivered", waiting),
         )
         for name, text, value in gauges:
-            yield GaugeMetricFamily(f"secateur_{name}", text, value=float(value))
+            yield GaugeMetricFamily(f"secateur_{name}", text, value=value)
         durations = [(str(float(limit)), float(n)) for limit, n in zip(_DURATIONS_S, row[2:], strict=True)]
         yield HistogramMetricFamily(
             "secateur_job_duration_seconds",
             "From the first attempt to the end",
             buckets=[*durations, ("+Inf", float(row[0]))],
-            sum_value=float(row[1]),
+            sum_value=float(row[1] or 0.0),
         )

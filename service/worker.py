@@ -11,7 +11,7 @@ from collections.abc import Callable
 import celery
 from celery import signals
 
-from service import logs
+from service import logs, watchdog
 from service.artifacts import BlobStore
 from service.broker import TASK, Announcer, make_celery
 from service.claims import claim
@@ -27,7 +27,7 @@ def run_job(settings: Settings, job_id: str, stopping: Callable[[], bool]) -> St
     """Claim a job and run one attempt; None when there was nothing to take or another attempt took it over."""
     store = Store(settings.database)
     try:
-        owner = f"{socket.gethostname()}:{os.getpid()}"
+        owner = f"{watchdog.owner(os.getppid())}{os.getpid()}"  # a pool process is a child of its consumer
         taken = claim(store, job_id, owner, settings.lease_s, settings.max_attempts)
         if taken is None:  # delivered twice, cancelled, or finished: the row says so, and that is all there is to do
             return None

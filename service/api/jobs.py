@@ -105,8 +105,10 @@ def list_jobs() -> ResponseReturnValue:
         Page(status=wanted.status, profile=wanted.profile, limit=wanted.limit, after=start)
     )
     cursor = _cursor(rows[-1]) if more else None
+    positions = current().store.queue_positions(rows)
+    views = [view(job, positions.get(job.id)) for job in rows]
     return flask.Response(
-        JobList(data=[view(job) for job in rows], has_more=more, next_cursor=cursor).model_dump_json(),
+        JobList(data=views, has_more=more, next_cursor=cursor).model_dump_json(),
         content_type=JSON,
     )
 
@@ -140,7 +142,7 @@ def delete_job(job_id: str) -> ResponseReturnValue:
     return "", 204
 
 
-def view(job: Job) -> JobView:
+def view(job: Job, queue_position: int | None) -> JobView:
     """The row as the wire shows it."""
     spec = JobSpec.from_json(json.dumps(job.spec))
     return JobView(
@@ -149,7 +151,7 @@ def view(job: Job) -> JobView:
         stage=job.stage,  # type: ignore[arg-type]  # only stages of the protocol reach the row
         progress=Progress(**job.progress),
         attempt=job.attempt,
-        queue_position=current().store.queue_position(job),
+        queue_position=queue_position,
         profiles=list(spec.profiles),
         objective=spec.objective,
         constraints=spec.constraints,
@@ -184,7 +186,9 @@ def _url(operation: str, job: Job) -> str:
 
 
 def _respond(job: Job, status: int) -> flask.Response:
-    response = flask.Response(view(job).model_dump_json(), status, content_type=JSON)
+    response = flask.Response(
+        view(job, current().store.queue_position(job)).model_dump_json(), status, content_type=JSON
+    )
     response.set_etag(hashlib.sha256(response.get_data()).hexdigest())
     return response
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import flask
 import sqlalchemy.exc
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestTimeout
 
 from hwprofiles.errors import ProfileError, UnknownProfile
 from search import errors as job_errors
@@ -77,6 +77,8 @@ def _from_database(error: sqlalchemy.exc.OperationalError) -> flask.Response:
 
 
 def _from_os(error: OSError) -> flask.Response:
+    if error.errno == errno.EAGAIN:  # the receive timeout of `service.web_server`
+        return _from_http(RequestTimeout("the client fell silent in the middle of its request; send it again"))
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return _from_ours(
             InsufficientStorage("the disk is full; delete jobs that are no longer needed, then try again")

@@ -25,7 +25,7 @@ from service.api.context import current
 from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import query
 from service.api.schemas import NoQuery, Purpose, UploadView
-from service.api.uploads import keep
+from service.api.uploads import body_chunks, keep
 from service.errors import BadRequest, ChecksumMismatch, TooLarge, WrongTusVersion
 from service.tables import Upload
 
@@ -110,12 +110,11 @@ def delete_upload(upload_id: str) -> ResponseReturnValue:
 def _receive(most: int) -> tuple[Path, int]:
     """The body in a file of its own, at most `most` bytes, and how many there are."""
     checksum, wanted = _checksum()
-    flask.request.max_content_length = most
     received = 0
     with tempfile.NamedTemporaryFile(dir=current().blobs.incoming, delete=False) as file:
         path = Path(file.name)
         try:
-            while chunk := flask.request.stream.read(_CHUNK_BYTES):
+            for chunk in body_chunks(most):
                 file.write(chunk)
                 checksum.update(chunk)
                 received += len(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import IO, Any, cast
 
 import flask
@@ -14,7 +15,7 @@ from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import query
 from service.api.schemas import FileQuery, FileView, NoQuery, Purpose
 from service.artifacts import BlobWriter
-from service.errors import BadRequest
+from service.errors import BadRequest, TooLarge
 from service.retention import hold
 from service.tables import File
 
@@ -85,6 +86,23 @@ def keep(writer: BlobWriter, purpose: Purpose, what: str) -> tuple[File, bool]:
         return context.store.add_file(purpose, blob, context.settings.quotas[1])
 
 
+def body_chunks(most: int) -> Iterator[bytes]:
+    """The request's body piece by piece.
+
+    Raises:
+        TooLarge: there are more than `most` bytes. A request with exactly so many is good, also one without a length.
+    """
+    flask.request.max_content_length = most + 1
+    received = 0
+    while chunk := flask.request.stream.read(_CHUNK_BYTES):
+        received += len(chunk)
+        if received > most:
+            break
+        yield chunk
+    if received > most or (flask.request.content_length or 0) > most:
+        raise TooLarge(f"the body is larger than {most:,} bytes, the most that is taken here")
+
+
 def post_file() -> ResponseReturnValue:
     """Multipart upload."""
     query(NoQuery)
@@ -100,9 +118,8 @@ def post_file() -> ResponseReturnValue:
 def put_file() -> ResponseReturnValue:
     """Raw upload: the body is the file."""
     wanted = query(FileQuery)
-    flask.request.max_content_length = current().settings.max_upload_bytes
     with current().blobs.writer() as writer:
-        while chunk := flask.request.stream.read(_CHUNK_BYTES):
+        for chunk in body_chunks(current().settings.max_upload_bytes):
             writer.write(chunk)
         return _answer(*keep(writer, wanted.purpose, "the body"))
 
