@@ -21,7 +21,8 @@ from search.recover.loss import Batch, Objective, Weights
 CHECKS = 8
 """How often a run is judged on the search split."""
 PATIENCE = 4
-"""Judgements in a row without a new best that end a run."""
+"""Judgements in a row without a new best of the run that end it. The start does not count: a full learning rate first leaves
+the closed-form optimum, and only the end of the cosine comes below it."""
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
 CHECKPOINT_S = 30.0
@@ -185,6 +186,8 @@ class _Run:
     score: float
     step: int = 0
     stale: int = 0
+    lowest: float = float("inf")
+    """Lowest score since the start."""
 
     @classmethod
     def begin(cls, student: Student, judge: Callable[[Mapping[str, Array]], float], store: Store | None) -> _Run:
@@ -198,14 +201,18 @@ class _Run:
         leaves = [replicate(saved[f"leaf{i}"]) for i in range(len(leaves))]
         params, state = jax.tree.unflatten(tree, leaves)
         best = {name: saved[f"best/{name}"] for name in student.names}
-        return cls(params, state, best, float(saved["score"]), int(saved["step"]), int(saved["stale"]))
+        return cls(
+            params, state, best, float(saved["score"]), int(saved["step"]), int(saved["stale"]), float(saved["lowest"])
+        )
 
     def consider(self, judge: Callable[[Mapping[str, Array]], float]) -> None:
         now = _host(self.params)
         score = judge(now)
         self.stale += 1
+        if score < self.lowest:
+            self.lowest, self.stale = score, 0
         if score < self.score:
-            self.best, self.score, self.stale = now, score, 0
+            self.best, self.score = now, score
 
     def arrays(self) -> dict[str, Array]:
         leaves = jax.tree.leaves((self.params, self.state))
@@ -215,6 +222,7 @@ class _Run:
             "score": np.asarray(self.score),
             "step": np.asarray(self.step),
             "stale": np.asarray(self.stale),
+            "lowest": np.asarray(self.lowest),
         }
 
 

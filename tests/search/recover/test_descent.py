@@ -209,3 +209,15 @@ def test_the_loop_minimises() -> None:
     outcome = descend(student, Course(300, 3e-2, Weights()), batch, distance)
     assert outcome.score < 1e-2
     assert jax.devices()[0].platform
+
+
+def test_a_run_is_not_ended_by_a_start_that_is_hard_to_beat() -> None:
+    """Judgements that fall all the time but reach the start's only at the end are waited for."""
+    graph, groups = network()
+    teacher = trainer(graph, groups)
+    scores = iter([1.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 0.5])
+    outcome = descend(
+        teacher.student(graph), dataclasses.replace(COURSE, checks=8), teacher.batches(), lambda _: next(scores)
+    )
+    assert outcome.score == 0.5
+    assert next(scores, None) is None
