@@ -56,8 +56,9 @@ def postgres(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
     if user is not None:
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(0o755)
+        for path in (folder, *folder.parents):
+            if path.stat().st_mode & 0o001 == 0:  # pytest's folders let nobody else through
+                path.chmod(path.stat().st_mode | 0o011)
         shutil.chown(folder, user)
     port, data = free_port(), folder / "data"
     run = [initdb, "-D", str(data), "-U", "secateur", "--auth=trust", "--no-sync"]
