@@ -13,6 +13,7 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import finetune, points, profiles
 from search.allocate.price import Pricer
+from search.budgets import latency_budgets
 from search.candidates import Candidate, Search, allocate, build_problem
 from search.data import Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
@@ -83,7 +84,7 @@ def compress(
     sensitivities = search.sensitivities([options for target in targets for options in target.states])
     progress.stage("search")
     problems = {t.profile.id: [build_problem(t.pricer, s, sensitivities) for s in t.states] for t in targets}
-    choices = [allocate(problem, _budgets(t, spec)) for t in targets for problem in problems[t.profile.id]]
+    choices = [allocate(problem, latency_budgets(problem, spec)) for mine in problems.values() for problem in mine]
     progress.stage("recover")
     if spec.search.finetune_minutes > 0:
         progress.part(0.0, finetune.REPAIR_SHARE)
@@ -212,20 +213,6 @@ def _refuse_unreachable(spec: JobSpec, targets: Sequence[Target]) -> None:
         raise InfeasibleConstraints(
             f"the objective asks for {asked}; the best reachable is {words} (predicted); relax it", best_reachable=best
         )
-
-
-def _budgets(target: Target, spec: JobSpec) -> list[float]:
-    """Latency budgets from just below dense to the fastest, closest where accuracy is still high, and around the objective."""
-    dense, least = target.pricer.latency_s({}), target.pricer.latency_s(target.fastest)
-    if least >= dense:
-        return []
-    steps = np.linspace(0, 1, 2 * spec.search.points + 1)[1:]
-    budgets = list(dense * (least / dense) ** (steps**2))
-    wanted = spec.objective.max_latency_ms
-    goal = wanted / 1e3 if wanted else dense / spec.objective.speedup if spec.objective.speedup else None
-    if goal is not None:
-        budgets += [goal * share for share in (0.85, 0.9, 0.95, 1.0) if least <= goal * share < dense]
-    return [float(budget) for budget in budgets]
 
 
 def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:

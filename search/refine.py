@@ -97,7 +97,7 @@ def _child(
     rng: np.random.Generator,
 ) -> tuple[Plan, Array, _Member[Found]] | None:
     """A plan that is not known, at the latency of some parent, the coefficients that led to it, and the parent."""
-    for _ in range(ATTEMPTS):
+    for _ in range(ATTEMPTS if parents else 0):
         parent = parents[int(rng.integers(len(parents)))]
         coefficients = parent.coefficients * np.exp(rng.normal(0, SPREAD, len(names)))
         errors = {name: problem.errors[name] * c for name, c in zip(names, coefficients, strict=True)}

@@ -57,3 +57,8 @@ def test_it_stops_when_the_front_stands_still() -> None:
     parent = Measured({"g1": 1, "g2": 2}, 0.0)
     found = list(refine(problem, [parent], worse, evaluations=40, rng=np.random.default_rng(0)))
     assert len(found) == PATIENCE
+
+
+def test_without_parents_there_are_no_children() -> None:
+    """A target that nothing was found for is not searched around."""
+    assert list(refine(interacting(3), [], superadditive, evaluations=4, rng=np.random.default_rng(0))) == []

@@ -1,0 +1,42 @@
+"""The latencies that a front is allocated for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from search.allocate.base import Problem
+from search.allocate.knapsack import knapsack
+from search.request import JobSpec
+
+USELESS = 1.0
+"""Errors that add up to this: a divergence of 1 leaves nothing of what the dense network says, and sums understate."""
+TRIALS = 12
+NEAR_THE_GOAL = (0.85, 0.9, 0.95, 1.0)
+
+
+def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
+    """Budgets in seconds from just below dense to the fastest that is of use, closest where little is lost.
+
+    Args:
+        problem: the target's options, errors and prices.
+        spec: the request; around its objective there are some budgets more, however much is lost there.
+    """
+    dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
+    if fastest_s >= dense_s:
+        return []
+    useful_s = _fastest_of_use(problem, dense_s, fastest_s)
+    steps = np.linspace(0, 1, 2 * spec.search.points + 1)[1:]
+    budgets = list(dense_s * (useful_s / dense_s) ** (steps**2))
+    wanted_ms, speedup = spec.objective.max_latency_ms, spec.objective.speedup
+    goal_s = wanted_ms / 1e3 if wanted_ms else dense_s / speedup if speedup else None
+    if goal_s is not None:
+        budgets += [goal_s * share for share in NEAR_THE_GOAL if fastest_s <= goal_s * share < dense_s]
+    return [float(budget) for budget in budgets]
+
+
+def _fastest_of_use(problem: Problem, dense_s: float, fastest_s: float) -> float:
+    """Latency of the fastest of some trial allocations whose errors add up to less than `USELESS`."""
+    trials = np.geomspace(dense_s, fastest_s, TRIALS + 1)[1:]
+    choices = knapsack(problem, [float(trial) for trial in trials])
+    of_use = [problem.seconds(choice) for choice in choices if problem.error(choice) < USELESS]
+    return min(of_use, default=float(trials[0]))

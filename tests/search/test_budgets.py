@@ -1,0 +1,42 @@
+"""Budgets of a front: within reach, of use, and near what the client asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from search.budgets import NEAR_THE_GOAL, USELESS, latency_budgets
+from search.request import JobSpec, Objective
+from tests.search.test_knapsack import interacting
+
+
+def test_budgets_end_where_nothing_is_left() -> None:
+    """With errors ten times as large the fastest budget is slower, and no plan at a budget costs more than is of use."""
+    problem = interacting(1)
+    harsh = dataclasses.replace(problem, errors={name: 10 * e for name, e in problem.errors.items()})
+    mild = dataclasses.replace(problem, errors={name: e / 10 for name, e in problem.errors.items()})
+    assert min(latency_budgets(harsh, JobSpec())) > min(latency_budgets(mild, JobSpec()))
+    assert min(latency_budgets(mild, JobSpec())) == pytest.approx(problem.seconds(problem.fastest()))
+    assert mild.error(problem.fastest()) < USELESS < harsh.error(problem.fastest())
+
+
+def test_the_objective_has_its_own_budgets() -> None:
+    """A latency that was asked for is a budget, and so are some just below it, however much they lose."""
+    problem = interacting(1)
+    harsh = dataclasses.replace(problem, errors={name: 10 * e for name, e in problem.errors.items()})
+    goal_s = 1.2 * problem.seconds(problem.fastest())
+    found = latency_budgets(harsh, JobSpec(objective=Objective(max_latency_ms=1e3 * goal_s)))
+    assert np.isclose(found[-len(NEAR_THE_GOAL) :], goal_s * np.array(NEAR_THE_GOAL)).any()
+
+
+def test_no_budget_where_nothing_is_faster() -> None:
+    """With dense options alone there is nothing to allocate."""
+    problem = interacting(1)
+    alone = dataclasses.replace(
+        problem,
+        options={n: o[:1] for n, o in problem.options.items()},
+        errors={n: e[:1] for n, e in problem.errors.items()},
+    )
+    assert latency_budgets(alone, JobSpec()) == []
