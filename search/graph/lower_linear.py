@@ -23,8 +23,8 @@ def gemm(node: Node, inputs: Inputs) -> Value:
 
 
 def matmul(_: Node, inputs: Inputs) -> Value:
-    """ONNX ``MatMul``, numpy's rules."""
-    return namespace(*inputs).matmul(inputs[0], inputs[1])
+    """ONNX ``MatMul``, numpy's rules; the type stays, though numpy multiplies bfloat16 into float32."""
+    return namespace(*inputs).matmul(inputs[0], inputs[1]).astype(inputs[0].dtype)
 
 
 def einsum(node: Node, inputs: Inputs) -> Value:

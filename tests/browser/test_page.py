@@ -29,7 +29,7 @@ def choose_only(page: Page, target: str) -> None:
 def start_job(page: Page, model: Path, dataset: Path | None) -> str:
     """Fill the form, start the job, wait until it is in view; returns its id."""
     page.goto("/")
-    page.get_by_label("Model").set_input_files(model)
+    page.get_by_label("Model", exact=True).set_input_files(model)
     if dataset is not None:
         page.get_by_label("Data set").set_input_files(dataset)
     choose_only(page, TARGET)
@@ -117,7 +117,7 @@ def test_job_is_made_by_keyboard_only(page: Page, model: Path) -> None:
     expect(page.get_by_text("Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    expect(page.get_by_label("Model")).to_be_focused()
+    expect(page.get_by_label("Model", exact=True)).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator(".drop-text").first).to_have_text(model.name)
     targets = page.locator("[name=profile]")
@@ -150,7 +150,7 @@ def test_progress_without_event_stream(page: Page, finished_job: str) -> None:
 def test_first_look_says_what_is_within_reach(page: Page, model: Path) -> None:
     """A dry run shows the latency now and within reach on each chosen target, and starts no job."""
     page.goto("/")
-    page.get_by_label("Model").set_input_files(model)
+    page.get_by_label("Model", exact=True).set_input_files(model)
     choose_only(page, TARGET)
     page.get_by_role("button", name="Look first").click()
     expect(page.locator("#inspect-title")).to_be_focused(timeout=90_000)
@@ -165,7 +165,7 @@ def test_problem_is_shown_and_announced(page: Page, tmp_path: Path) -> None:
     picture = tmp_path / "picture.onnx"
     picture.write_bytes(PNG)
     page.goto("/")
-    page.get_by_label("Model").set_input_files(picture)
+    page.get_by_label("Model", exact=True).set_input_files(picture)
     choose_only(page, TARGET)
     page.get_by_role("button", name="Start pruning").click()
     problem = page.locator(".problem.shown")
@@ -177,7 +177,7 @@ def test_problem_is_shown_and_announced(page: Page, tmp_path: Path) -> None:
 def test_at_least_one_target_is_asked_for(page: Page, model: Path) -> None:
     """Without a target nothing is sent; the first box says what is missing."""
     page.goto("/")
-    page.get_by_label("Model").set_input_files(model)
+    page.get_by_label("Model", exact=True).set_input_files(model)
     choose_only(page, "none of them")
     page.get_by_role("button", name="Start pruning").click()
     message = page.locator("[name=profile]").first.evaluate("e => e.validationMessage")
