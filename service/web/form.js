@@ -17,6 +17,15 @@ export async function loadTargets() {
   byId("targets").replaceChildren(...onHostFirst.map((profile) => targetChoice(profile, profile.id === first)));
 }
 
+/** Leaves the targets in view that contain every word, and those that are chosen. */
+function filterTargets({ target: { value } }) {
+  const words = value.toLowerCase().split(/[\s,]+/);
+  for (const choice of byId("targets").children) {
+    const text = choice.textContent.toLowerCase();
+    choice.hidden = !choice.querySelector("input").checked && !words.every((word) => text.includes(word));
+  }
+}
+
 /** Makes the form work. `onsubmitted` gets the new job. */
 export function startForm(form, { guarded, onsubmitted }) {
   for (const zone of form.querySelectorAll("[data-drop]")) startDropZone(zone);
@@ -38,6 +47,8 @@ export function startForm(form, { guarded, onsubmitted }) {
     setBusy(false);
     if (job !== null && !look) onsubmitted(job);
   });
+  byId("target-filter").addEventListener("input", filterTargets);
+  byId("target-filter").addEventListener("keydown", (event) => event.key === "Enter" && event.preventDefault());
   enableChosenObjective();
 }
 

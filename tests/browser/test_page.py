@@ -108,6 +108,18 @@ def test_figure_is_reached_and_read_by_keyboard(page: Page, finished_job: str) -
     expect(page.locator(".tip")).to_be_hidden()
 
 
+def test_targets_are_found_by_words(page: Page) -> None:
+    """Of the many targets those with every word stay in view, and the chosen one whatever the words are."""
+    page.goto("/")
+    expect(page.locator("[name=profile]")).not_to_have_count(0)
+    page.get_by_label("Show targets with").fill("raspi4 cpu")
+    shown = page.locator("[name=profile]:visible")
+    expect(shown).to_have_count(2)
+    assert {box.get_attribute("value") for box in shown.all()} == {"host-cpu-onnxruntime", "raspi4-cpu-tflite-fp32"}
+    page.get_by_label("Show targets with").fill("")
+    expect(shown).to_have_count(page.locator("[name=profile]").count())
+
+
 def test_job_is_made_by_keyboard_only(page: Page, model: Path) -> None:
     """With keys alone: skip link, files, targets, objective and submit are reached in order, and the job starts."""
     page.on("filechooser", lambda chooser: chooser.set_files(model))
