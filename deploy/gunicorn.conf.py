@@ -5,7 +5,7 @@ import os
 from service.web_server import when_ready  # noqa: F401 - a hook that gunicorn looks up by its name
 
 bind = f"0.0.0.0:{os.environ.get('SECATEUR_PORT', '8080')}"
-worker_class = "gthread"  # an upload or an event stream holds a thread, not the process
+worker_class = "service.web_server.Worker"  # threads: an upload or an event stream holds a thread, not the process
 workers = int(os.environ.get("SECATEUR_WEB_WORKERS", "2"))
 threads = int(os.environ.get("SECATEUR_WEB_THREADS", "16"))
 timeout = 60

@@ -163,7 +163,7 @@ def web_command(settings: Settings) -> list[str]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     options = {
         "--bind": f"{host}:{settings.port}",
-        "--worker-class": "gthread",
+        "--worker-class": "service.web_server.Worker",
         "--workers": "1",
         "--threads": str(settings.web_threads),
         "--timeout": "60",
