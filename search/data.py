@@ -14,7 +14,7 @@ from search.graph.ir import Array, Graph, TensorInfo
 from search.report import DataRegime, DataUse
 
 LARGEST_ARRAY_BYTES = 8 << 30
-SYNTHETIC_SAMPLES = 256
+SYNTHETIC_SAMPLES = 512
 FEWEST_SAMPLES = 8
 
 

@@ -15,7 +15,7 @@ from search import finetune, points, profiles
 from search.allocate.price import Pricer
 from search.budgets import latency_budgets
 from search.candidates import Candidate, Search, allocate, build_problem
-from search.data import Part, Splits, check, divide, read_npz, synthetic
+from search.data import SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
@@ -123,7 +123,7 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
     """Check the data against the model, couple the channels, divide the samples."""
     rng = np.random.default_rng((spec.search.seed, 0))
     if data is None:
-        noise = synthetic(graph, 512, rng)
+        noise = synthetic(graph, SYNTHETIC_SAMPLES, rng)
         steps = STEPS if spec.search.finetune_minutes > 0 else 0  # who gives no time for training waits for nothing
         part: Part = Part(synthesise(graph, noise.feeds, rng, steps=steps), None)
         progress.warn(

@@ -27,9 +27,8 @@ MEMORY_BYTES = 4 << 30
 RATES = (7e-4, 2e-3, 6e-3)
 PROBE_STEPS = 30
 """Fewer favour small rates: at first any step away from the closed-form repair is a step back."""
-RECONSTRUCT = Weights(answers=0.0, values=1.0, labels=0.0)
-"""Match the dense network's inner values; needs no labels (AdaPrune, Hubara et al. 2021)."""
 DISTIL = Weights(answers=0.1, values=1.0, labels=0.0)
+"""Match the dense network's inner values, and its answers; needs no labels (AdaPrune, Hubara et al. 2021)."""
 LABELLED = Weights(answers=0.1, values=1.0, labels=0.1)
 
 
