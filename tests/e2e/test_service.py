@@ -119,7 +119,7 @@ def test_cancel_ends_a_running_job(quick: Service, tmp_path: Path) -> None:
 
 def test_kill_9_of_the_child(quick: Service, tmp_path: Path) -> None:
     """The job goes on in a new child and succeeds; what the first had finished is not done again."""
-    job = start(quick, write(tmp_path / "m.onnx", plan(units=40, unit_s=0.1)))
+    job = start(quick, write(tmp_path / "m.onnx", plan(units=40, wait_at=10)))
     with Client(quick.url) as client:
         wait_for(lambda: client.job(job["id"])["progress"]["fraction"] > 0.1)
         os.kill(int((quick.data_dir / "jobs" / job["id"] / "child.pid").read_text()), signal.SIGKILL)
@@ -165,7 +165,7 @@ def test_a_clean_stop_leaves_no_process(tmp_path: Path) -> None:
         republish_s=1.0,
     )
     with running(settings) as service:
-        job = start(service, write(tmp_path / "m.onnx", plan(units=50, unit_s=0.1)))
+        job = start(service, write(tmp_path / "m.onnx", plan(units=50, wait_at=10)))
         with Client(service.url) as client:
             wait_for(lambda: client.job(job["id"])["progress"]["fraction"] > 0.1)
         family = descendants(service.process.pid)

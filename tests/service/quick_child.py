@@ -1,7 +1,8 @@
 """A child that speaks the engine's protocol and does nothing else. The model file is JSON and says how.
 
 ``units`` of work of ``unit_s`` seconds each; ``kill_at``: dies by SIGKILL before that unit, once; ``kill_always``:
-every time; ``refuse``: a problem object to end with; ``deaf``: ignores SIGTERM; ``chatter``: events a unit;
+every time; ``wait_at``: does nothing more before that unit until it is ended, once; ``refuse``: a problem object to
+end with; ``deaf``: ignores SIGTERM; ``chatter``: events a unit;
 ``silent``: no report; ``spin``: keeps a core busy. Results of finished units are in units/, so that a second run resumes.
 """
 
@@ -69,6 +70,7 @@ def work(plan: dict[str, Any], directory: Path) -> None:
         result = units / str(i)
         if not result.exists():
             die_as_planned(plan, i, units)
+            wait_as_planned(plan, i, units)
             pass_time(plan.get("unit_s", 0.01), spin=plan.get("spin", False))
             result.write_text(str(os.getpid()))
         for _ in range(plan.get("chatter", 1)):
@@ -93,6 +95,15 @@ def die_as_planned(plan: dict[str, Any], unit: int, units: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def wait_as_planned(plan: dict[str, Any], unit: int, units: Path) -> None:
+    """Stand still, if the plan says so: whoever ends this child needs no luck to meet it in the middle."""
+    marker = units / "waited"
+    if unit == plan.get("wait_at") and not marker.exists():
+        marker.write_text("")
+        while True:
+            time.sleep(60)
+
+
 def emit(directory: Path, event: dict[str, Any]) -> None:
     """Append an event."""
     with (directory / "events.jsonl").open("a") as file:
@@ -112,7 +123,7 @@ def write_report(directory: Path, *, complete: bool) -> None:
         fronts[profile] = Front(
             point("dense", profile, 2.0), (point("p1", profile, 1.0), point("p2", profile, 1.5)), "p1", "fastest"
         )
-    workers = len({path.read_text() for path in (directory / "units").iterdir() if path.name != "died"})
+    workers = len({path.read_text() for path in (directory / "units").iterdir() if path.name.isdigit()})
     data = DataUse("labelled", 1, 1, 1)
     report = Report("twice as fast", fronts, data, (), (), (f"{workers} processes",), 0, {}, complete)
     (directory / "out" / "report.json").write_text(report.to_json())

@@ -19,7 +19,7 @@ from service.storage import Storage, storage_of
 from service.store import Store
 from service.worker import run_job
 
-from .conftest import plan, submit
+from .conftest import plan, submit, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +119,11 @@ def test_another_machine_goes_on_from_the_bucket(bucket: str, settings: Settings
     first = dataclasses.replace(settings, storage_url=f"{bucket}/machines", database_url=url)
     second = dataclasses.replace(first, data_dir=tmp_path / "elsewhere")
     http = create_app(first).test_client()
-    job = submit(http, plan(units=20, unit_s=0.05))
+    job = submit(http, plan(units=20, wait_at=8))
     stop = threading.Event()
     worker = threading.Thread(target=run_job, args=(first, job["id"], stop.is_set))
     worker.start()
-    while http.get(job["urls"]["self"]).get_json()["progress"]["fraction"] < 0.2:
-        assert worker.is_alive()
+    wait_for(lambda: http.get(job["urls"]["self"]).get_json()["progress"]["fraction"] > 0.2)
     stop.set()
     worker.join(30)
     assert http.get(job["urls"]["self"]).get_json()["status"] == "queued"

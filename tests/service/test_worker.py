@@ -104,7 +104,7 @@ def test_cancelling_a_running_job_keeps_its_front(http: FlaskClient, settings: S
 
 def test_a_stopping_worker_gives_its_job_back(http: FlaskClient, settings: Settings) -> None:
     """The job is queued with its finished units, at no cost, and the next attempt ends it."""
-    job = submit(http, plan(units=20, unit_s=0.05))
+    job = submit(http, plan(units=20, wait_at=8))
     stopping = threading.Event()
     worker = threading.Thread(target=run_job, args=(settings, job["id"], stopping.is_set))
     worker.start()
@@ -213,7 +213,7 @@ def test_a_worker_takes_jobs_from_the_broker(brokered: Settings) -> None:
 def test_a_killed_worker_loses_no_job(brokered: Settings) -> None:
     """Kill -9 of worker and child: the lease ends, the job goes on from its units and succeeds."""
     http = create_app(brokered).test_client()
-    job = submit(http, plan(units=30, unit_s=0.1))
+    job = submit(http, plan(units=30, wait_at=8))
     with secateur("worker", settings=brokered):
         wait_for(lambda: state(http, job)["progress"]["fraction"] > 0.1)
         for pid in consumers(brokered):
