@@ -73,11 +73,22 @@ def _job(verb: str, jobdir: Path, cache_dir: Path, deadline_s: float | None) -> 
     error.unlink(missing_ok=True)
     try:
         spec = JobSpec.read(jobdir / "request.json")
+        _refuse_early(jobdir)
         return (_inspect if verb == "inspect" else _run)(spec, jobdir, cache_dir, progress)
     except SecateurError as problem:
         error.write_text(json.dumps(problem.to_dict(), indent=2), encoding="utf-8")
         print(f"{problem.type}: {problem.detail}", file=sys.stderr)  # noqa: T201
         return REFUSED
+
+
+def _refuse_early(jobdir: Path) -> None:
+    """Refuse what is no model or no data set before JAX is loaded, which takes seconds on a busy machine."""
+    from search.data import check_npz  # noqa: PLC0415
+    from search.graph.onnx_import import read  # noqa: PLC0415
+
+    read((jobdir / "model.onnx").read_bytes())
+    if (jobdir / "data.npz").exists():
+        check_npz(jobdir / "data.npz")
 
 
 def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +62,30 @@ def read_npz(path: Path) -> dict[str, Array]:
         InvalidDataset: not an .npz, or members that we do not open.
         ResourceLimit: an array larger than `LARGEST_ARRAY_BYTES`.
     """
+    with _opened(path) as (archive, members):
+        return {info.filename.removesuffix(".npy"): _read_member(archive, info) for info in members}
+
+
+def check_npz(path: Path) -> None:
+    """What `read_npz` refuses by its headers, without reading the arrays.
+
+    Raises:
+        InvalidDataset, ResourceLimit: as `read_npz`.
+    """
+    with _opened(path):
+        return
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
+    """The archive and its members, all their headers checked."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _check_members(members)
-            return {info.filename.removesuffix(".npy"): _read_member(archive, info) for info in members}
+            for info in members:
+                _check_header(archive, info)
+            yield archive, members
     except zipfile.BadZipFile as error:
         raise InvalidDataset("the data set is not an .npz file; write it with numpy.savez(file, x=x, y=y)") from error
 
@@ -85,7 +106,7 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
         raise InvalidDataset("members of the .npz overlap; write the data set with numpy.savez")
 
 
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
+def _check_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
     with archive.open(info) as file:
         try:
             version = np.lib.format.read_magic(file)
@@ -107,6 +128,9 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
         raise InvalidDataset(
             f"array {info.filename!r} declares {declared} bytes but holds {info.file_size}; the file is truncated"
         )
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     try:
         with archive.open(info) as file:
             return np.lib.format.read_array(file, allow_pickle=False)

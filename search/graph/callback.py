@@ -14,27 +14,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import helper
-from onnxruntime.capi import onnxruntime_pybind11_state
 
 from search.graph.ir import Array, Node
 from search.graph.proto import from_node
 
-DOMAINS = ("", "com.microsoft")
-"""Domains that we pass on; the second has one version only."""
-ENDLESS = ("Loop",)
-"""A loop may never end, and a session cannot be interrupted."""
 WIDER = {"int32": "int64", "uint32": "uint64"}
 """JAX traces 64-bit integers as 32-bit ones; where ONNX Runtime wants the former it gets them."""
-
-
-@functools.cache
-def _schemas() -> frozenset[tuple[str, str]]:
-    return frozenset((schema.domain, schema.name) for schema in onnxruntime_pybind11_state.get_all_operator_schema())
-
-
-def knows(domain: str, op: str) -> bool:
-    """Whether ONNX Runtime has the operator and we may pass it on."""
-    return domain in DOMAINS and op not in ENDLESS and (domain, op) in _schemas()
 
 
 def run(node: Node, inputs: Sequence[Any], opset: int) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from flax import nnx
 
 from search.errors import InvalidModel, UnsupportedOperator
 from search.graph import admission, callback, flow
+from search.graph.foreign import runtime_knows
 from search.graph.ir import Array, Graph, Node
 from search.graph.lower import Value
 from search.graph.lower_conv2d import channels_last
@@ -43,7 +44,7 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, 
         ResourceLimit: the outputs would be too large; names the node.
         InvalidModel: the operator's inputs contradict each other; names the node.
     """
-    if (node.domain or node.op not in OPS) and not callback.knows(node.domain, node.op):
+    if (node.domain or node.op not in OPS) and not runtime_knows(node.domain, node.op):
         raise _unsupported(node, "neither the operator table nor ONNX Runtime has it")
     static = not any(isinstance(value, (jax.Array, list)) for value in inputs)
     try:

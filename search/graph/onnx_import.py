@@ -11,9 +11,9 @@ import onnx
 from onnx import TensorProto
 
 from search.errors import ExternalDataRefused, InvalidModel, UnsupportedOperator, UnsupportedOpset
-from search.graph import admission, callback
+from search.graph import admission
+from search.graph.foreign import runtime_knows
 from search.graph.ir import Graph
-from search.graph.normalise import normalise
 from search.graph.proto import STANDARD_DOMAINS, to_graph
 
 OLDEST_OPSET = 7
@@ -30,11 +30,11 @@ def load(data: bytes) -> Graph:
         UnsupportedOperator: an operator that no runtime here knows; names the node.
         ResourceLimit: the graph would need too much; names the node where one is to blame.
     """
-    return normalise(read(data))
+    return _normalised(read(data))
 
 
 def read(data: bytes) -> Graph:
-    """As `load`, without normalisation."""
+    """As `load`, without normalisation. Loads no JAX: most bad files are refused seconds earlier so."""
     proto = _parse(data)
     _refuse_external_data(proto)
     return _checked(proto, proto)
@@ -54,7 +54,13 @@ def load_trusted(path: Path) -> Graph:
         raise InvalidModel(
             f"a data file of {path.name} cannot be read: {_first_line(error)}; keep the files of a model in one folder"
         ) from error
-    return normalise(_checked(proto, str(path)))
+    return _normalised(_checked(proto, str(path)))
+
+
+def _normalised(graph: Graph) -> Graph:
+    from search.graph.normalise import normalise  # loads JAX, which `read` does without  # noqa: PLC0415
+
+    return normalise(graph)
 
 
 def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
@@ -144,7 +150,7 @@ def _refuse_unknown_operators(proto: onnx.ModelProto, opsets: dict[str, int]) ->
     for index, node in enumerate(proto.graph.node):
         domain = "" if node.domain in STANDARD_DOMAINS else node.domain
         standard = onnx.defs.has(node.op_type, opsets.get(domain, 1), domain)
-        if not standard and (node.domain, node.op_type) not in functions and not callback.knows(domain, node.op_type):
+        if not standard and (node.domain, node.op_type) not in functions and not runtime_knows(domain, node.op_type):
             name = node.name or f"{node.op_type}_{index}"
             operator = f"{domain}::{node.op_type}" if domain else node.op_type
             raise UnsupportedOperator(

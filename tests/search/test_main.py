@@ -1,0 +1,33 @@
+"""The process border: what is refused, and how soon."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_service import small_network
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+WITHOUT_JAX = "import sys; sys.modules['jax'] = None; from search.__main__ import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("verb", ["run", "inspect"])
+@pytest.mark.parametrize(
+    ("model", "data", "kind"), [(PNG, None, "invalid-model"), (small_network(), b"hello", "invalid-dataset")]
+)
+def test_a_bad_file_is_refused_before_jax_is_loaded(
+    verb: str, model: bytes, data: bytes | None, kind: str, tmp_path: Path
+) -> None:
+    """Where JAX cannot be imported at all, what is no model and what is no data set are refused all the same."""
+    (tmp_path / "request.json").write_text('{"schema_version": 1, "profiles": ["a100-tensorrt-fp16"]}')
+    (tmp_path / "model.onnx").write_bytes(model)
+    if data is not None:
+        (tmp_path / "data.npz").write_bytes(data)
+    command = [sys.executable, "-c", WITHOUT_JAX, verb, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2, run.stderr
+    assert json.loads((tmp_path / "error.json").read_text())["type"] == kind
