@@ -12,6 +12,8 @@ USELESS = 5.0
 """Errors of single options, before repair, that add up to this: on ResNet-20 a sum of 3 is a third of the accuracy lost."""
 TRIALS = 12
 NEAR_THE_GOAL = (0.85, 0.9, 0.95, 1.0)
+BEYOND_THE_GOAL = 2.0
+"""Where the client names a speed, the front goes on to so many times that speed: what lies beyond was not asked for."""
 
 
 def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
@@ -24,14 +26,19 @@ def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
     dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
     if fastest_s >= dense_s:
         return []
-    useful_s = _fastest_of_use(problem, dense_s, fastest_s)
+    wanted_s = goal_s(spec, dense_s)
+    useful_s = max(_fastest_of_use(problem, dense_s, fastest_s), (wanted_s or 0.0) / BEYOND_THE_GOAL)
     steps = np.linspace(0, 1, 2 * spec.search.points + 1)[1:]
     budgets = list(dense_s * (useful_s / dense_s) ** (steps**2))
-    wanted_ms, speedup = spec.objective.max_latency_ms, spec.objective.speedup
-    goal_s = wanted_ms / 1e3 if wanted_ms else dense_s / speedup if speedup else None
-    if goal_s is not None:
-        budgets += [goal_s * share for share in NEAR_THE_GOAL if fastest_s <= goal_s * share < dense_s]
+    if wanted_s is not None:
+        budgets += [wanted_s * share for share in NEAR_THE_GOAL if fastest_s <= wanted_s * share < dense_s]
     return [float(budget) for budget in budgets]
+
+
+def goal_s(spec: JobSpec, dense_s: float) -> float | None:
+    """The latency that the objective asks for, in seconds; None where it asks for an accuracy."""
+    wanted_ms, speedup = spec.objective.max_latency_ms, spec.objective.speedup
+    return wanted_ms / 1e3 if wanted_ms else dense_s / speedup if speedup else None
 
 
 def _fastest_of_use(problem: Problem, dense_s: float, fastest_s: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,8 +42,10 @@ def hypervolume(
     return area
 
 
-def thin(costs: Sequence[float], count: int, qualities: Sequence[float] | None = None) -> list[int]:
-    """At most ``count`` positions of ascending costs, both ends included, evenly spread along the curve.
+def thin(
+    costs: Sequence[float], count: int, qualities: Sequence[float] | None = None, keep: Collection[int] = ()
+) -> list[int]:
+    """At most ``count`` positions of ascending costs, both ends and ``keep`` included, evenly spread along the curve.
 
     The curve is that of the logarithm of the cost and, where it is given, the quality, each as the square root of its
     distance from the costliest point: most points stand where little is lost.
@@ -58,8 +60,11 @@ def thin(costs: Sequence[float], count: int, qualities: Sequence[float] | None =
     lost = np.zeros(len(costs)) if qualities is None else max(qualities) - np.asarray(qualities)
     curve = np.stack([_scaled(np.log(max(costs)) - np.log(costs)), _scaled(lost)], 1)
     while len(kept) > count:  # drop the inner point whose neighbours are closest to each other
-        gaps = [np.linalg.norm(curve[kept[i + 1]] - curve[kept[i - 1]]) for i in range(1, len(kept) - 1)]
-        del kept[1 + int(np.argmin(gaps))]
+        inner = [i for i in range(1, len(kept) - 1) if kept[i] not in keep]
+        if not inner:
+            break
+        gaps = [np.linalg.norm(curve[kept[i + 1]] - curve[kept[i - 1]]) for i in inner]
+        del kept[inner[int(np.argmin(gaps))]]
     return kept
 
 

@@ -13,7 +13,7 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import finetune, points, profiles
 from search.allocate.price import Pricer
-from search.budgets import latency_budgets
+from search.budgets import goal_s, latency_budgets
 from search.candidates import Candidate, Search, allocate, build_problem
 from search.data import SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
@@ -34,6 +34,8 @@ from search.units import Units, digest
 MOST_SEARCH_SAMPLES = 512
 MOST_EVALUATION_SAMPLES = 3_000
 """When there is training, which needs samples more: an interval of about one point of accuracy."""
+MISPREDICTED = 0.9
+"""Part of the objective's latency at which a second candidate is kept: it still meets it where the first was priced too low."""
 QUICK_SAMPLES = 512
 """Evaluation samples when the job was told to stop and has seconds left."""
 
@@ -89,14 +91,14 @@ def compress(
     if spec.search.finetune_minutes > 0:
         progress.part(0.0, finetune.REPAIR_SHARE)
     candidates = search.candidates(_distinct(choices), problems)
-    candidates = finetune.train(candidates, knobs, splits, spec, _worth(targets), units, cache_dir, progress)
+    candidates = finetune.train(candidates, knobs, splits, spec, _worth(targets, spec), units, cache_dir, progress)
     found = {plan_key(c.plan): c for c in candidates}
 
     progress.stage("export")
     complete = not progress.stopping
     evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
     finisher = points.Finisher(knobs, evaluation)
-    chosen = [_promising(target, list(found.values()), 2 * spec.search.points) for target in targets]
+    chosen = [_promising(target, list(found.values()), 2 * spec.search.points, spec) for target in targets]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
     files = {key: finisher.finish(candidate) for key, candidate in progress.finish(wanted.items(), "files")}
 
@@ -221,19 +223,21 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
     return list({plan_key(plan): plan for plan in turns}.values())
 
 
-def _promising(target: Target, candidates: Sequence[Candidate], most: int) -> list[Candidate]:
+def _promising(target: Target, candidates: Sequence[Candidate], most: int, spec: JobSpec) -> list[Candidate]:
+    """Candidates that this target may put on its front, those near the objective's latency among them."""
     latencies = [target.pricer.latency_s(c.plan) for c in candidates]
-    return [candidates[i] for i in points.spread(latencies, [c.divergence for c in candidates], most)]
+    goal = goal_s(spec, target.pricer.latency_s({}))
+    goals = [goal, MISPREDICTED * goal] if goal else []
+    moved = [c.divergence for c in candidates]
+    return [candidates[i] for i in points.spread(latencies, moved, most, goals)]
 
 
-def _worth(targets: Sequence[Target]) -> finetune.Select:
-    """Candidates that some target would put on its front."""
+def _worth(targets: Sequence[Target], spec: JobSpec) -> finetune.Select:
+    """Candidates that some target would put on its front, in the order given."""
 
     def select(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-        moved = [c.divergence for c in candidates]
-        latencies = [[target.pricer.latency_s(c.plan) for c in candidates] for target in targets]
-        kept = {i for mine in latencies for i in points.spread(mine, moved, count)}
-        return [candidates[i] for i in sorted(kept)]
+        kept = {id(c) for target in targets for c in _promising(target, candidates, count, spec)}
+        return [c for c in candidates if id(c) in kept]
 
     return select
 

@@ -123,11 +123,10 @@ def build_front(
     best_first = [control, *points]
     kept = pareto.front([p.latency_ms.value for p in best_first], [p.accuracy.value for p in best_first])
     front = [best_first[i] for i in kept if i > 0]
-    front = [
-        front[i]
-        for i in pareto.thin([p.latency_ms.value for p in front], spec.search.points, [p.accuracy.value for p in front])
-    ]
     best, reason = choose_best(front, control, spec)
+    latencies, accuracies = [p.latency_ms.value for p in front], [p.accuracy.value for p in front]
+    chosen = [i for i, point in enumerate(front) if point.id == best]
+    front = [front[i] for i in pareto.thin(latencies, spec.search.points, accuracies, chosen)]
     models = {point.artifact: models[point.artifact] for point in front}
     models[control.artifact] = dense.model
     return Front(control, tuple(front), best, reason), models
@@ -210,8 +209,15 @@ def _most_accurate(points: Sequence[Point], condition: str) -> tuple[str | None,
     return best.id, f"most accurate of {len(points)} points that are {condition}"
 
 
-def spread(latencies_s: Sequence[float], divergences: Sequence[float], count: int) -> list[int]:
-    """Positions of the candidates worth finishing: undominated on the search split, spread over latency."""
+def spread(
+    latencies_s: Sequence[float], divergences: Sequence[float], count: int, goals_s: Sequence[float] = ()
+) -> list[int]:
+    """Positions of the candidates worth finishing: undominated on the search split, spread over latency.
+
+    The best one within each of ``goals_s`` is among them.
+    """
     kept = pareto.front(latencies_s, [-float(d) for d in divergences])
     moved = [-float(np.log1p(divergences[i])) for i in kept]
-    return [kept[i] for i in pareto.thin([latencies_s[i] for i in kept], count, moved)]
+    within = [[i for i, k in enumerate(kept) if latencies_s[k] <= goal] for goal in goals_s]
+    goals = {each[-1] for each in within if each}  # ascending latency is descending divergence
+    return [kept[i] for i in pareto.thin([latencies_s[i] for i in kept], count, moved, goals)]

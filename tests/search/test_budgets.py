@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from search.budgets import NEAR_THE_GOAL, USELESS, latency_budgets
+from search.budgets import BEYOND_THE_GOAL, NEAR_THE_GOAL, USELESS, latency_budgets
 from search.request import JobSpec, Objective
 from tests.search.test_knapsack import interacting
 
@@ -29,6 +29,18 @@ def test_the_objective_has_its_own_budgets() -> None:
     goal_s = 1.2 * problem.seconds(problem.fastest())
     found = latency_budgets(harsh, JobSpec(objective=Objective(max_latency_ms=1e3 * goal_s)))
     assert np.isclose(found[-len(NEAR_THE_GOAL) :], goal_s * np.array(NEAR_THE_GOAL)).any()
+
+
+def test_a_front_ends_beyond_the_objective() -> None:
+    """Who asks for a speed gets a front to a multiple of it, and no point further out."""
+    problem = interacting(1)
+    mild = dataclasses.replace(problem, errors={name: e / 10 for name, e in problem.errors.items()})
+    dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
+    speedup = (dense_s / fastest_s) ** 0.5 / BEYOND_THE_GOAL**0.5
+    assert speedup > 1
+    found = latency_budgets(mild, JobSpec(objective=Objective(speedup=speedup)))
+    assert min(found) == pytest.approx(dense_s / speedup / BEYOND_THE_GOAL)
+    assert min(found) > fastest_s
 
 
 def test_no_budget_where_nothing_is_faster() -> None:

@@ -45,6 +45,15 @@ def test_thin_keeps_ends_and_size(costs: list[float], count: int) -> None:
     assert kept == sorted(set(kept))
 
 
+@given(st.lists(st.floats(0.1, 100), min_size=5, max_size=20, unique=True), st.integers(3, 5), st.data())
+def test_thin_keeps_what_it_is_told_to(costs: list[float], count: int, data: st.DataObject) -> None:
+    """A position that must stay is among those kept, at the same size."""
+    wanted = data.draw(st.integers(0, len(costs) - 1))
+    kept = pareto.thin(sorted(costs), count, keep={wanted})
+    assert wanted in kept
+    assert len(kept) == min(count, len(costs))
+
+
 def test_thin_drops_the_crowded_one() -> None:
     """Of 2.0 and 2.1 the first goes: from 1 to 2.1 the root of the logarithm changes by 0.285, from 2 to 4 by 0.344."""
     assert pareto.thin([1.0, 2.0, 2.1, 4.0, 8.0], 4) == [0, 2, 3, 4]
