@@ -1,7 +1,10 @@
 // The REST interface as functions. Every failure is a Problem with the fields of RFC 9457.
 
+import { apiKey, authorization } from "./key.js";
+
 const EVENT_TYPES = ["message", "status", "stage", "progress", "candidate", "warning"];
 const POLL_MS = 2000;
+const DOWNLOAD_MS = 60_000;
 export const UNREACHABLE = "unreachable";
 export const TERMINAL = new Set(["succeeded", "failed", "cancelled", "expired"]);
 
@@ -14,15 +17,31 @@ export class Problem extends Error {
 
 /** JSON of an answer; raises Problem when it is not 2xx or the service cannot be reached. */
 export async function request(path, options = {}) {
-  let response;
+  const answer = await send(path, { ...options, headers: { Accept: "application/json", ...options.headers } });
+  const text = await answer.text();
+  return text ? JSON.parse(text) : null;
+}
+
+/** Saves a file under its own name. For services with keys: a plain link cannot carry one. */
+export async function download(path) {
+  const answer = await send(path);
+  const address = URL.createObjectURL(await answer.blob());
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = decodeURIComponent(path.split("/").at(-1));
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), DOWNLOAD_MS);
+}
+
+async function send(path, options = {}) {
+  let answer;
   try {
-    response = await fetch(path, { ...options, headers: { Accept: "application/json", ...options.headers } });
+    answer = await fetch(path, { ...options, headers: { ...authorization(), ...options.headers } });
   } catch {
     throw unreachable();
   }
-  const text = await response.text();
-  if (!response.ok) throw problemOf(text, response.status);
-  return text ? JSON.parse(text) : null;
+  if (!answer.ok) throw problemOf(await answer.text(), answer.status);
+  return answer;
 }
 
 /** Uploads a file; `onprogress` gets the share sent, 0 to 1. XMLHttpRequest, because fetch cannot tell it. */
@@ -33,7 +52,8 @@ export function upload(file, purpose, onprogress) {
   return new Promise((resolve, reject) => {
     const call = new XMLHttpRequest();
     call.open("POST", "/v1/files");
-    call.setRequestHeader("Accept", "application/json");
+    const headers = { Accept: "application/json", ...authorization() };
+    for (const [name, value] of Object.entries(headers)) call.setRequestHeader(name, value);
     call.upload.onprogress = (event) => event.lengthComputable && onprogress(event.loaded / event.total);
     call.onerror = () => reject(unreachable());
     call.onload = () => {
@@ -56,8 +76,8 @@ export function randomKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Calls `onevent` for each event of a job, in order and once: by server-sent events, by polling where they fail.
- *  Returns a function that stops it. */
+/** Calls `onevent` for each event of a job, in order and once: by server-sent events, by polling where they fail
+ *  or a key is needed, which an EventSource cannot send. Returns a function that stops it. */
 export function watchEvents(job, onevent) {
   let lastSeq = -1;
   let stopped = false;
@@ -76,7 +96,7 @@ export function watchEvents(job, onevent) {
     }
     if (!stopped) timer = setTimeout(poll, POLL_MS);
   };
-  const source = "EventSource" in globalThis ? new EventSource(job.urls.events) : null;
+  const source = "EventSource" in globalThis && !apiKey() ? new EventSource(job.urls.events) : null;
   if (source) {
     for (const type of EVENT_TYPES) source.addEventListener(type, (message) => deliver(JSON.parse(message.data)));
     source.onerror = () => {

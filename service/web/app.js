@@ -1,11 +1,12 @@
 // The page: wires the form, the list of jobs and the job in view. The job in view is named by the address (#job=ID),
 // so that it survives a reload and can be bookmarked.
 
-import { Problem, request, UNREACHABLE } from "./api.js";
+import { download, Problem, request, UNREACHABLE } from "./api.js";
 import { byId, showProblem, shownProblem } from "./dom.js";
 import { loadTargets, startForm } from "./form.js";
 import { showJob } from "./job.js";
 import { startList } from "./jobs.js";
+import { apiKey, askForKey, startKeyField } from "./key.js";
 
 const list = startList(byId("jobs"));
 
@@ -16,7 +17,8 @@ async function guarded(work) {
     if (shownProblem()?.type === UNREACHABLE) showProblem(null);
     return result;
   } catch (error) {
-    showProblem(error instanceof Problem ? error.fields : { title: "The page has a fault", detail: String(error) });
+    if (error.fields?.status === 401) askForKey(error.fields);
+    else showProblem(error instanceof Problem ? error.fields : { title: "The page has a fault", detail: String(error) });
     return null;
   }
 }
@@ -46,5 +48,21 @@ startForm(byId("form"), {
 });
 addEventListener("hashchange", () => route());
 byId("more-jobs").addEventListener("click", () => guarded(list.more));
-guarded(loadTargets);
-guarded(list.refresh).then(() => route({ focus: false }));
+byId("main").addEventListener("click", (event) => {
+  const link = event.target.closest("a[download]");
+  if (link === null || !apiKey()) return;
+  event.preventDefault();
+  guarded(() => download(link.pathname));
+});
+
+function start() {
+  showProblem(null);
+  guarded(loadTargets);
+  return guarded(list.refresh).then(() => route({ focus: false }));
+}
+
+startKeyField(() => {
+  byId("main").focus({ preventScroll: true });
+  start();
+});
+start();

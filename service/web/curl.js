@@ -9,6 +9,7 @@ export function curlExample(api, operation, origin) {
   const headers = operation.parameters.filter((one) => one.in === "header" && (one.required || one.name === "Idempotency-Key"));
   const parts = [
     operation.method === "get" ? "curl" : `curl -X ${operation.method.toUpperCase()}`,
+    ...(operation.security ? ["-H 'Authorization: Bearer KEY'"] : []),
     ...headers.map((one) => `-H ${quote(`${one.name}: ${one.name === "Idempotency-Key" ? "KEY" : value(one)}`)}`),
     ...body(api, operation.requestBody?.content ?? {}),
     quote(`${origin}${path}${query.length ? `?${query.join("&")}` : ""}`),

@@ -61,13 +61,19 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def service(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a running ``secateur up`` with its own data."""
-    data_dir = tmp_path_factory.mktemp("service")
+    with running_service(tmp_path_factory.mktemp("service")) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def running_service(data_dir: Path, **variables: str) -> Iterator[str]:
+    """A ``secateur up`` on `data_dir`, with these environment variables; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "service.cli", "up", "--port", str(port), "--data-dir", str(data_dir)]
     log = data_dir / "up.log"
-    environ = {**os.environ, "SECATEUR_CACHE_DIR": str(data_dir / "cache")}
+    environ = {**os.environ, "SECATEUR_CACHE_DIR": str(data_dir / "cache"), **variables}
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environ, start_new_session=True)
     try:
@@ -84,7 +90,7 @@ def service(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(5 * READY_S):
-        with contextlib.suppress(requests.ConnectionError):
+        with contextlib.suppress(requests.RequestException):
             if requests.get(f"{address}/readyz", timeout=5).ok:
                 return
         if process.poll() is not None:
@@ -96,7 +102,14 @@ def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path)
 @pytest.fixture
 def page(browser: Browser, service: str) -> Iterator[Page]:
     """A fresh page at the service's address; it must have raised no script error when the test is over."""
-    context = browser.new_context(base_url=service, viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    with fresh_page(browser, service) as page:
+        yield page
+
+
+@contextlib.contextmanager
+def fresh_page(browser: Browser, address: str) -> Iterator[Page]:
+    """A page in a context of its own at `address`; it must have raised no script error at the end."""
+    context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
