@@ -57,10 +57,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def keep_freed_memory() -> None:
     """Let malloc keep what is freed: half a search's time went into mapping the same large arrays again and again."""
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # names of mallopt(3)
+    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # names of mallopt(3)
     try:
         libc = ctypes.CDLL(None)
-        for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 256 << 20)):
+        for option, value in (
+            (mmap_max, 0),
+            (arena_max, 1),  # the arenas of threads give back what the rest of this list keeps
+            (trim_threshold, 2**31 - 1),
+            (top_pad, 256 << 20),
+        ):
             libc.mallopt(option, value)
     except (OSError, AttributeError):
         return  # another C library: slower, nothing else
