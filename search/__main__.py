@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         sub.add_argument("--deadline-s", type=float, help="seconds until the job must have ended")
     calibrate = verbs.add_parser("calibrate", help="measure this machine and write a profile")
     calibrate.add_argument("--id", required=True, help="id of the profile to write")
-    calibrate.add_argument("--runtime", choices=["onnxruntime"], default="onnxruntime")
+    calibrate.add_argument("--runtime", choices=["onnxruntime", "litert"], default="onnxruntime")
     calibrate.add_argument("--threads", type=int, default=1)
     calibrate.add_argument("--cache-dir", type=Path, required=True)
     kit = verbs.add_parser("kit", help="write networks and a script to be timed on another device")
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.verb == "kit":
         return _kit(arguments.folder, arguments.networks)
     if arguments.verb == "calibrate":
-        return _calibrate(arguments.id, arguments.threads, arguments.cache_dir)
+        return _calibrate(arguments.id, arguments.runtime, arguments.threads, arguments.cache_dir)
     jobdir: Path = arguments.jobdir
     return _job(arguments.verb, jobdir, arguments.cache_dir or jobdir / "cache", arguments.deadline_s)
 
@@ -81,9 +81,13 @@ def _job(verb: str, jobdir: Path, cache_dir: Path, deadline_s: float | None) -> 
         _refuse_early(jobdir)
         return (_inspect if verb == "inspect" else _run)(spec, jobdir, cache_dir, progress)
     except SecateurError as problem:
-        error.write_text(json.dumps(problem.to_dict(), indent=2), encoding="utf-8")
-        print(f"{problem.type}: {problem.detail}", file=sys.stderr)  # noqa: T201
-        return REFUSED
+        return _refused(problem, error)
+
+
+def _refused(problem: SecateurError, path: Path) -> int:
+    path.write_text(json.dumps(problem.to_dict(), indent=2), encoding="utf-8")
+    print(f"{problem.type}: {problem.detail}", file=sys.stderr)  # noqa: T201
+    return REFUSED
 
 
 def _refuse_early(jobdir: Path) -> None:
@@ -129,12 +133,15 @@ def _inspect(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -
     return DONE
 
 
-def _calibrate(name: str, threads: int, cache_dir: Path) -> int:
+def _calibrate(name: str, runtime: str, threads: int, cache_dir: Path) -> int:
     from hwprofiles.registry import save_profile  # noqa: PLC0415
     from search.evaluate.calibrate import calibrate_host  # noqa: PLC0415
 
-    path = save_profile(calibrate_host(name, threads=threads), cache_dir / "profiles")
-    print(path)  # noqa: T201
+    try:
+        profile = calibrate_host(name, runtime_name=runtime, threads=threads)
+    except SecateurError as problem:
+        return _refused(problem, Path("error.json"))  # where the caller started this process
+    print(save_profile(profile, cache_dir / "profiles"))  # noqa: T201
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""Profiles by id; the host's is calibrated on first use and kept for later jobs."""
+"""Profiles by id; those of this machine are calibrated on first use and kept for later jobs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from search.progress import Progress
 
 
 def resolve(name: str, cache_dir: Path, progress: Progress) -> DeviceProfile:
-    """Load a profile; measure this machine if the profile is the host's and was never calibrated.
+    """Load a profile; measure this machine if the profile is one of its own and was never calibrated.
 
     Raises:
-        InvalidProfile: unknown or malformed.
+        InvalidProfile: unknown or malformed, or of a runtime that is not installed here.
     """
     folder = cache_dir / "profiles"
     try:
         profile = load_profile(name, [folder])
     except ProfileError as error:
         raise InvalidProfile(str(error), profile=name) from error
-    if profile.calibrated or not profile.measurable_here:
+    if profile.calibrated:
         return profile
     profile = calibrate_host(
         name,
+        runtime_name=profile.runtime,
         threads=profile.threads,
         progress=lambda fraction: progress.step(round(100 * fraction), 100, "percent of a host calibration"),
     )

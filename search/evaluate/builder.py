@@ -90,10 +90,10 @@ class Builder:
         return names[0], names[1]
 
     def shuffle(self, groups: int = 2) -> str:
-        """Channels of ``groups`` parts in turn."""
-        self._reshape(1, groups, self.channels // groups, self.size, self.size)
-        self._node("Transpose", [self.value], perm=[0, 2, 1, 3, 4])
-        return self._reshape(1, self.channels, self.size, self.size)
+        """Channels of ``groups`` parts in turn, as one selection, which is what normalising makes of a shuffle."""
+        order = np.arange(self.channels).reshape(groups, -1).T.reshape(-1)
+        self.weights.append(numpy_helper.from_array(order, f"w{len(self.weights)}"))
+        return self._node("Gather", [self.value, self.weights[-1].name], axis=1)
 
     def tokens(self) -> int:
         """The map as a sequence of its positions, (1, tokens, channels); returns how many there are."""

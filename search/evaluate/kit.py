@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwprofiles.rows import Planned, write_manifest
-from search.evaluate.calibrate import lower, random_networks
+from search.evaluate.calibrate import random_networks
+from search.evaluate.runtimes import is_installed
+from search.evaluate.traced import Traced, trace
 
 SCRIPT = """#!/bin/sh
 # Times every network of this folder on a device and fills in results.csv (network,latency_ms).
@@ -13,8 +15,9 @@ SCRIPT = """#!/bin/sh
 #
 #   ./measure.sh onnxruntime    onnxruntime_perf_test of this machine
 #   ./measure.sh trtexec        TensorRT of this machine
-#   ./measure.sh adb            LiteRT's benchmark_model in /data/local/tmp of a phone; needs networks/*.tflite, which your
-#                               converter makes from the .onnx files (onnx2tf, ai-edge-torch)
+#   ./measure.sh adb            LiteRT's benchmark_model in /data/local/tmp of a phone
+#   ./measure.sh benchmark_model    LiteRT's benchmark_model of this machine; both need the .tflite files, which are here if
+#                               the kit was written with 'secateur[litert]' installed
 set -eu
 cd "$(dirname "$0")"
 for file in networks/*.onnx; do
@@ -30,7 +33,10 @@ for file in networks/*.onnx; do
       adb push "networks/$name.tflite" /data/local/tmp/network.tflite >/dev/null
       ms=$(adb shell "cd /data/local/tmp && taskset 80 ./benchmark_model --graph=network.tflite --num_threads=1 --num_runs=50" |
         sed -n 's/.*Inference (avg): \\([0-9.]*\\).*/\\1/p' | awk '{print $1 / 1000}') ;;
-    *) echo "usage: $0 onnxruntime | trtexec | adb" >&2; exit 2 ;;
+    benchmark_model)
+      ms=$(benchmark_model --graph="networks/$name.tflite" --num_threads=1 --num_runs=50 2>&1 |
+        sed -n 's/.*Inference (avg): \\([0-9.]*\\).*/\\1/p' | awk '{print $1 / 1000}') ;;
+    *) echo "usage: $0 onnxruntime | trtexec | adb | benchmark_model" >&2; exit 2 ;;
   esac
   echo "$name,$ms" >> results.csv
 done
@@ -39,16 +45,28 @@ echo "now: secateur calibrate --import results.csv --id NAME --like PROFILE"
 
 
 def write_kit(folder: Path, *, networks: int, seed: int = 0) -> int:
-    """Write ``networks/*.onnx``, ``manifest.json``, an empty ``results.csv`` and ``measure.sh``; returns how many networks."""
+    """Write the networks as .onnx and .tflite, ``manifest.json``, an empty ``results.csv`` and ``measure.sh``.
+
+    Returns how many networks; the .tflite files are left out where LiteRT's file format is not installed.
+    """
     (folder / "networks").mkdir(parents=True, exist_ok=True)
     planned = []
     for number, network in zip(range(networks), random_networks(seed), strict=False):
         name = f"{network.kind}-{number:03}"
         (folder / "networks" / f"{name}.onnx").write_bytes(network.model)
-        planned.append(Planned(name, name, tuple(lower(network.model))))
+        traced = trace(network.model)
+        if is_installed("litert"):
+            (folder / "networks" / f"{name}.tflite").write_bytes(_tflite(traced))
+        planned.append(Planned(name, name, tuple(traced.workloads())))
     write_manifest(folder / "manifest.json", planned)
     (folder / "results.csv").write_text("network,latency_ms\n", encoding="utf-8")
     script = folder / "measure.sh"
     script.write_text(SCRIPT, encoding="utf-8")
     script.chmod(0o755)
     return len(planned)
+
+
+def _tflite(network: Traced) -> bytes:
+    from search.graph.tflite import export_tflite  # an extra  # noqa: PLC0415
+
+    return export_tflite(network.graph, network.shapes, network.static)

@@ -21,8 +21,8 @@ LARGE_MACS = 400_000_000
 def micro_network(rng: Rng) -> MicroNetwork:
     """A random network of a random kind, at most `MAX_MACS` large."""
     while True:
-        kind = str(rng.choice(list(_KINDS)))
-        builder = _KINDS[kind](rng)
+        kind = str(rng.choice(list(KINDS)))
+        builder = KINDS[kind](rng)
         if builder.macs <= (LARGE_MACS if kind in {"large", "heavy"} else MAX_MACS):
             return builder.build(kind)
 
@@ -236,7 +236,7 @@ def _large(rng: Rng) -> Builder:
     return builder
 
 
-_KINDS: dict[str, Callable[[Rng], Builder]] = {
+KINDS: dict[str, Callable[[Rng], Builder]] = {
     "residual": _residual,
     "cifar": _cifar,
     "inverted": _inverted,

@@ -20,9 +20,9 @@ from service.settings import Settings
 
 @click.command()
 @click.option(
-    "--id", "profile_id", default="host-cpu-onnxruntime", show_default=True, help="Id of the profile to write."
+    "--id", "profile_id", help="Id of the profile to write.  [default: host-cpu-onnxruntime or host-cpu-litert]"
 )
-@click.option("--runtime", type=click.Choice(["onnxruntime"]), default="onnxruntime", show_default=True)
+@click.option("--runtime", type=click.Choice(["onnxruntime", "litert"]), default="onnxruntime", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of an inference.")
 @click.option(
     "--export", "kit", type=FOLDER, help="Write networks, a manifest and a script for a device elsewhere instead."
@@ -36,7 +36,7 @@ from service.settings import Settings
 @as_json
 def calibrate(
     *,
-    profile_id: str,
+    profile_id: str | None,
     runtime: str,
     threads: int,
     kit: Path | None,
@@ -47,6 +47,7 @@ def calibrate(
     as_json: bool,
 ) -> None:
     """Measure this machine's kernels, or a device elsewhere, and keep them as a profile."""
+    profile_id = profile_id or f"host-cpu-{runtime}"
     if kit is not None:
         _run_engine(["kit", str(kit.resolve()), "--networks", str(networks)])
         if as_json:

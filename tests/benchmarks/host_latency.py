@@ -1,6 +1,6 @@
 """How well a fresh calibration predicts whole pruned networks on this machine, beside what FLOPs predict.
 
-    python -m tests.benchmarks.host_latency [--seed 1] [--variants 12]
+    python -m tests.benchmarks.host_latency [--runtime litert] [--seed 1] [--variants 12]
 
 Fits to random networks, as `calibrate` does, and judges on pruned networks of seven families at random widths, on and off
 the grid, that the fit has not seen. Both sets are timed in the same rounds, so that a change of the machine's load or
@@ -20,6 +20,7 @@ from hwprofiles.fit import MeasuredNetwork, held_out_error
 from hwprofiles.latency import latency_interval_s, network_latency_s
 from search.evaluate.builder import Builder, MicroNetwork, Rng
 from search.evaluate.calibrate import host_profile, measure, random_networks
+from search.evaluate.runtimes import RUNTIMES
 
 
 def pruned(rng: Rng, width: int) -> int:
@@ -202,13 +203,15 @@ def print_table(tested: Sequence[MeasuredNetwork], profile: DeviceProfile) -> No
 def main() -> None:
     """Calibrate, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runtime", choices=list(RUNTIMES), default="onnxruntime")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--variants", type=int, default=12)
     parser.add_argument("--budget-s", type=float, default=60.0)
     options = parser.parse_args()
     unseen = pruned_networks(options.variants, options.seed + 1)
-    rows = measure(itertools.chain(random_networks(options.seed), unseen), budget_s=options.budget_s)
-    profile = host_profile("host-cpu-onnxruntime", rows[: -len(unseen)])
+    networks = itertools.chain(random_networks(options.seed), unseen)
+    rows = measure(networks, runtime_name=options.runtime, budget_s=options.budget_s)
+    profile = host_profile(f"host-cpu-{options.runtime}", rows[: -len(unseen)], runtime_name=options.runtime)
     print(f"fitted to {len(rows) - len(unseen)} networks; error on those kept aside: {profile.held_out_error}")
     print_table(rows[-len(unseen) :], profile)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hwprofiles.fit import MeasuredNetwork
 from hwprofiles.workload import Workload
-from search.evaluate.calibrate import lower
+from search.evaluate.traced import trace
 
 _FAMILIES = {
     "resnet": r"(se|pre|sepre)?resnet(bc)?\d+b?",
@@ -31,7 +31,8 @@ def family(name: str) -> str:
 @functools.cache
 def read_networks(folder: Path) -> dict[str, tuple[Workload, ...]]:
     """Name to kernels for every file of ``folder/onnx``, lowered as a user's model is when its latency is predicted."""
-    return {path.stem: tuple(lower(path.read_bytes())) for path in sorted(folder.glob("onnx/*.onnx"))}
+    files = sorted(folder.glob("onnx/*.onnx"))
+    return {path.stem: tuple(trace(path.read_bytes(), rewrite=True).workloads()) for path in files}
 
 
 def read_rows(folder: Path, device: str, cores: str, runtime: str, dtype: str) -> list[MeasuredNetwork]:

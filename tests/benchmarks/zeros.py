@@ -1,10 +1,14 @@
-"""Whether ONNX Runtime gains anything from zeros: one network with ever more of its weights set to zero, timed in turn.
+"""Whether a runtime of this machine gains from zeros: a network with ever more of its weights set to zero, timed in turn.
 
-python -m tests.benchmarks.zeros
+    python -m tests.benchmarks.zeros [--runtime litert]
+
+Two networks: a ResNet-18, and a MobileNetV2, which is made of the 1x1 convolutions that XNNPACK's sparse kernels are for where
+they are switched on.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import numpy as np
@@ -12,8 +16,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from search.evaluate.benchmark import measure_interleaved
-from tests.benchmarks.host_latency import resnet18
+from search.evaluate.benchmark import take_turns, timings
+from search.evaluate.builder import MicroNetwork
+from search.evaluate.runtimes import RUNTIMES, runtime
+from search.evaluate.traced import trace
+from tests.benchmarks.host_latency import mobilenetv2, resnet18
 
 Weights = NDArray[np.float32]
 
@@ -49,17 +56,32 @@ def with_zeros(model: bytes, pattern: Callable[[Weights, float], Weights], share
     return bytes(proto.SerializeToString())
 
 
-def main() -> None:
-    """Print the time of each variant relative to the dense one."""
-    dense = resnet18(np.random.default_rng(0)).build("dense")
-    variants = [("dense", unstructured, 0.0), *[("unstructured", unstructured, share) for share in (0.5, 0.9, 0.95)],
-                ("2:4", two_of_four, 0.5), *[("blocks of 16", blocks, share) for share in (0.5, 0.9)]]  # fmt: skip
+VARIANTS = [
+    ("dense", unstructured, 0.0),
+    *[("unstructured", unstructured, share) for share in (0.5, 0.7, 0.9, 0.95)],
+    ("2:4", two_of_four, 0.5),
+    *[("blocks of 16", blocks, share) for share in (0.5, 0.9)],
+]
+
+
+def print_times(dense: MicroNetwork, runtime_name: str) -> None:
+    """The time of each variant relative to the dense one."""
     models = [
-        dense.model if name == "dense" else with_zeros(dense.model, pattern, share) for name, pattern, share in variants
+        dense.model if name == "dense" else with_zeros(dense.model, pattern, share) for name, pattern, share in VARIANTS
     ]
-    inputs = {"x": np.random.default_rng(0).standard_normal(dense.input_shape).astype(np.float32)}
-    for (name, _, share), timing in zip(variants, measure_interleaved(models, inputs, rounds=40), strict=True):
+    calls = [runtime(runtime_name).call(trace(model), 1) for model in models]
+    for (name, _, share), timing in zip(VARIANTS, timings(take_turns(calls, rounds=40)), strict=True):
         print(f"{name:14}{share:6.0%}{timing.ratio:8.3f} of dense ({timing.ratio_low:.3f} to {timing.ratio_high:.3f})")
+
+
+def main() -> None:
+    """Both networks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runtime", choices=list(RUNTIMES), default="onnxruntime")
+    runtime_name = parser.parse_args().runtime
+    for build in (resnet18, mobilenetv2):
+        print(f"{build.__name__} in {RUNTIMES[runtime_name].title} {RUNTIMES[runtime_name].version()}")
+        print_times(build(np.random.default_rng(0)).build("dense"), runtime_name)
 
 
 if __name__ == "__main__":

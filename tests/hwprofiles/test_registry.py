@@ -17,6 +17,7 @@ from hwprofiles.registry import list_profiles, load_profile, parse_profile, save
 
 EXPECTED = {
     "host-cpu-onnxruntime",
+    "host-cpu-litert",
     "pixel4-1large-tflite-fp32",
     "pixel4-gpu-tflite-fp32",
     "a100-tensorrt-fp16",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import importlib.util
 import json
 import subprocess
 from pathlib import Path
@@ -15,11 +16,16 @@ from hwprofiles.kernels import Tiles
 from hwprofiles.layout import reorders
 from hwprofiles.registry import load_profile, parse_as, save_profile
 from hwprofiles.rows import Planned
+from search.errors import InvalidProfile
 from search.evaluate.benchmark import open_session
 from search.evaluate.builder import Builder, MicroNetwork
-from search.evaluate.calibrate import channel_block, host_profile, lower, measure, random_networks
+from search.evaluate.calibrate import host_profile, measure, random_networks
+from search.evaluate.cpu import vector_channels
 from search.evaluate.kit import write_kit
+from search.evaluate.litert import open_interpreter
 from search.evaluate.micronets import micro_network
+from search.evaluate.runtimes import RUNTIMES
+from search.evaluate.traced import trace
 
 
 def optimised(model: bytes, folder: Path) -> collections.Counter[str]:
@@ -59,8 +65,10 @@ def network(*widths: int, groups: int = 1, kernel: int = 3) -> MicroNetwork:
 )
 def test_layout_reorders_are_those_that_onnxruntime_inserts(model: MicroNetwork, tmp_path: Path) -> None:
     """The simulated layout rules insert as many reorders in each direction as ONNX Runtime's optimiser."""
-    block = channel_block()
-    predicted = collections.Counter(direction for direction, _ in reorders(lower(model.model), Tiles(block=block)))
+    block = vector_channels()
+    predicted = collections.Counter(
+        direction for direction, _ in reorders(trace(model.model).workloads(), Tiles(block=block))
+    )
     actual = optimised(model.model, tmp_path)
     assert (predicted["reorder_in"], predicted["reorder_out"]) == (actual["ReorderInput"], actual["ReorderOutput"])
 
@@ -75,7 +83,7 @@ def test_lowered_macs_are_those_of_the_builder() -> None:
         convolutions = builder.macs
         builder.head(flatten=True)
         by_hand = 12 * 12 * 20 * 3 * 25 + 6 * 6 * 20 * 9 + 6 * 6 * 20 * 36
-        kernels = lower(builder.build("test").model)
+        kernels = trace(builder.build("test").model).workloads()
         assert convolutions == by_hand
         assert sum(w.macs for w in kernels if w.kind == "conv") == by_hand
         assert [w.c_in for w in kernels if w.kind == "dense"] == [36 * 6 * 6]
@@ -88,14 +96,18 @@ def test_random_networks_follow_the_seed() -> None:
     assert first != other
 
 
-def test_a_calibration_is_a_profile_that_can_be_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", list(RUNTIMES))
+def test_a_calibration_is_a_profile_that_can_be_saved(runtime: str, tmp_path: Path) -> None:
     """A short calibration gives a fitted, measured-here profile that reads back equal and wins over the built-in one."""
+    name = RUNTIMES[runtime].profile_id
     few = [model for _, model in zip(range(40), random_networks(0), strict=False)]
     progress: list[float] = []
-    profile = host_profile("host-cpu-onnxruntime", measure(few, budget_s=0.1, progress=progress.append))
+    profile = host_profile(
+        name, measure(few, runtime_name=runtime, budget_s=0.1, progress=progress.append), runtime_name=runtime
+    )
     save_profile(profile, tmp_path)
-    assert load_profile("host-cpu-onnxruntime", [tmp_path]) == profile
-    assert (profile.calibrated, profile.measurable_here, profile.latency_kind) == (True, True, "fitted model")
+    assert load_profile(name, [tmp_path]) == profile
+    assert (profile.runtime, profile.calibrated, profile.latency_kind) == (runtime, True, "fitted model")
     assert profile.held_out_error is not None
     assert profile.held_out_error.n == 40
     assert progress == sorted(progress)
@@ -103,13 +115,14 @@ def test_a_calibration_is_a_profile_that_can_be_saved(tmp_path: Path) -> None:
 
 
 def test_a_kit_times_the_networks_of_its_manifest(tmp_path: Path) -> None:
-    """Every network of the manifest is a file that ONNX Runtime loads, with the kernels listed; the script is executable."""
+    """Every network of the manifest is a file that ONNX Runtime loads and one for LiteRT, with the kernels listed."""
     assert write_kit(tmp_path, networks=3, seed=5) == 3
     listed = json.loads((tmp_path / "manifest.json").read_text())["networks"]
     for network in listed:
         file = tmp_path / "networks" / f"{network['network']}.onnx"
         open_session(file)
-        assert parse_as(network, Planned, "manifest").workloads == tuple(lower(file.read_bytes()))
+        assert len(open_interpreter(file.with_suffix(".tflite").read_bytes()).get_output_details()) == 1
+        assert parse_as(network, Planned, "manifest").workloads == tuple(trace(file.read_bytes()).workloads())
     assert (tmp_path / "results.csv").read_text() == "network,latency_ms\n"
     assert (tmp_path / "measure.sh").stat().st_mode & 0o100
 
@@ -120,3 +133,14 @@ def test_the_script_of_a_kit_is_a_shell_script(tmp_path: Path) -> None:
     subprocess.run(["sh", "-n", str(tmp_path / "measure.sh")], check=True)
     run = subprocess.run(["sh", str(tmp_path / "measure.sh")], capture_output=True, text=True, check=False)
     assert (run.returncode, "trtexec" in run.stderr) == (2, True)
+
+
+def test_a_runtime_that_is_unknown_or_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says which runtimes can be timed here, or how to install the one asked for."""
+    with pytest.raises(
+        InvalidProfile, match="`tensorrt` cannot be timed on this machine; it can time onnxruntime, litert"
+    ):
+        measure([], runtime_name="tensorrt")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(InvalidProfile, match=r"LiteRT is not installed: pip install 'secateur\[litert\]'"):
+        measure([], runtime_name="litert")
