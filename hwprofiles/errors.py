@@ -8,6 +8,7 @@ ProfileError (a ValueError)
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -26,7 +27,12 @@ class UnknownProfile(ProfileError):
     def __init__(self, profile_id: str, known: Iterable[str]) -> None:
         self.profile_id = profile_id
         self.known = tuple(sorted(known))
-        super().__init__(f"no device profile is called {profile_id!r}; there are: {', '.join(self.known) or 'none'}")
+        near = difflib.get_close_matches(profile_id, self.known, n=4)
+        hint = f"the nearest are {', '.join(near)}; " if near else ""
+        super().__init__(
+            f"no device profile is called {profile_id!r}; {hint}"
+            f"`secateur profiles` or GET /v1/profiles lists all {len(self.known)}"
+        )
 
 
 class MalformedProfile(ProfileError):

@@ -47,7 +47,7 @@ def post_job() -> ResponseReturnValue:
 
 
 def _from_json() -> NewJob:
-    body, store = json_body(JobCreate), current().store
+    body, store = json_body(JobCreate, or_form=True), current().store
     model = store.file(body.model, "model").sha256
     dataset = store.file(body.dataset, "dataset").sha256 if body.dataset is not None else None
     return _new(body, model, dataset)
@@ -64,7 +64,7 @@ def _from_form() -> NewJob:
         )
     if "dataset" in flask.request.form:
         raise BadRequest("`dataset` is text, not a file; with curl: -F dataset=@data.npz")
-    options = from_json(JobOptions, spec)
+    options = from_json(JobOptions, spec, "the part `spec`")
     _require_profiles(options)
     model = received(files["model"], "model").sha256
     dataset = received(files["dataset"], "dataset").sha256 if "dataset" in files else None

@@ -16,11 +16,13 @@ from service.errors import BadRequest
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=Query)
+_MOST_TOLD = 3
+"""Faults in one sentence; all of them are in `errors`."""
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
 
-def json_body(kind: type[T]) -> T:
-    """The request's JSON body as `kind`.
+def json_body(kind: type[T], *, or_form: bool = False) -> T:
+    """The request's JSON body as `kind`; `or_form` says that the operation takes a form as well.
 
     Raises:
         BadRequest: it does not fit; `errors` names the fields.
@@ -28,20 +30,21 @@ def json_body(kind: type[T]) -> T:
     """
     if flask.request.mimetype != "application/json":
         found = flask.request.mimetype or "no Content-Type"
-        raise UnsupportedMediaType(f"found {found}; send application/json")
+        allowed = "application/json or multipart/form-data" if or_form else "application/json"
+        raise UnsupportedMediaType(f"found {found}; send {allowed}")
     return from_json(kind, flask.request.get_data())
 
 
-def from_json(kind: type[T], text: bytes | str) -> T:
-    """Parse JSON text.
+def from_json(kind: type[T], text: bytes | str, where: str = "the body") -> T:
+    """Parse JSON text; `where` it stood, for messages.
 
     Raises:
         BadRequest: it does not fit; `errors` names the fields.
     """
     try:
-        parsed: T = _adapter(cast("Any", kind)).validate_json(_normal(text))
+        parsed: T = _adapter(cast("Any", kind)).validate_json(_normal(text, where))
     except pydantic.ValidationError as error:
-        raise _refused("the body", error) from error
+        raise _refused(where, error) from error
     return parsed
 
 
@@ -73,7 +76,7 @@ def idempotency_key() -> str | None:
     return key
 
 
-def _normal(text: bytes | str) -> str:
+def _normal(text: bytes | str, where: str) -> str:
     """The same JSON with 3.0 written as 3: for JSON they are one number, for the strict parser they are not.
 
     Raises:
@@ -82,7 +85,7 @@ def _normal(text: bytes | str) -> str:
     try:
         return json.dumps(json.loads(text, parse_float=_number, parse_constant=_no_number))
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from error
+        raise BadRequest(f"{where} is not JSON: {error}") from error
 
 
 def _number(text: str) -> float | int:
@@ -101,9 +104,16 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
 
 def _refused(where: str, error: pydantic.ValidationError) -> BadRequest:
     faults: list[dict[str, Any]] = [
-        {"field": ".".join(str(part) for part in fault["loc"]), "message": fault["msg"]}
+        {"field": ".".join(str(part) for part in fault["loc"]), "message": _message(fault)}
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-    first = faults[0]
-    name = f"`{first['field']}`: " if first["field"] else ""
-    return BadRequest(f"{where} does not fit: {name}{first['message']}", errors=faults)
+    told = [f"`{fault['field']}`: {fault['message']}" if fault["field"] else fault["message"] for fault in faults]
+    more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+    return BadRequest(f"{where} does not fit: {'; '.join(told[:_MOST_TOLD])}{more}", errors=faults)
+
+
+def _message(fault: Any) -> str:
+    """Pydantic's words, where they are for users of an interface and not for callers of a function."""
+    if fault["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+        return "there is no such field here"
+    return str(fault["msg"]).removeprefix("Value error, ")

@@ -48,11 +48,16 @@ def _from_http(error: HTTPException) -> flask.Response:
     if error.response is not None:  # a redirect
         return flask.make_response(error.response)
     status = error.code or 500
+    detail = error.description or HTTPStatus(status).phrase
+    if status == 404:
+        detail = (
+            f"there is nothing at {flask.request.path}; GET /openapi.json lists what there is, GET /docs explains it"
+        )
     kind = _TYPES.get(status, "internal" if status >= 500 else "validation-error")
     problem = {
         "type": kind,
         "title": HTTPStatus(status).phrase,
-        "detail": error.description or HTTPStatus(status).phrase,
+        "detail": detail,
     }
     kept = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After", "Content-Range"}}
     return answer(status, problem, kept)

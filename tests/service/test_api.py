@@ -99,6 +99,24 @@ def test_a_wrong_field_is_named(http: FlaskClient, change: dict[str, Any], field
     assert field in answer.get_json()["detail"] + json.dumps(answer.get_json()["errors"])
 
 
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (f'{{"profile": "{PROFILE}"}}', ("`profile`: there is no such field here", "`profiles`: Field required")),
+        (f"{{'profiles': ['{PROFILE}']}}", ("the part `spec` is not JSON", "double quotes")),
+        (
+            f'{{"profiles": ["{PROFILE}"], "objective": {{"speedup": 2, "max_latency_ms": 3}}}}',
+            ("the part `spec` does not fit: `objective`: objective has max_latency_ms and speedup; give only one",),
+        ),
+    ],
+)
+def test_one_sentence_says_what_is_wrong_with_a_form(http: FlaskClient, spec: str, told: tuple[str, ...]) -> None:
+    """The detail alone, which is what curl and the page show, names the part, every wrong field and the cure."""
+    answer = http.post("/v1/jobs", data={"model": (io.BytesIO(b"abc"), "m"), "spec": spec})
+    assert answer.status_code == 422
+    assert all(words in answer.get_json()["detail"] for words in told), answer.get_json()
+
+
 def test_an_unknown_profile_is_refused_at_submission(http: FlaskClient) -> None:
     """The refusal lists the targets there are."""
     body = {"model": upload(http, b"m"), "profiles": ["no-such-device"]}

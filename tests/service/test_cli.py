@@ -104,11 +104,11 @@ def test_inspect(cli: Cli, model: Path) -> None:
 
 
 def test_profiles(cli: Cli) -> None:
-    """The list has the built-in targets; one can be shown whole; an unknown one is refused with those there are."""
+    """The list has the built-in targets; one can be shown whole; a misspelt one is refused with what was meant."""
     listed = json.loads(cli("profiles", "--json").stdout)["data"]
     assert PROFILE in {profile["id"] for profile in listed}
     assert json.loads(cli("profiles", PROFILE, "--json").stdout)["id"] == PROFILE
-    unknown = cli("profiles", "none")
+    unknown = cli("profiles", PROFILE.replace("nn", "n"))
     assert unknown.returncode == 1
     assert PROFILE in unknown.stderr
 
