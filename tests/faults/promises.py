@@ -21,8 +21,8 @@ from tests.faults import load, processes
 from tests.faults.stack import running
 from tests.faults.talk import UNCALIBRATED, Job, digests, ended, job, plan, seconds_until, submit, under_way
 
-_REAL = Settings().child_command
-_SEARCH: dict[str, Any] = {"profiles": [UNCALIBRATED], "search": {"points": 3}}
+REAL = Settings().child_command
+SEARCH: dict[str, Any] = {"profiles": [UNCALIBRATED], "search": {"points": 3}}
 Measured = tuple[str, bool]
 
 
@@ -64,9 +64,9 @@ def resumed_search(folder: Path) -> Measured:
     """The real search twice with one seed: undisturbed, and with its worker killed half way."""
     x, y = samples()
     model, data = small_network(seed=5), npz(folder / "d.npz", x=x, y=y).read_bytes()
-    with running("sqlite+redis", folder, child=_REAL, workers=1) as stack:
-        first = ended(stack, submit(stack, model, data, **_SEARCH)["id"], 300)
-        second = submit(stack, model, data, **_SEARCH)
+    with running("sqlite+redis", folder, child=REAL, workers=1) as stack:
+        first = ended(stack, submit(stack, model, data, **SEARCH)["id"], 300)
+        second = submit(stack, model, data, **SEARCH)
         units = stack.settings.jobs_dir / second["id"] / "units"
         seconds_until(lambda: units.is_dir() and len(list(units.iterdir())) >= 3)
         stack.kill("worker-1")
@@ -150,7 +150,7 @@ def cancelled(folder: Path, child: tuple[str, ...] | None = None) -> Measured:
     data = npz(folder / "d.npz", x=x, y=y).read_bytes() if real else b""
     options: dict[str, Any] = {"child": child} if child else {}
     with running("sqlite+redis", folder, workers=1, **options) as stack:
-        first, second = (submit(stack, model, data, **(_SEARCH if real else {})) for _ in range(2))
+        first, second = (submit(stack, model, data, **(SEARCH if real else {})) for _ in range(2))
         under_way(stack, first["id"], 0.03)
 
         def cancel_s(made: Job) -> float:
@@ -207,7 +207,7 @@ def bad_input(folder: Path) -> Measured:
     good, data = small_network(), npz(folder / "text.npz", x=samples()[0][:3]).read_bytes()
     cases = {"PNG": (b"\x89PNG\r\n\x1a\n" + bytes(100), b""), "no archive": (good, b"hello"), "cut": (good, data[:200])}
     slowest, types = 0.0, set()
-    with running("sqlite+redis", folder, child=_REAL, workers=1) as stack:
+    with running("sqlite+redis", folder, child=REAL, workers=1) as stack:
         for model, dataset in cases.values():
             made = submit(stack, model, dataset, profiles=[UNCALIBRATED])
             seconds_until(lambda: job(stack, made["id"])["started_at"])  # noqa: B023
@@ -244,7 +244,7 @@ PROMISES = (
     Promise("Redis at maxmemory", "clean, recovers by itself", full_redis),
     Promise("disk full", "clean 507, recovers by itself", full_disk),
     Promise("cancel", "2 s queued, 10 s running, never undone", cancelled),
-    Promise("cancel, real search", "2 s queued, 10 s running, never undone", lambda folder: cancelled(folder, _REAL)),
+    Promise("cancel, real search", "2 s queued, 10 s running, never undone", lambda folder: cancelled(folder, REAL)),
     Promise("deadline", "within 5 s, with the front so far", overdue),
     Promise("SIGTERM to a worker", "queued within 10 s", stopped_worker),
     Promise("100 submissions with one key", "1 job", one_key),
