@@ -73,12 +73,17 @@ def workload_latency_s(
 
 
 def network_latency_s(workloads: Sequence[Workload], profile: DeviceProfile) -> float:
-    """Seconds of one inference: kernels, layout reorders found through ``sources``, and the overhead of a network."""
+    """Seconds of one inference: its kernels, and what it costs beyond them."""
     kernels_s = math.fsum(float(workload_latency_s(workload, profile)) for workload in workloads)
+    return kernels_s + network_overhead_s(workloads, profile)
+
+
+def network_overhead_s(workloads: Sequence[Workload], profile: DeviceProfile) -> float:
+    """Seconds of one inference beyond its kernels: layout reorders found through ``sources``, and a network's overhead."""
     if profile.latency.kind == "roofline":
-        return kernels_s
+        return 0.0
     extra = network_features(workloads, profile.latency, profile.bytes_per_element)
-    return kernels_s + math.fsum(
+    return math.fsum(
         profile.latency.paths.get(path, {}).get(name, 0.0) * amount for (path, name), amount in extra.items()
     )
 

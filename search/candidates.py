@@ -193,15 +193,16 @@ def allocate(problem: Problem, budgets_s: Sequence[float]) -> list[Plan]:
 
 def build_problem(pricer: Pricer, options: Options, sensitivities: Sensitivities) -> Problem:
     """Options with their errors; those that save no time, or less than another of less error, are left out."""
-    kept: dict[str, list[Plan]] = {}
+    tables = pricer.tables(options)
+    kept: dict[str, Array] = {}
     errors: dict[str, Array] = {}
     for element, plans in options.items():
-        seconds = pricer.change_s(plans, {})
         costs = np.array([_error(plan, sensitivities, pricer.full) for plan in plans])
-        useful = [0, *(k for k in range(1, len(plans)) if seconds[k] < 0 and np.isfinite(costs[k]))]
-        kept[element] = [plans[k] for k in useful]
-        errors[element] = costs[useful]
-    return Problem(kept, errors, pricer.latency_s, pricer.change_s, pricer.neighbours(kept))
+        useful = (tables.alone(element) < 0) & np.isfinite(costs)
+        kept[element] = np.flatnonzero(useful | (np.arange(len(plans)) == 0))
+        errors[element] = costs[kept[element]]
+    chosen = {element: [plans[k] for k in kept[element]] for element, plans in options.items()}
+    return Problem(chosen, errors, pricer.latency_s, tables.at(kept))
 
 
 def _error(plan: Plan, sensitivities: Sensitivities, full: Mapping[str, int]) -> float:

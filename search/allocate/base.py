@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from search.allocate.tables import Choices, Tables
 from search.graph.ir import Array
 from search.plan import Plan, Setting
 
@@ -24,11 +25,8 @@ class Problem:
     """Element to the error of every option, in the same order; the first is 0."""
     latency_s: Callable[[Plan], float]
     """Predicted latency of the whole network."""
-    change_s: Callable[[Sequence[Plan], Plan], Array]
-    """Latency of the network with each of an element's options put into a plan, minus that of the plan."""
-
-    neighbours: Mapping[str, frozenset[str]] | None = None
-    """Element to those whose options change what its own cost, in time; None where that is not known."""
+    tables: Tables
+    """The same from look-ups, for many choices at once; it leaves out what only whole networks show."""
 
     def plan(self, choice: Choice) -> dict[str, Setting]:
         """The plan of a choice."""
@@ -42,15 +40,13 @@ class Problem:
         """Predicted latency of a choice."""
         return self.latency_s(self.plan(choice))
 
-    def changes(self, element: str, choice: Choice) -> Array:
-        """Seconds of every option of an element, the others as chosen, minus those of the choice."""
-        rest = self.plan({name: k for name, k in choice.items() if name != element})
-        seconds = self.change_s(self.options[element], rest)
-        return np.asarray(seconds - seconds[choice.get(element, 0)])
-
     def fastest(self) -> Choice:
-        """The option of every element that saves most."""
-        return {element: int(self.change_s(options, {}).argmin()) for element, options in self.options.items()}
+        """The option of every element that saves most by itself."""
+        return {element: int(self.tables.alone(element).argmin()) for element in self.options}
+
+    def stacked(self, choices: Sequence[Choice]) -> Choices:
+        """Choices as arrays, one an element."""
+        return {e: np.array([choice.get(e, 0) for choice in choices], np.int64) for e in self.options}
 
 
 Allocator = Callable[[Problem, Sequence[float]], list[Choice]]

@@ -49,7 +49,7 @@ def _ends_first(order: list[str], neighbours: Mapping[str, frozenset[str]]) -> l
 
 
 def chain(
-    problem: Problem, order: Sequence[str], budgets_s: Sequence[float], *, buckets: int = BUCKETS
+    problem: Problem, order: Sequence[str], budgets_s: Sequence[float] | Array, *, buckets: int = BUCKETS
 ) -> list[Choice | None]:
     """Choices of least total error within each budget, for elements in the order of `chain_order`.
 
@@ -63,7 +63,7 @@ def chain(
         A choice for every budget, None where none fits.
     """
     table = _Table.of(problem, order, buckets)
-    return [table.answer(budget) for budget in budgets_s]
+    return [table.answer(float(budget)) for budget in budgets_s]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +80,9 @@ class _Table:
     @classmethod
     def of(cls, problem: Problem, order: Sequence[str], buckets: int) -> _Table:
         seconds = _transitions(problem, order)
-        floor_s = problem.latency_s({}) + sum(float(c.min()) for c in seconds)
-        width_s = max(problem.latency_s({}) - floor_s, 1e-300) / buckets
+        most_s = float(problem.tables.seconds(problem.stacked([{}]))[0])
+        floor_s = most_s + sum(float(c.min()) for c in seconds)
+        width_s = max(most_s - floor_s, 1e-300) / buckets
         costs = [np.ceil((c - c.min()) / width_s - 1e-9).astype(np.int64) for c in seconds]
         best = [np.zeros((1, buckets + 1))]
         for element, cost in zip(order, costs, strict=True):
@@ -107,14 +108,12 @@ class _Table:
 
 def _transitions(problem: Problem, order: Sequence[str]) -> list[Array]:
     """Seconds that each element's options add, given each option of the element before."""
-    seconds = []
-    for position, element in enumerate(order):
-        before = order[position - 1] if position else None
-        linked = before is not None and before in (problem.neighbours or {}).get(element, frozenset())
+    seconds, before = [], None
+    for element in order:
         count = len(problem.options[before]) if before is not None else 1
-        contexts = problem.options[before] if linked and before is not None else [{}]
-        rows = np.stack([problem.change_s(problem.options[element], context) for context in contexts])
-        seconds.append(np.broadcast_to(rows, (count, rows.shape[1])))
+        contexts = problem.stacked([{} if before is None else {before: k} for k in range(count)])
+        seconds.append(problem.tables.changes(element, contexts))
+        before = element
     return seconds
 
 

@@ -1,10 +1,12 @@
-"""Multiple-choice knapsack over latency buckets, the whole table kept: its last row is the front for every budget.
+"""Multiple-choice knapsack over latency buckets: one option an element, least total error within the budget.
 
 D[l][b] = min_k D[l-1][b - t(l, k)] + e(l, k)   (SPDY, Frantar & Alistarh 2022, eq. 2)
 
 Latencies are rounded *up* to buckets, so that a promise is never broken by rounding. A convolution costs what its input and
-its output width make it cost together. Where elements form chains, `search.allocate.chain` solves that exactly; elsewhere
-the table is solved for every budget with the other elements at the previous answer. Every answer is priced again as a whole.
+its output width make it cost together. Where elements form chains, `search.allocate.chain` solves that exactly, with one
+table for every budget. Elsewhere the walk of `search.allocate.mend` from the dense network gives a context, the table is
+solved with the other elements as in it, all budgets side by side, and budgets try their neighbours' answers. In the end
+every answer is priced as a whole network.
 """
 
 from __future__ import annotations
@@ -15,55 +17,75 @@ import numpy as np
 
 from search.allocate.base import Choice, Problem
 from search.allocate.chain import chain, chain_order
+from search.allocate.mend import best_of, mend
+from search.allocate.tables import Choices
 from search.graph.ir import Array
 
-BUCKETS = 10_000
-ROUNDS = 3
+BUCKETS = 4_000
+"""Of what lies between a budget and the fastest answer, in a round of which steps mend what rounding up has cost."""
+ROUNDS = 2
+CORRECTIONS = 2
+"""Times that budgets are shifted by what only whole networks show."""
+EXACT = 1e-6
+"""Relative difference below which the tables' prices are those of whole networks."""
 
 
 def knapsack(problem: Problem, budgets_s: Sequence[float]) -> list[Choice]:
     """Choices of least total error within each latency budget."""
-    fastest = problem.fastest()
-    order = chain_order(problem.neighbours) if problem.neighbours is not None else None
-    if order is not None:
-        exact = chain(problem, order, budgets_s)
-        return [
-            fastest if choice is None else _greedy(problem, budget, choice)
-            for choice, budget in zip(exact, budgets_s, strict=True)
+    budgets = np.asarray(budgets_s, dtype=np.float64)
+    wanted, best = budgets, [problem.fastest()] * len(budgets)
+    for _ in range(1 + CORRECTIONS):
+        choices = _by_tables(problem, wanted)
+        found = [{e: int(chosen[i]) for e, chosen in choices.items()} for i in range(len(budgets))]
+        exact = np.array([problem.seconds(choice) for choice in found])
+        best = [
+            mine if seconds <= budget and problem.error(mine) < _error_within(problem, old, budget) else old
+            for mine, old, seconds, budget in zip(found, best, exact, budgets, strict=True)
         ]
-    answers: dict[float, Choice] = {}
-    start: Choice = dict.fromkeys(problem.options, 0)
-    for budget in sorted(budgets_s, reverse=True):
-        start = answers[budget] = _one(problem, budget, start, fastest)
-    return [answers[budget] for budget in budgets_s]
-
-
-def _one(problem: Problem, budget_s: float, start: Choice, fastest: Choice) -> Choice:
-    """Iterate table and exact price for one budget; the best answer that keeps the budget wins."""
-    context, best, best_error = start, fastest, np.inf
-    for _ in range(ROUNDS):
-        answer = _solve(problem, budget_s, context)
-        if answer is None:
+        hidden = exact - problem.tables.seconds(choices)
+        if np.all(np.abs(hidden) <= EXACT * exact):
             break
-        answer = _greedy(problem, budget_s, answer)
-        error = problem.error(answer)
-        if problem.seconds(answer) <= budget_s and error < best_error:
-            best, best_error = answer, error
-        if answer == context:
-            break
-        context = answer
+        wanted = budgets - hidden
     return best
 
 
-def _solve(problem: Problem, budget_s: float, context: Choice) -> Choice | None:
-    changes = {element: problem.changes(element, context) for element in problem.options}
-    base = problem.seconds(context) + sum(float(change.min()) for change in changes.values())
-    return cheapest({e: c - c.min() for e, c in changes.items()}, problem.errors, budget_s - base)
+def _error_within(problem: Problem, choice: Choice, budget_s: float) -> float:
+    return problem.error(choice) if problem.seconds(choice) <= budget_s else np.inf
+
+
+def _by_tables(problem: Problem, budgets_s: Array) -> Choices:
+    """The answers, as far as the tables know."""
+    order = chain_order(problem.tables.neighbours)
+    fastest = problem.stacked([problem.fastest()] * len(budgets_s))
+    if order is not None:
+        answers = [answer or problem.fastest() for answer in chain(problem, order, budgets_s)]
+        return best_of(problem, budgets_s, fastest, mend(problem, budgets_s, problem.stacked(answers)))
+    context = mend(problem, budgets_s, problem.stacked([{}] * len(budgets_s)))
+    best = best_of(problem, budgets_s, fastest, context)
+    for _ in range(ROUNDS):
+        context = mend(problem, budgets_s, _round(problem, budgets_s, context))
+        best = best_of(problem, budgets_s, best, context)
+    for step in (1, -1):
+        neighbours = {element: np.roll(chosen, step) for element, chosen in best.items()}
+        best = best_of(problem, budgets_s, best, mend(problem, budgets_s, neighbours))
+    return best
+
+
+def _round(problem: Problem, budgets_s: Array, context: Choices) -> Choices:
+    """The additive problem of every budget, options priced with the others as in its context."""
+    changes = {element: problem.tables.changes(element, context) for element in problem.options}
+    room_s = budgets_s - problem.tables.seconds(context) - sum(c.min(1) for c in changes.values())
+    answers = []
+    for i, room in enumerate(room_s):
+        fastest = {element: int(c[i].argmin()) for element, c in changes.items()}
+        times_s = {element: c[i] - c[i].min() for element, c in changes.items()}
+        answers.append(cheapest(times_s, problem.errors, float(room)) or fastest)
+    return problem.stacked(answers)
 
 
 def cheapest(
     times_s: Mapping[str, Array], errors: Mapping[str, Array], budget_s: float, *, buckets: int = BUCKETS
-) -> dict[str, int] | None:
+) -> Choice | None:
     """Exact answer of the additive problem: one option a group, least total error, total time within the budget.
 
     Args:
@@ -78,57 +100,48 @@ def cheapest(
     if budget_s < 0:
         return None
     width = max(budget_s, 1e-300) / buckets  # with no budget at all only what costs nothing fits
-    best = np.zeros(buckets + 1)  # best[b]: least error of the groups so far with at most b buckets
-    choices: list[Array] = []
-    for group, seconds in times_s.items():
-        costs = _buckets(np.asarray(seconds), width, buckets)
-        table = np.full((len(costs), buckets + 1), np.inf)
-        for k, cost in enumerate(costs):
-            if cost <= buckets:
-                table[k, cost:] = best[: buckets + 1 - cost] + errors[group][k]
-        choices.append(table.argmin(0))
-        best = table.min(0)
+    costs = {group: _buckets(np.asarray(seconds), width, buckets) for group, seconds in times_s.items()}
+    worth = {group: undominated(cost, errors[group], buckets) for group, cost in costs.items()}
+    if not all(len(options) for options in worth.values()):
+        return None
+    best, chosen = np.zeros(buckets + 1), []  # best[b]: least error of the groups so far with at most b buckets
+    for group, options in worth.items():
+        best, option = _extend(best, costs[group], errors[group], options)
+        chosen.append(option)
     if not np.isfinite(best[buckets]):
         return None
     left, answer = buckets, {}
-    for group, choice in zip(reversed(list(times_s)), reversed(choices), strict=True):
-        k = int(choice[left])
-        answer[group] = k
-        left -= int(_buckets(np.asarray(times_s[group][k]), width, buckets))
+    for group, option in zip(reversed(list(worth)), reversed(chosen), strict=True):
+        answer[group] = int(option[left])
+        left -= int(costs[group][answer[group]])
     return answer
+
+
+def _extend(best: Array, costs: Array, errors: Array, options: Array) -> tuple[Array, Array]:
+    """One more group: the least error for every number of buckets, and the option that gives it."""
+    found, chosen = np.full(len(best), np.inf), np.zeros(len(best), np.int32)
+    for k in options:
+        cost = costs[k]
+        trial = best[: len(best) - cost] + errors[k]
+        better = trial < found[cost:]
+        np.copyto(found[cost:], trial, where=better)
+        np.copyto(chosen[cost:], k, where=better)
+    return found, chosen
+
+
+def undominated(costs: Array, errors: Array, most: int) -> Array:
+    """Positions of the options that cost at most so much and of which none other is as cheap and as good.
+
+    Example:
+        >>> undominated(np.array([5, 3, 4, 9]), np.array([0.0, 2.0, 3.0, 0.0]), 8).tolist()
+        [1, 0]
+    """
+    order = np.lexsort((errors, costs))
+    order = order[costs[order] <= most]
+    least = np.minimum.accumulate(errors[order])
+    return np.asarray(order[np.concatenate([[True], least[1:] < least[:-1]])[: len(order)]])
 
 
 def _buckets(seconds: Array, width_s: float, most: int) -> Array:
     """Buckets that times fill, rounded up; whatever does not fit counts one too many, however small the buckets are."""
     return np.ceil(np.minimum(seconds / width_s - 1e-9, most + 1)).astype(np.int64)
-
-
-def _greedy(problem: Problem, budget_s: float, choice: Choice) -> Choice:
-    """Mend what the additive table misjudged: save by least error per second while too slow, give back while there is room."""
-    choice = dict(choice)
-    while problem.seconds(choice) > budget_s and (step := _best_step(problem, choice, faster=True)) is not None:
-        choice[step[0]] = step[1]
-    while (step := _best_step(problem, choice, faster=False)) is not None:
-        trial = {**choice, step[0]: step[1]}
-        if problem.seconds(trial) > budget_s:
-            break
-        choice = trial
-    return choice
-
-
-def _best_step(problem: Problem, choice: Choice, *, faster: bool) -> tuple[str, int] | None:
-    """The single change of one element with the best ratio of error to seconds."""
-    best, found = np.inf if faster else 0.0, None
-    for element in problem.options:
-        seconds = problem.changes(element, choice)
-        errors = problem.errors[element] - problem.errors[element][choice[element]]
-        for k in range(len(seconds)):
-            if faster and seconds[k] < 0:
-                ratio = errors[k] / -seconds[k]
-                if ratio < best:
-                    best, found = ratio, (element, k)
-            elif not faster and errors[k] < 0:
-                ratio = -errors[k] / max(seconds[k], 1e-12)
-                if ratio > best:
-                    best, found = ratio, (element, k)
-    return found

@@ -114,11 +114,11 @@ class Bench:
 
 def _unweighted(pricer: Pricer, options: Options) -> Problem:
     """Options that save time, for rules that ask for no error."""
-    kept = {}
-    for element, plans in options.items():
-        seconds = pricer.change_s(plans, {})
-        kept[element] = [plans[k] for k in range(len(plans)) if k == 0 or seconds[k] < 0]
-    return Problem(kept, {e: np.zeros(len(plans)) for e, plans in kept.items()}, pricer.latency_s, pricer.change_s)
+    tables = pricer.tables(options)
+    kept = {e: np.flatnonzero((tables.alone(e) < 0) | (np.arange(len(plans)) == 0)) for e, plans in options.items()}
+    chosen = {element: [plans[k] for k in kept[element]] for element, plans in options.items()}
+    nothing = {element: np.zeros(len(positions)) for element, positions in kept.items()}
+    return Problem(chosen, nothing, pricer.latency_s, tables.at(kept))
 
 
 def budgets(bench: Bench, pricer: Pricer) -> list[float]:

@@ -15,6 +15,7 @@ from search.allocate.erk import ErdosRenyiKernel, density
 from search.allocate.evolution import Evolution
 from search.allocate.global_threshold import GlobalThreshold
 from search.allocate.knapsack import knapsack
+from search.allocate.tables import Tables
 from search.allocate.uniform import Uniform
 from search.graph.ir import Array
 from search.graph.onnx_import import load
@@ -106,7 +107,7 @@ def test_evolution_finds_what_no_sum_shows(seed: int) -> None:
         table += errors.reshape([-1 if i == axis else 1 for i in range(4)])
     options: dict[str, Sequence[Plan]] = {group: [{}, {group: 3}, {group: 2}] for group in FULL}
     zero = {group: np.zeros(3) for group in FULL}
-    problem = Problem(options, zero, lambda _: 1.0, lambda of_element, _: np.zeros(len(of_element)))
+    problem = Problem(options, zero, lambda _: 1.0, Tables(dict.fromkeys(FULL, 3), 1.0, []))
 
     def fitness(choice: dict[str, int]) -> float:
         return float(table[tuple(choice[group] for group in FULL)])

@@ -50,5 +50,6 @@ def test_no_budget_where_nothing_is_faster() -> None:
         problem,
         options={n: o[:1] for n, o in problem.options.items()},
         errors={n: e[:1] for n, e in problem.errors.items()},
+        tables=problem.tables.at(dict.fromkeys(problem.options, np.zeros(1, np.int64))),
     )
     assert latency_budgets(alone, JobSpec()) == []

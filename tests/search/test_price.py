@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from hwprofiles.registry import load_profile
 from search.allocate.price import Pricer
 from search.graph import execute, fuse
 from search.graph.onnx_import import load
+from search.options import options_for
 from search.plan import Knobs
 from search.prune.surgery import cut
 from search.structures.channel import keep_mask
@@ -45,12 +48,27 @@ def test_price_equals_price_of_the_cut_graph(net: Net, profile_id: str) -> None:
         assert sum(w.macs for w in pricer.workloads(widths)) == sum(w.macs for w in smaller)
 
 
-def test_change_is_the_difference_of_prices_without_reorders() -> None:
-    """On a target without layout reorders the change of one group is the difference of whole-network prices."""
-    graph = load(resnet().bytes())
-    knobs = Knobs(graph, {"x": (1, 3, 8, 8)})
+@pytest.mark.parametrize("net", [resnet(), mobile()], ids=["resnet", "mobile"])
+def test_tables_are_the_prices_of_whole_networks(net: Net) -> None:
+    """On a target without layout reorders, looked-up seconds and changes of random choices are those of whole networks."""
+    graph = load(net.bytes())
+    knobs = Knobs(graph, {info.name: (1, *info.shape[1:]) for info in graph.inputs})  # type: ignore[misc]
     pricer = Pricer(knobs, load_profile("tpu-v5e"))
-    for group in knobs.groups.prunable:
-        options = [{group.id: k} for k in range(len(group), 0, -1)]
-        expected = [pricer.latency_s(option) - pricer.latency_s({}) for option in options]
-        assert np.allclose(pricer.change_s(options, {}), expected, atol=1e-12)
+    options = options_for(knobs, dataclasses.replace(pricer.profile, channel_grid=1), ("channel", "depth"))
+    tables = pricer.tables(options)
+    rng = np.random.default_rng(0)
+    choices = {element: rng.integers(0, len(plans), 5) for element, plans in options.items()}
+
+    def seconds(i: int, **put: int) -> float:
+        taken = {element: put.get(element, int(chosen[i])) for element, chosen in choices.items()}
+        return pricer.latency_s({knob: s for e, k in taken.items() for knob, s in options[e][k].items()})
+
+    assert tables.seconds(choices) == pytest.approx([seconds(i) for i in range(5)])
+    for element, plans in options.items():
+        changes = tables.changes(element, choices)
+        expected = [[seconds(i, **{element: k}) - seconds(i) for k in range(len(plans))] for i in range(5)]
+        assert np.allclose(changes, expected, rtol=1e-9, atol=1e-15)
+    kept = {element: np.arange(0, len(plans), 2) for element, plans in options.items()}
+    halved = {element: chosen // 2 for element, chosen in choices.items()}
+    whole = {element: kept[element][chosen] for element, chosen in halved.items()}
+    assert tables.at(kept).seconds(halved) == pytest.approx(tables.seconds(whole))

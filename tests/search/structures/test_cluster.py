@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from hwprofiles.latency import workload_latency_s
 from hwprofiles.registry import load_profile
 from hwprofiles.rules import sparsity_rule
+from search.allocate.base import Problem
+from search.allocate.chain import BUCKETS, chain_order
+from search.allocate.knapsack import knapsack
 from search.allocate.price import Pricer
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
@@ -109,8 +117,46 @@ def test_zeros_begin_to_pay_at_the_switch() -> None:
         assert float(time_factor(0.9, load_profile(name))) == 1.0
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.02, 0.98))
+def test_the_switch_and_what_follows_are_brute_forces(seed: int, share: float) -> None:
+    """The better of both states' answers has the least error of all plans of both that keep the budget, tried one by one."""
+    pricer, problems, tried = two_states()
+    rng = np.random.default_rng(seed)
+    errors = [{e: np.sort(rng.random(len(p))) for e, p in problem.options.items()} for problem in problems]
+    posed = [dataclasses.replace(p, errors=e) for p, e in zip(problems, errors, strict=True)]
+    every = [(p, choice, seconds) for p, of_state in zip(posed, tried, strict=True) for choice, seconds in of_state]
+    least = min(seconds for *_, seconds in every)
+    budget = least + share * (pricer.latency_s({}) - least)
+    answers = [(p, knapsack(p, [budget])[0]) for p in posed]
+    found = min(p.error(choice) for p, choice in answers if p.seconds(choice) <= budget)
+    # times are rounded up to a bucket once an element: the tables may miss what fits by less than that
+    rounding = len(posed[1].options) * (pricer.latency_s({}) - least) / BUCKETS
+    assert found <= min((p.error(choice) for p, choice, s in every if s <= budget - rounding), default=np.inf) + 1e-12
+    assert found >= min(p.error(choice) for p, choice, s in every if s <= budget) - 1e-12
+
+
+@functools.cache
+def two_states() -> tuple[Pricer, list[Problem], list[list[tuple[dict[str, int], float]]]]:
+    """Both states of a small network with three widths a group and three levels of zeros, and every choice with its price."""
+    knobs = knobs_of(inverted_residuals())
+    pricer = Pricer(knobs, load_profile(PHONE))
+    problems, tried = [], []
+    for state in states_for(knobs, pricer.profile, ("channel", "unstructured")):
+        options = {e: plans[:: max(1, len(plans) // 2)][:3] for e, plans in state.items()}
+        options |= {e: plans[:1] for e, plans in options.items() if "n_conv0" in e}  # else not a chain
+        nothing = {e: np.zeros(len(plans)) for e, plans in options.items()}
+        problem = Problem(options, nothing, pricer.latency_s, pricer.tables(options))
+        assert chain_order(problem.tables.neighbours) is not None
+        combinations = itertools.product(*(range(len(plans)) for plans in options.values()))
+        choices = [dict(zip(options, combination, strict=True)) for combination in combinations]
+        problems.append(problem)
+        tried.append([(choice, problem.seconds(choice)) for choice in choices])
+    return pricer, problems, tried
+
+
 def test_a_plan_with_zeros_costs_kernel_by_kernel() -> None:
-    """Latency is the dense one minus what each sparse kernel saves at its widths; change_s agrees with latency_s."""
+    """Latency is the dense one minus what each sparse kernel saves at its widths; the tables agree."""
     knobs, profile = knobs_of(inverted_residuals()), load_profile(PHONE)
     pricer, first, second = Pricer(knobs, profile), *pointwise(knobs.graph)[:2]
     widths: Plan = {first: 16}
@@ -122,10 +168,13 @@ def test_a_plan_with_zeros_costs_kernel_by_kernel() -> None:
     )
     assert saved > 0
     assert np.isclose(pricer.latency_s(plan), pricer.latency_s(widths) - saved)
-    for options in ([{zeros_knob(first): level} for level in LEVELS], [{}, {first: 24}, {first: 8}]):
-        rest = {knob: s for knob, s in plan.items() if not any(knob in option for option in options)}
-        expected = [pricer.latency_s({**rest, **option}) - pricer.latency_s(rest) for option in options]
-        assert np.allclose(pricer.change_s(options, rest), expected, rtol=1e-6, atol=1e-12)
+    zeros: dict[str, list[Plan]] = {n: [{}, *({zeros_knob(n): level} for level in LEVELS)] for n in (first, second)}
+    options = {"width": [{}, {first: 24}, widths], **zeros}
+    chosen = [{}, {"width": 2, first: 2, second: 3}, {"width": 1, second: 1}]
+    looked_up = pricer.tables(options).seconds({e: np.array([c.get(e, 0) for c in chosen]) for e in options})
+    whole = [pricer.latency_s({k: s for e, i in c.items() for k, s in options[e][i].items()}) for c in chosen]
+    assert np.allclose(looked_up, whole, rtol=1e-9)
+    assert np.isclose(whole[1], pricer.latency_s(plan))
 
 
 def sparse_repair(plan: Plan, removed: int) -> tuple[Knobs, Repairer, dict[str, Array], Graph]:
