@@ -1,6 +1,6 @@
 """What recovery gives back along the front of a CIFAR-10 ResNet: repair only, training without labels, training with labels.
 
-    python -m tests.benchmarks.recovery --shared DIR [--model resnet20] [--way repair ...] [--minutes 10] [--points 4]
+    python -m tests.benchmarks.recovery --shared DIR [--model resnet20] [--way repair ...] [--minutes 10] [--points 6]
 
 DIR holds ``models/*.onnx`` and ``data/cifar10_*.npz``. Every way is one job on the 20,000 training images (none for
 ``data-free``), kept under ``--out`` and resumed there. The files of its front are then timed against the dense network in
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from search.evaluate.benchmark import measure_interleaved
 from search.evaluate.parity import Session
@@ -72,7 +73,7 @@ def judge(folder: Path, report: Report, shared: Path) -> list[dict[str, float]]:
     front = report.fronts[TARGET]
     files = [(folder / "out" / point.artifact).read_bytes() for point in (front.dense, *front.points)]
     sets = {name: images(shared, f"test_{name}") for name in ("dev500", "jpeg4k")}
-    name = "x" if not files else _input(files[0])
+    name = input_name(files[0])
     timings = measure_interleaved(files, {name: sets["dev500"][0][:1]}, rounds=40, threads=1)
     rows = []
     for point, model, timing in zip((front.dense, *front.points), files, timings, strict=True):
@@ -82,9 +83,8 @@ def judge(folder: Path, report: Report, shared: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _input(model: bytes) -> str:
-    import onnx
-
+def input_name(model: bytes) -> str:
+    """Of an ONNX file's first input."""
     return str(onnx.load_from_string(model).graph.input[0].name)
 
 
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--model", default="resnet20", choices=("resnet20", "resnet32", "resnet32_bn"))
     parser.add_argument("--way", action="append", choices=WAYS)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--points", type=int, default=4)
+    parser.add_argument("--points", type=int, default=6)
     parser.add_argument("--out", type=Path, default=Path("out/recovery"))
     parser.add_argument("--cache-dir", type=Path, default=Path("out/cache"))
     arguments = parser.parse_args()
