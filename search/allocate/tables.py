@@ -131,7 +131,7 @@ class Tables:
 
     def alone(self, element: str) -> Array:
         """(options,) seconds that each option costs more than the first, the other elements at their first."""
-        return self.changes(element, dict.fromkeys(self.own, np.zeros(1, np.int64)))[0]
+        return np.asarray(self.changes(element, dict.fromkeys(self.own, np.zeros(1, np.int64)))[0])
 
     @functools.cached_property
     def neighbours(self) -> dict[str, frozenset[str]]:
