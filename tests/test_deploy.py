@@ -6,10 +6,13 @@ import dataclasses
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from service.settings import Settings
 
@@ -62,6 +65,24 @@ def test_every_setting_named_exists() -> None:
     named = {name for path in files for name in re.findall(r"SECATEUR_[A-Z_]*[A-Z]", path.read_text())}
     assert named
     assert named <= known
+
+
+def test_the_image_gets_locked_versions() -> None:
+    """The Dockerfile's own command makes constraints of the lock that leave one version a package on each Python."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    command = re.search(r"&& (.* requirements\.lock) > /tmp/constraints\.txt", text)
+    assert command is not None
+    run = subprocess.run(["sh", "-c", command[1]], cwd=DEPLOY.parent, capture_output=True, text=True, check=True)
+    locked = [Requirement(line) for line in run.stdout.splitlines()]
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(one) for one in (*project["dependencies"], *extras["postgres"], *extras["s3"])]
+    for python in ("3.11.14", "3.12.12"):
+        here = {"python_version": python.rpartition(".")[0], "python_full_version": python}
+        chosen = [one for one in locked if one.marker is None or one.marker.evaluate(here)]
+        names = [canonicalize_name(one.name) for one in chosen]
+        assert len(names) == len(set(names))
+        assert {canonicalize_name(one.name) for one in wanted} <= set(names)
 
 
 def test_gunicorn_reads_its_configuration() -> None:
