@@ -23,6 +23,7 @@ import numpy as np
 from search.__main__ import keep_freed_memory
 from search.evaluate.benchmark import open_session
 from search.graph import execute, onnx_import
+from search.graph.ir import Graph
 
 SIZES = {"ResNet-56": 32, "MobileNetV2": 64, "ResNet-18": 64}
 BARS = {"ResNet-56": 0.6, "MobileNetV2": 0.4, "ResNet-18": 0.8}
@@ -90,21 +91,26 @@ def gradient_s(
     data: bytes, x: np.ndarray[Any, Any], rounds: int, theirs: Callable[[int], float]
 ) -> np.ndarray[Any, Any]:
     """(rounds, 2): CPU seconds of the gradient of all weights on a batch, ours and torch's."""
-    graph = onnx_import.load(data)
-    run = execute.forward(graph)
-
-    def loss(parameters: Mapping[str, jax.Array], image: jax.Array) -> jax.Array:
-        total: jax.Array = (run(execute.unpack(graph, parameters), {"x": image})[0] ** 2).sum()
-        return total
-
-    gradient = jax.jit(jax.grad(loss))
-    parameters = execute.pack(graph, {name: graph.initializers[name] for name in execute.trainable(graph)}).arrays
+    function, parameters = gradient_of(onnx_import.load(data))
+    gradient = jax.jit(function)
 
     def ours() -> Any:
         return jax.block_until_ready(gradient(parameters, x))  # type: ignore[no-untyped-call]
 
     calls = max(1, round(ROUND_S / theirs(1)))
     return np.array([[cpu_s(ours), theirs(calls)] for _ in range(rounds)])
+
+
+def gradient_of(graph: Graph) -> tuple[Callable[..., Any], Mapping[str, jax.Array]]:
+    """(parameters, images) to the gradient of the sum of squares of the first output, and the parameters."""
+    run = execute.forward(graph)
+
+    def loss(parameters: Mapping[str, jax.Array], image: jax.Array) -> jax.Array:
+        total: jax.Array = (run(execute.unpack(graph, parameters), {"x": image})[0] ** 2).sum()
+        return total
+
+    parameters = execute.pack(graph, {name: graph.initializers[name] for name in execute.trainable(graph)}).arrays
+    return jax.grad(loss), parameters
 
 
 def main() -> None:

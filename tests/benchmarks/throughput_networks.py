@@ -2,7 +2,8 @@
 
 ``python throughput_networks.py FOLDER`` writes FOLDER/<name>.onnx, prints ``ready`` and then answers every line
 ``<name> <batch> <calls>`` with the CPU seconds of one gradient on one thread. It needs torch and nothing of ours, so
-that it can run under a Python of its own.
+that it can run under a Python of its own. ``throughput_networks.py FOLDER <name> <batch>`` prints the MiB that one gradient adds
+to the largest memory of a fresh process.
 """
 
 # mypy: ignore-errors
@@ -10,6 +11,7 @@ that it can run under a Python of its own.
 # torch is not installed where types are checked; the blocks say themselves what they are.
 from __future__ import annotations
 
+import resource
 import sys
 import time
 from pathlib import Path
@@ -89,8 +91,20 @@ def gradient_s(model, x, calls):
     return (time.process_time() - start) / calls
 
 
+def peak_mib(name, batch):
+    """What three gradients add to the most memory that this process has had."""
+    build, size = NETWORKS[name]
+    model, x = build().eval(), torch.randn(batch, 3, size, size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gradient_s(model, x, 3)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
 def main():
     """Export, then answer."""
+    if len(sys.argv) > 2:
+        print(peak_mib(sys.argv[2], int(sys.argv[3])))
+        return
     torch.set_num_threads(1)
     torch.manual_seed(0)
     models = {}
