@@ -167,12 +167,23 @@ def _pad(node: Node, inputs: Sequence[Any], shapes: Sequence[Shape]) -> int:
 
 
 def _resize(node: Node, inputs: Sequence[Any], shapes: Sequence[Shape]) -> int:
-    """Scales stand on the second or third place, sizes on the fourth."""
+    """Scales stand on the second or third place, sizes on the fourth.
+
+    An axis also gets its positions (new,), or a matrix (new, old): constants, and so held to the limit of constants.
+    """
+    axes = [int(axis) % len(shapes[0]) for axis in node.get("axes", range(len(shapes[0])))]
+    old = [shapes[0][axis] for axis in axes]
+    scales: list[float] = [math.ceil(float(v)) for v in node.get("scales", [])] or list(
+        _numbers(inputs, 2) or _numbers(inputs, 1)
+    )
     sizes = _numbers(inputs, 3)
-    if sizes:
-        return math.prod(shapes[0][: len(shapes[0]) - len(sizes)]) * math.prod(sizes)
-    scales = [math.ceil(float(v)) for v in node.get("scales", [])] or _numbers(inputs, 2) or _numbers(inputs, 1)
-    return math.prod(shapes[0]) * math.prod(max(scale, 1) for scale in scales)
+    if sizes and node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        scales, sizes = [max(new / before for new, before in zip(sizes, old, strict=True))] * len(old), []
+    new = sizes or [math.ceil(before * max(scale, 1)) for before, scale in zip(old, scales, strict=True)]
+    kept = math.prod(size for axis, size in enumerate(shapes[0]) if axis not in axes)
+    nearest = node.get("mode", "nearest") == "nearest"
+    constants = [after * (1 if nearest else before) for after, before in zip(new, old, strict=True)]
+    return max(kept * math.prod(new), MAX_VALUE_ELEMENTS // MAX_CONSTANT_ELEMENTS * max(constants, default=1))
 
 
 def _gather(node: Node, _inputs: Sequence[Any], shapes: Sequence[Shape]) -> int:

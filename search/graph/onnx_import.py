@@ -17,6 +17,8 @@ from search.graph.ir import Graph
 from search.graph.proto import STANDARD_DOMAINS, to_graph
 
 OLDEST_OPSET = 7
+UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+"""What onnx's helpers raise on numbers that no exporter writes (a type 48, a version 2**40); found by fuzzing."""
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
 
 
@@ -65,6 +67,14 @@ def _normalised(graph: Graph) -> Graph:
 
 def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
     """The graph of a parsed file, after every check; the checker gets the path where the message is too large for it."""
+    try:
+        return _graph(proto, checked)
+    except UNREADABLE as error:
+        found = f"{type(error).__name__}: {_first_line(error)}"
+        raise InvalidModel(f"the file contradicts itself ({found}); it may be damaged, export it again") from error
+
+
+def _graph(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
     opsets = _opsets(proto)
     admission.check_nodes(proto)
     _refuse_negative_sizes(proto)
@@ -76,10 +86,9 @@ def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
         raise InvalidModel(
             f"the ONNX checker refuses the model: {_first_line(error)}; check it with onnx.checker.check_model"
         ) from error
-    try:
-        return to_graph(proto, opsets)
-    except (ValueError, TypeError) as error:
-        raise InvalidModel(f"an initializer cannot be read: {_first_line(error)}; the file may be truncated") from error
+    graph = to_graph(proto, opsets)
+    _refuse_missing(graph)
+    return graph
 
 
 def _parse(data: bytes) -> onnx.ModelProto:
@@ -185,6 +194,22 @@ def _refuse_captures(proto: onnx.ModelProto) -> None:
                     node=name,
                     operator=node.op_type,
                 )
+
+
+def _refuse_missing(graph: Graph) -> None:
+    """Values that nothing makes: the checker does not look into local functions, which are inlined by now."""
+    made = {info.name for info in graph.inputs} | set(graph.initializers) | {""}
+    for node in graph.nodes:
+        missing = [name for name in node.inputs if name not in made]
+        if missing:
+            raise InvalidModel(
+                f"node `{node.name}` ({node.op}) reads `{missing[0]}`, which nothing before it makes; export the model again",
+                node=node.name,
+            )
+        made.update(node.outputs)
+    for info in graph.outputs:
+        if info.name not in made:
+            raise InvalidModel(f"nothing makes the output `{info.name}`; export the model again")
 
 
 def _first_line(error: Exception) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -114,6 +116,32 @@ def test_not_a_zip(tmp_path: Path) -> None:
     path.write_bytes(b"hello")
     with pytest.raises(InvalidDataset, match=r"numpy\.savez"):
         data.read_npz(path)
+
+
+def test_an_archive_cut_or_changed_anywhere_is_refused_in_words(tmp_path: Path) -> None:
+    """Each byte of an archive flipped, and each length of it: read as it is, or refused with a typed error."""
+    whole = npz(tmp_path / "d.npz", x=np.zeros((2, 3), np.float32)).read_bytes()
+    changed = [bytes(b ^ 0x80 if i == at else b for i, b in enumerate(whole)) for at in range(len(whole))]
+    for content in [*changed, *(whole[:length] for length in range(0, len(whole), 7))]:
+        path = tmp_path / "bad.npz"
+        path.write_bytes(content)
+        with contextlib.suppress(SecateurError):
+            assert set(data.read_npz(path)) <= {"x"} or content in changed
+
+
+def test_a_header_may_not_be_a_bomb(tmp_path: Path) -> None:
+    """A header that claims 64 MiB, which compress to nothing, is not read to its end."""
+    claimed = 1 << 26
+    text = b"\x93NUMPY\x02\x00" + claimed.to_bytes(4, "little") + b" " * claimed
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x.npy", text)
+    tracemalloc.start()
+    with pytest.raises(InvalidDataset, match="not a numpy array"):
+        data.read_npz(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 23
 
 
 def test_several_inputs_go_by_name() -> None:

@@ -82,6 +82,43 @@ def resize_bomb() -> bytes:
     return _model(nodes, [1, 1, 2, 2], {"s": [1, 1, 1 << 20, 1 << 20]}, "y")
 
 
+def resize_beside_nothing() -> bytes:
+    """Resize of one axis to 2^36, beside an axis of nothing: the product is nothing, the positions are not."""
+    node = helper.make_node("Resize", ["x", "", "", "s"], ["y"], mode="nearest")
+    return _model([node], [1, 1, 2, 2], {"s": [1, 1 << 36, 0, 1]}, "y")
+
+
+def resize_to_the_largest() -> bytes:
+    """One axis of Resize names 2^20, and the others follow it."""
+    node = helper.make_node("Resize", ["x", "", "", "s"], ["y"], keep_aspect_ratio_policy="not_smaller")
+    return _model([node], [1, 1, 2, 2], {"s": [1, 1, 2, 1 << 20]}, "y")
+
+
+def unknown_type() -> bytes:
+    """An initializer of a type that ONNX does not have."""
+    model = onnx.ModelProto.FromString(resize_bomb())
+    model.graph.initializer[0].data_type = 48
+    return bytes(model.SerializeToString())
+
+
+def endless_version() -> bytes:
+    """An operator set of a number that fits no int."""
+    model = onnx.ModelProto.FromString(_model([helper.make_node("F", ["x"], ["y"], domain="d")], [1], {}, "y"))
+    model.opset_import.append(helper.make_opsetid("d", 1 << 40))
+    return bytes(model.SerializeToString())
+
+
+def function_of_nothing() -> bytes:
+    """A local function whose body reads a name that is nowhere."""
+    body = helper.make_function(
+        "d", "F", ["a"], ["b"], [helper.make_node("Add", ["a", "c"], ["b"])], [helper.make_opsetid("", 17)]
+    )
+    model = onnx.ModelProto.FromString(_model([helper.make_node("F", ["x"], ["y"], domain="d")], [1], {}, "y"))
+    model.opset_import.append(helper.make_opsetid("d", 1))
+    model.functions.append(body)
+    return bytes(model.SerializeToString())
+
+
 def range_bomb() -> bytes:
     """The numbers up to 2^40."""
     nodes = [
@@ -208,7 +245,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     function.__name__: function
     for function in (
         constant_bomb, expand_bomb, tile_bomb, concat_bomb, constant_concat_bomb, outer_product_bomb, broadcast_bomb,
-        pad_bomb, resize_bomb, range_bomb, huge_input, negative_input, wide_convolution_pad, endless_loop,
+        pad_bomb, resize_bomb, resize_beside_nothing, resize_to_the_largest, unknown_type,
+        endless_version, function_of_nothing, range_bomb, huge_input, negative_input, wide_convolution_pad, endless_loop,
         recursive_functions, exponential_functions, external_initializer, external_in_a_body, lying_dimensions,
         channel_mismatch,
     )
