@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from search.allocate.base import Problem
@@ -14,6 +16,19 @@ TRIALS = 12
 NEAR_THE_GOAL = (0.85, 0.9, 0.95, 1.0)
 BEYOND_THE_GOAL = 2.0
 """Where the client names a speed, the front goes on to so many times that speed: what lies beyond was not asked for."""
+FURTHER_TARGET = 0.25
+"""What every target but the first adds to a job's candidates: each target's front is chosen from those of all."""
+
+
+def per_target(count: int, spec: JobSpec) -> int:
+    """How many of what one target would get alone each target of a request gets.
+
+    Example:
+        >>> per_target(16, JobSpec(profiles=("a", "b", "c")))
+        8
+    """
+    targets = len(spec.profiles)
+    return math.ceil(count * (1 + FURTHER_TARGET * (targets - 1)) / targets)
 
 
 def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
@@ -28,7 +43,7 @@ def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
         return []
     wanted_s = goal_s(spec, dense_s)
     useful_s = max(_fastest_of_use(problem, dense_s, fastest_s), (wanted_s or 0.0) / BEYOND_THE_GOAL)
-    steps = np.linspace(0, 1, 2 * spec.search.points + 1)[1:]
+    steps = np.linspace(0, 1, per_target(2 * spec.search.points, spec) + 1)[1:]
     budgets = list(dense_s * (useful_s / dense_s) ** (steps**2))
     if wanted_s is not None:
         budgets += [wanted_s * share for share in NEAR_THE_GOAL if fastest_s <= wanted_s * share < dense_s]

@@ -10,6 +10,7 @@ import numpy as np
 from search.allocate.base import Problem
 from search.allocate.knapsack import knapsack
 from search.allocate.price import Pricer
+from search.budgets import per_target
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
 from search.data import Splits
@@ -29,7 +30,7 @@ from search.units import Units
 SENSITIVITY_SAMPLES = 256
 BATCH = 128
 CHILDREN_PER_POINT = 2
-"""Most children of the local search, per target and point of the front that is asked for."""
+"""Most children of the local search per point of the front that is asked for; several targets share them."""
 DECIDED_AFTER = 5
 """Candidates after which the criterion that won most often is the only one left in the race."""
 _DIVERGENCE = "__divergence__"
@@ -126,7 +127,7 @@ class Search:
             for plan in self.progress.each(plans, "candidates", reserve=0.25):
                 found.append(self.candidate(plan))
                 self._announce(found[-1], problems)
-            most = CHILDREN_PER_POINT * self.spec.search.points
+            most = per_target(CHILDREN_PER_POINT * self.spec.search.points, self.spec)
             for problem in (problem for mine in problems.values() for problem in mine):
                 rng = np.random.default_rng((self.spec.search.seed, 2))
                 children = refine(problem, found, self.candidate, evaluations=most, rng=rng)

@@ -13,7 +13,7 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import finetune, points, profiles
 from search.allocate.price import Pricer
-from search.budgets import goal_s, latency_budgets
+from search.budgets import goal_s, latency_budgets, per_target
 from search.candidates import Candidate, Search, allocate, build_problem
 from search.data import SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
@@ -98,7 +98,8 @@ def compress(
     complete = not progress.stopping
     evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
     finisher = points.Finisher(knobs, evaluation)
-    chosen = [_promising(target, list(found.values()), 2 * spec.search.points, spec) for target in targets]
+    most = per_target(2 * spec.search.points, spec)
+    chosen = [_promising(target, list(found.values()), most, spec) for target in targets]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
     files = {key: finisher.finish(candidate) for key, candidate in progress.finish(wanted.items(), "files")}
 
