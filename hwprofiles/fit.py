@@ -52,9 +52,9 @@ PATH_FEATURES: Mapping[KernelRules, Mapping[str, tuple[str, ...]]] = {
         "network": ("kernels", "l2_miss_weight_bytes", "l3_miss_weight_bytes"),
     },
     "nhwc": {
-        "pointwise": ("macs", "tiles", "output_bytes", "weight_bytes"),
+        "pointwise": ("macs", "tiles", "output_bytes", "weight_bytes", "cold_bytes"),
         "conv": ("macs", "tiles", "patch_bytes", "window_rows", "weight_bytes"),
-        "depthwise": ("macs", "wide_window_macs", "remainder_macs", "strided_bytes", "row_taps", "rows"),
+        "depthwise": ("macs", "wide_window_macs", "remainder_macs", "strided_bytes", "row_taps", "rows", "cold_bytes"),
         "grouped": ("macs", "input_reads", "output_bytes"),
         "dense": ("macs", "weight_bytes"),
         "matmul": ("macs", "tiles", "output_bytes"),
@@ -65,7 +65,7 @@ PATH_FEATURES: Mapping[KernelRules, Mapping[str, tuple[str, ...]]] = {
         "softmax": ("output_bytes",),
         "embedding": ("output_bytes",),
         "data_movement": ("output_bytes", "rows"),
-        "network": ("kernels", "launches"),
+        "network": ("kernels", "launches", "l2_miss_weight_bytes", "l3_miss_weight_bytes"),
     },
     "gpu": {
         "pointwise": ("macs", *_PARALLEL),

@@ -54,6 +54,9 @@ def _layouts(
         computes = _computes_blocks(workload, tiles)
         adds = computes and all(blocked[1:])
         return computes and kernel_path(workload, tiles) != "direct", adds, adds
+    if workload.kind == "pool":
+        fits = workload.c_in % tiles.block == 0  # a pool of whole blocks has its input reordered, as a convolution does
+        return fits, fits, fits
     made = [workloads[source] for source in workload.sources]
     fits = bool(blocked) and all(blocked) and _shapes_fit(workload, made, tiles)
     return fits, fits, fits
@@ -69,7 +72,7 @@ def _shapes_fit(workload: Workload, made: Sequence[Workload], tiles: Tiles) -> b
         return len(made) > 1 and all(
             source.c_out % tiles.block == 0 and source.out_hw == workload.out_hw for source in made
         )
-    if workload.kind in {"pool", "global_pool"}:
+    if workload.kind == "global_pool":
         return workload.c_in % tiles.block == 0
     same = all((source.c_out, source.out_hw) == (workload.c_out, workload.out_hw) for source in made)
     return (

@@ -36,7 +36,12 @@ def plain_call(interpreter: Any, *inputs: NDArray[Any]) -> Callable[[], list[NDA
 
 def litert_call(network: Traced, threads: int) -> Callable[[], list[NDArray[Any]]]:
     """A call of a network's LiteRT form on random input."""
-    interpreter = open_interpreter(export_tflite(network.graph, network.shapes, network.static), threads=threads)
+    return random_call(export_tflite(network.graph, network.shapes, network.static), threads)
+
+
+def random_call(model: bytes, threads: int) -> Callable[[], list[NDArray[Any]]]:
+    """A call of a LiteRT model on random input."""
+    interpreter = open_interpreter(model, threads=threads)
     rng = np.random.default_rng(0)
     shapes = [detail["shape"] for detail in interpreter.get_input_details()]
     return plain_call(interpreter, *(rng.standard_normal(shape, dtype=np.float32) for shape in shapes))

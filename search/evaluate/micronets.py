@@ -1,6 +1,6 @@
 """Random small networks of the block kinds that users have, to be timed: what a latency model learns a device from.
 
-Every network is an ONNX file with random weights. Widths lie on and off the grid of any runtime, maps from 4 to 112
+Every network is an ONNX file with random weights. Widths lie on and off the grid of any runtime, maps from 2 to 128
 pixels, so that pruned networks are inside what the fit has seen.
 """
 
@@ -11,6 +11,14 @@ from collections.abc import Callable
 import numpy as np
 
 from search.evaluate.builder import Builder, MicroNetwork, Rng
+from search.evaluate.stages import (
+    dense_layers,
+    inverted_block,
+    random_width,
+    residual_block,
+    shuffle_unit,
+    staged,
+)
 
 MAX_MACS = 100_000_000
 """A timing of some hundred networks must end in seconds."""
@@ -25,13 +33,6 @@ def micro_network(rng: Rng) -> MicroNetwork:
         builder = KINDS[kind](rng)
         if builder.macs <= (LARGE_MACS if kind in {"large", "heavy"} else MAX_MACS):
             return builder.build(kind)
-
-
-def random_width(rng: Rng, low: int = 8, high: int = 384) -> int:
-    """A log-uniform width: half on multiples of 16, a third on multiples of 4, the rest anywhere."""
-    width = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    step = int(rng.choice([16, 4, 1], p=[0.5, 0.33, 0.17]))
-    return max(step, round(width / step) * step)
 
 
 def _depth(rng: Rng, most: int) -> int:
@@ -73,17 +74,7 @@ def _cifar(rng: Rng) -> Builder:
         if stage == 0:
             builder.conv(width)
         for block in range(_depth(rng, 2)):
-            stride = 2 if stage and not block else 1
-            shortcut, into, size = builder.value, builder.channels, builder.size
-            builder.conv(random_width(rng, 4, width + 4), stride=stride)
-            builder.conv(width, relu=False)
-            body = builder.value
-            if stride == 2 or into != width:
-                after = builder.size
-                builder.value, builder.channels, builder.size = shortcut, into, size
-                builder.conv(width, 1, stride, relu=False)
-                shortcut, builder.value, builder.size = builder.value, body, after
-            builder.add(shortcut)
+            residual_block(builder, width, 2 if stage and not block else 1)
     builder.head(flatten=False)
     return builder
 
@@ -170,13 +161,24 @@ def _branches(rng: Rng) -> Builder:
 
 
 def _transformer(rng: Rng) -> Builder:
-    """One to three blocks of attention and two products, on patches of an image or in the middle of a network."""
+    """One to three blocks of attention and two products, on patches of an image; in every third network four times as many."""
     builder = Builder(rng, 3, int(rng.choice([32, 64, 96])))
     width = int(rng.integers(6, 49)) * int(rng.choice([4, 8]))
     patch = int(rng.choice([8, 16] if builder.size > 32 else [4, 8]))
+    return _encoder(builder, width, patch, _depth(rng, 3))
+
+
+def _vision_transformer(rng: Rng) -> Builder:
+    """Three to eight such blocks on patches of 16 pixels, as wide as those that people deploy on small machines."""
+    builder = Builder(rng, 3, int(rng.choice([64, 96, 128, 160])))
+    return _encoder(builder, 16 * int(rng.integers(4, 17)), 16, int(rng.integers(3, 9)))
+
+
+def _encoder(builder: Builder, width: int, patch: int, blocks: int) -> Builder:
+    rng = builder.rng
     builder.conv(width, patch, patch, pad=0, relu=False)
     tokens = builder.tokens()
-    for _ in range(_depth(rng, 3)):
+    for _ in range(blocks):
         shortcut = builder.value
         builder.layer_norm()
         builder.attention(tokens, int(rng.integers(1, 9)), int(rng.choice([16, 32, 64])))
@@ -246,7 +248,12 @@ KINDS: dict[str, Callable[[Rng], Builder]] = {
     "heavy": _heavy,
     "branches": _branches,
     "transformer": _transformer,
+    "vision_transformer": _vision_transformer,
     "shuffle": _shuffle,
     "dense": _dense,
     "large": _large,
+    "residual_stages": staged(residual_block, 16, 384),
+    "inverted_stages": staged(inverted_block, 8, 192),
+    "shuffle_stages": staged(shuffle_unit, 32, 384),
+    "dense_stages": staged(dense_layers, 16, 192),
 }

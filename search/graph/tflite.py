@@ -65,16 +65,7 @@ def export_tflite(graph: Graph, shapes: Mapping[str, Shape], static: Mapping[str
     Raises:
         UnsupportedOperator: an operator, or a use of it, that has no entry in `search.graph.tflite_ops`; names the node.
     """
-    from search.graph.tflite_ops import EMITTERS  # noqa: PLC0415 - the table needs the types above
-
-    writer = TfliteWriter(fold_gelus(graph), shapes, static)
-    for node in writer.graph.nodes:
-        if node.name in writer.done or all(name in static for name in node.outputs if name):
-            continue
-        if node.domain or node.op not in EMITTERS:
-            raise unsupported(node, f"LiteRT export has no operator for it; it has {', '.join(sorted(EMITTERS))}")
-        EMITTERS[node.op](writer, node)
-    return writer.serialise()
+    return TfliteWriter(graph, shapes, static).write()
 
 
 def unsupported(node: Node, why: str) -> UnsupportedOperator:
@@ -86,7 +77,7 @@ class TfliteWriter:
     """The file as it grows, and where each value of the graph is in it."""
 
     def __init__(self, graph: Graph, shapes: Mapping[str, Shape], static: Mapping[str, Array]) -> None:
-        self.graph, self.shapes, self.static = graph, shapes, static
+        self.graph, self.shapes, self.static = fold_gelus(graph), shapes, static
         self.file = TfliteFile(graph.name)
         self.done: set[str] = set()
         """Nodes that an operator written before has taken in."""
@@ -96,8 +87,16 @@ class TfliteWriter:
         self._outputs = {info.name for info in graph.outputs}
         self._inputs = [self._input(info.name) for info in graph.inputs]
 
-    def serialise(self) -> bytes:
-        """The bytes of the file."""
+    def write(self) -> bytes:
+        """Write every node and give the bytes of the file."""
+        from search.graph.tflite_ops import EMITTERS  # the table needs this class  # noqa: PLC0415
+
+        for node in self.graph.nodes:
+            if node.name in self.done or all(name in self.static for name in node.outputs if name):
+                continue
+            if node.domain or node.op not in EMITTERS:
+                raise unsupported(node, f"LiteRT export has no operator for it; it has {', '.join(sorted(EMITTERS))}")
+            EMITTERS[node.op](self, node)
         outputs = [self.value(info.name, _of_image(self.shapes[info.name])).tensor for info in self.graph.outputs]
         return self.file.serialise(self._inputs, outputs)
 

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.host_latency [--runtime litert] [--seed 1] [--variants 12]
 
-Fits to random networks, as `calibrate` does, and judges on pruned networks of seven families at random widths, on and off
-the grid, that the fit has not seen. Both sets are timed in the same rounds, so that a change of the machine's load or
+Fits to random networks, as `calibrate` does, and judges on networks of seven families, pruned to random levels on and off the
+grid, that the fit has not seen. Both sets are timed in the same rounds, so that a change of the machine's load or
 clock speed hits both: the table speaks of the model alone.
 """
 
@@ -23,11 +23,19 @@ from search.evaluate.calibrate import host_profile, measure, random_networks
 from search.evaluate.runtimes import RUNTIMES
 
 
-def pruned(rng: Rng, width: int) -> int:
-    """A random share of ``width``: half on multiples of 16, a quarter on multiples of 4, a quarter anywhere."""
-    kept = rng.uniform(0.25, 1.0) * width
-    step = int(rng.choice([16, 4, 1], p=[0.5, 0.25, 0.25]))
-    return max(step, round(kept / step) * step)
+def pruning(rng: Rng) -> Callable[[int], int]:
+    """How one network is pruned: to a level of its own, 30 to 100 % of the channels, each layer up to 25 points off it.
+
+    Half of the widths are multiples of 16, a quarter of 4, a quarter anything.
+    """
+    level = rng.uniform(0.3, 1.0)
+
+    def prune(width: int) -> int:
+        kept = min(1.0, max(0.1, level + rng.uniform(-0.25, 0.25))) * width
+        step = int(rng.choice([16, 4, 1], p=[0.5, 0.25, 0.25]))
+        return max(step, round(kept / step) * step)
+
+    return prune
 
 
 def residual_block(net: Builder, inner: int, outer: int, stride: int) -> None:
@@ -45,56 +53,60 @@ def residual_block(net: Builder, inner: int, outer: int, stride: int) -> None:
 
 def cifar_resnet(rng: Rng, blocks: int | None = None) -> Builder:
     """ResNet-20, 32, 44 or 56 (3 to 9 blocks a stage) for 32 x 32 pictures, inner widths and stages pruned."""
+    prune = pruning(rng)
     net = Builder(rng, 3, 32)
     blocks = blocks or int(rng.choice([3, 5, 7, 9]))
-    stages = [pruned(rng, width) for width in (16, 32, 64)]
+    stages = [prune(width) for width in (16, 32, 64)]
     net.conv(stages[0])
     for stage, outer in enumerate(stages):
         for block in range(blocks):
-            residual_block(net, pruned(rng, 16 << stage), outer, 2 if stage and not block else 1)
+            residual_block(net, prune(16 << stage), outer, 2 if stage and not block else 1)
     net.head(flatten=False)
     return net
 
 
 def resnet18(rng: Rng) -> Builder:
     """ResNet-18 on 64 to 112 pixels."""
+    prune = pruning(rng)
     net = Builder(rng, 3, int(rng.choice([64, 96, 112])))
-    net.conv(pruned(rng, 64), 7, 2)
+    net.conv(prune(64), 7, 2)
     net.pool()
     for stage in range(4):
-        outer = pruned(rng, 64 << stage)
+        outer = prune(64 << stage)
         for block in range(2):
-            residual_block(net, pruned(rng, 64 << stage), outer, 2 if stage and not block else 1)
+            residual_block(net, prune(64 << stage), outer, 2 if stage and not block else 1)
     net.head(flatten=False)
     return net
 
 
 def mobilenetv2(rng: Rng) -> Builder:
     """MobileNetV2 on 64 to 128 pixels; ReLU stands for ReLU6."""
+    prune = pruning(rng)
     net = Builder(rng, 3, int(rng.choice([64, 96, 128])))
-    net.conv(pruned(rng, 32), stride=2)
+    net.conv(prune(32), stride=2)
     for expand, width, repeats, stride in [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
                                            (6, 160, 3, 2), (6, 320, 1, 1)]:  # fmt: skip
-        outer = pruned(rng, width)
+        outer = prune(width)
         for repeat in range(repeats):
             shortcut, into = net.value, net.channels
             if expand > 1:
-                net.conv(pruned(rng, expand * width), 1)
+                net.conv(prune(expand * width), 1)
             net.depthwise(3, stride if repeat == 0 else 1)
             net.conv(outer, 1, relu=False)
             if into == outer and (stride == 1 or repeat):
                 net.add(shortcut)
-    net.conv(pruned(rng, 1280), 1)
+    net.conv(prune(1280), 1)
     net.head(flatten=False)
     return net
 
 
 def vgg(rng: Rng) -> Builder:
     """VGG-16 for 32 x 32 pictures."""
+    prune = pruning(rng)
     net = Builder(rng, 3, 32)
     for width, repeats in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]:
         for _ in range(repeats):
-            net.conv(pruned(rng, width))
+            net.conv(prune(width))
         net.pool()
     net.head(flatten=True)
     return net
@@ -102,19 +114,20 @@ def vgg(rng: Rng) -> Builder:
 
 def densenet(rng: Rng) -> Builder:
     """DenseNet of three blocks with a growth of 12 to 32 channels, on 32 to 64 pixels."""
+    prune = pruning(rng)
     net = Builder(rng, 3, int(rng.choice([32, 64])))
     growth, layers = int(rng.choice([12, 16, 24, 32])), int(rng.choice([4, 6, 8]))
-    net.conv(pruned(rng, 2 * growth))
+    net.conv(prune(2 * growth))
     for block in range(3):
         for _ in range(layers):
             before, channels = net.value, net.channels
             net.batch_norm()
-            net.conv(pruned(rng, 4 * growth), 1)
-            net.conv(pruned(rng, growth), relu=False)
+            net.conv(prune(4 * growth), 1)
+            net.conv(prune(growth), relu=False)
             net.concat(before, net.value, channels=channels + net.channels)
         net.batch_norm()
         if block < 2:
-            net.conv(pruned(rng, net.channels // 2), 1, relu=False)
+            net.conv(prune(net.channels // 2), 1, relu=False)
             net.pool()
     net.head(flatten=False)
     return net
@@ -122,16 +135,17 @@ def densenet(rng: Rng) -> Builder:
 
 def shufflenetv2(rng: Rng) -> Builder:
     """ShuffleNetV2 on 64 to 128 pixels; a stage's width is pruned as a whole, its units inside."""
+    prune = pruning(rng)
     net = Builder(rng, 3, int(rng.choice([64, 96, 128])))
-    net.conv(pruned(rng, 24), 3, 2)
+    net.conv(prune(24), 3, 2)
     net.pool(3, 2)
     for width, repeats in [(116, 4), (232, 8), (464, 4)]:
-        half = pruned(rng, width // 2)
+        half = prune(width // 2)
         for repeat in range(repeats):
             left, net.value = net.split(net.channels // 2) if repeat else (net.value, net.value)
             into = net.channels = net.channels // 2 if repeat else net.channels
             size = net.size
-            net.conv(pruned(rng, width // 2), 1)
+            net.conv(prune(width // 2), 1)
             net.depthwise(3, 1 if repeat else 2)
             right, after = net.conv(half, 1), net.size
             if not repeat:
@@ -141,13 +155,14 @@ def shufflenetv2(rng: Rng) -> Builder:
             net.size = after
             net.concat(left, right, channels=2 * half)
             net.shuffle()
-    net.conv(pruned(rng, 1024), 1)
+    net.conv(prune(1024), 1)
     net.head(flatten=False)
     return net
 
 
 def vit(rng: Rng) -> Builder:
     """A vision transformer of 3 to 6 blocks on 64 to 128 pixels, heads and inner widths pruned."""
+    prune = pruning(rng)
     net = Builder(rng, 3, int(rng.choice([64, 96, 128])))
     width = int(rng.choice([96, 128, 192, 256]))
     net.conv(width, 16, 16, pad=0, relu=False)
@@ -158,7 +173,7 @@ def vit(rng: Rng) -> Builder:
         net.attention(tokens, int(rng.integers(1, width // 32 + 1)), 32)
         shortcut = net.sum(shortcut)
         net.layer_norm()
-        net.dense(pruned(rng, 4 * width))
+        net.dense(prune(4 * width))
         net.gelu()
         net.dense(width)
         net.sum(shortcut)

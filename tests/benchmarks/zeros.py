@@ -3,7 +3,8 @@
     python -m tests.benchmarks.zeros [--runtime litert]
 
 Two networks: a ResNet-18, and a MobileNetV2, which is made of the 1x1 convolutions that XNNPACK's sparse kernels are for where
-they are switched on.
+they are switched on. For LiteRT weights of more than two thirds of zeros are stored sparse as well, with a DENSIFY operator,
+as its converter does.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from onnx import numpy_helper
 
 from search.evaluate.benchmark import take_turns, timings
 from search.evaluate.builder import MicroNetwork
+from search.evaluate.litert import random_call
 from search.evaluate.runtimes import RUNTIMES, runtime
 from search.evaluate.traced import trace
 from tests.benchmarks.host_latency import mobilenetv2, resnet18
+from tests.benchmarks.sparse_litert import SPARSE_FROM, sparse_file
 
 Weights = NDArray[np.float32]
 
@@ -32,6 +35,8 @@ def unstructured(weights: Weights, share: float) -> Weights:
 
 def two_of_four(weights: Weights, _share: float) -> Weights:
     """The two smaller of every four weights set to zero."""
+    if weights.size % 4:
+        return weights
     fours = np.abs(weights).reshape(-1, 4)
     small = np.argsort(fours, axis=1)[:, :2]
     kept = weights.reshape(-1, 4).copy()
@@ -41,17 +46,19 @@ def two_of_four(weights: Weights, _share: float) -> Weights:
 
 def blocks(weights: Weights, share: float) -> Weights:
     """A ``share`` of the output channels' 16 x 1 blocks set to zero."""
+    if weights.shape[0] % 16:
+        return weights
     rows = weights.reshape(weights.shape[0] // 16, 16, -1).copy()
     drop = np.random.default_rng(0).random((rows.shape[0], 1, rows.shape[2])) < share
     return np.where(drop, np.float32(0), rows).reshape(weights.shape)
 
 
 def with_zeros(model: bytes, pattern: Callable[[Weights, float], Weights], share: float) -> bytes:
-    """``model`` with ``pattern`` applied to every weight that it fits."""
+    """``model`` with ``pattern`` applied to every kernel that it fits."""
     proto = onnx.load_from_string(model)
     for tensor in proto.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.ndim == 4 and values.size % 64 == 0 and values.shape[0] % 16 == 0:
+        if values.ndim == 4:
             tensor.CopyFrom(numpy_helper.from_array(pattern(values, share), tensor.name))
     return bytes(proto.SerializeToString())
 
@@ -66,12 +73,16 @@ VARIANTS = [
 
 def print_times(dense: MicroNetwork, runtime_name: str) -> None:
     """The time of each variant relative to the dense one."""
-    models = [
-        dense.model if name == "dense" else with_zeros(dense.model, pattern, share) for name, pattern, share in VARIANTS
-    ]
-    calls = [runtime(runtime_name).call(trace(model), 1) for model in models]
-    for (name, _, share), timing in zip(VARIANTS, timings(take_turns(calls, rounds=40)), strict=True):
-        print(f"{name:14}{share:6.0%}{timing.ratio:8.3f} of dense ({timing.ratio_low:.3f} to {timing.ratio_high:.3f})")
+    rows = []
+    for name, pattern, share in VARIANTS:
+        network = trace(dense.model if name == "dense" else with_zeros(dense.model, pattern, share))
+        rows.append((name, share, runtime(runtime_name).call(network, 1)))
+        if runtime_name == "litert" and name == "unstructured" and share > SPARSE_FROM:
+            rows.append((f"{name}, stored sparse", share, random_call(sparse_file(network), 1)))
+    for (name, share, _), timing in zip(
+        rows, timings(take_turns([call for _, _, call in rows], rounds=40)), strict=True
+    ):
+        print(f"{name:30}{share:6.0%}{timing.ratio:8.3f} of dense ({timing.ratio_low:.3f} to {timing.ratio_high:.3f})")
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ from search.evaluate.litert import open_interpreter, plain_call
 from search.evaluate.micronets import KINDS
 from search.evaluate.traced import Traced, trace
 from search.graph.tflite import export_tflite
+from tests.benchmarks.sparse_litert import sparse_file
+from tests.benchmarks.zeros import unstructured, with_zeros
 
 Array = NDArray[Any]
 ROUNDING = 2e-5
@@ -275,3 +277,18 @@ def test_what_litert_cannot_do_is_refused_by_name(
     network = trace(model_of(build(), shape, w=random(4, 2, 3, 3), w2=random(3, 5)))
     with pytest.raises(UnsupportedOperator, match=f"node `y` .*{why}"):
         export_tflite(network.graph, network.shapes, network.static)
+
+
+def test_weights_that_are_stored_sparse_are_the_same_weights() -> None:
+    """Kernels of 90 % zeros as compressed rows behind DENSIFY give ONNX Runtime's outputs; what is dense stays as it is."""
+    builder = Builder(np.random.default_rng(0), 8, 6)
+    for kernel in (1, 3, 1):
+        builder.conv(16, kernel)
+    builder.head(flatten=False)
+    model = with_zeros(builder.build("test").model, unstructured, 0.9)
+    x = np.random.default_rng(0).standard_normal((1, 8, 6, 6), dtype=np.float32)
+    interpreter = open_interpreter(sparse_file(trace(model)))
+    (found,) = plain_call(interpreter, x.transpose(0, 2, 3, 1))()
+    (expected,) = open_session(model).run(None, {"x": x})
+    assert np.abs(found - expected).max() <= ROUNDING * np.abs(expected).max()
+    assert [op["op_name"] for op in interpreter._get_ops_details()].count("DENSIFY") == 2
