@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -47,12 +48,25 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, 
     if (node.domain or node.op not in OPS) and not runtime_knows(node.domain, node.op):
         raise _unsupported(node, "neither the operator table nor ONNX Runtime has it")
     static = not any(isinstance(value, (jax.Array, list)) for value in inputs)
-    try:
+    with blaming(node, inputs):
         admission.check_cost(node, inputs, constant=static)
         result = _compute(node, inputs, opset, static=static)
+    return result if isinstance(result, tuple) else (result,)
+
+
+@contextlib.contextmanager
+def blaming(node: Node, inputs: Sequence[Value]) -> Iterator[None]:
+    """Name the node whose operands contradict each other.
+
+    Raises:
+        UnsupportedOperator: this use of the operator is in neither the table nor ONNX Runtime.
+        InvalidModel: any other failure within.
+    """
+    try:
+        yield
     except (NotImplementedError, AttributeError) as error:
         raise _unsupported(node, str(error)) from error
-    except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
         shapes = [getattr(v, "shape", None) for v in inputs]
         raise InvalidModel(
             f"node `{node.name}` ({node.op}) cannot be computed on inputs of shapes {shapes}: {_first_line(error)}; "
@@ -60,7 +74,6 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, 
             node=node.name,
             operator=node.op,
         ) from error
-    return result if isinstance(result, tuple) else (result,)
 
 
 def _compute(node: Node, inputs: Sequence[Value], opset: int, *, static: bool) -> Value:

@@ -12,7 +12,7 @@ import numpy as np
 
 from search.graph import lower_shape
 from search.graph.admission import growth
-from search.graph.execute import apply_node
+from search.graph.execute import apply_node, blaming
 from search.graph.free_batch import free_batch
 from search.graph.ir import Array, Graph, Node
 from search.graph.normalise_shapes import rewrite_shapes
@@ -44,11 +44,16 @@ def fold_constants(graph: Graph) -> Graph:
     budget = FOLD_LIMIT_ELEMENTS
     kept = []
     for node in graph.nodes:
+        inputs = [known.get(name) for name in node.inputs]
         if node.op == "Constant":
-            known[node.outputs[0]] = lower_shape.constant(node, ())
-        elif _foldable(node, known) and (grown := growth(node, [known.get(n) for n in node.inputs])) <= budget:
+            with blaming(node, ()):
+                known[node.outputs[0]] = lower_shape.constant(node, ())
+            continue
+        with blaming(node, inputs):
+            grown = growth(node, inputs) if _foldable(node, known) else None
+        if grown is not None and grown <= budget:
             budget -= max(grown, 0)
-            results = apply_node(node, [known[name] if name else None for name in node.inputs], graph.opset)
+            results = apply_node(node, inputs, graph.opset)
             known.update({name: np.asarray(value) for name, value in zip(node.outputs, results, strict=False) if name})
         else:
             kept.append(node)

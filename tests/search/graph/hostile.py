@@ -119,6 +119,12 @@ def function_of_nothing() -> bytes:
     return bytes(model.SerializeToString())
 
 
+def range_from_nothing() -> bytes:
+    """A Range whose start is an empty constant."""
+    node = helper.make_node("Range", ["a", "b", "b"], ["y"])
+    return _model([node], [1], {"a": [], "b": [1]}, "y")
+
+
 def range_bomb() -> bytes:
     """The numbers up to 2^40."""
     nodes = [
@@ -246,7 +252,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     for function in (
         constant_bomb, expand_bomb, tile_bomb, concat_bomb, constant_concat_bomb, outer_product_bomb, broadcast_bomb,
         pad_bomb, resize_bomb, resize_beside_nothing, resize_to_the_largest, unknown_type,
-        endless_version, function_of_nothing, range_bomb, huge_input, negative_input, wide_convolution_pad, endless_loop,
+        endless_version, function_of_nothing, range_from_nothing,
+        range_bomb, huge_input, negative_input, wide_convolution_pad, endless_loop,
         recursive_functions, exponential_functions, external_initializer, external_in_a_body, lying_dimensions,
         channel_mismatch,
     )
