@@ -198,13 +198,20 @@ class Store(Database):
         with self.reading() as session:
             return self._own(session.get(Job, job_id), job_id)
 
+    def job_and_position(self, job_id: str) -> tuple[Job, int | None]:
+        """A job, and how many are before it in the queue; None unless it is queued. One transaction: it is asked often.
+
+        Raises:
+            NotFound: no such job.
+        """
+        with self.reading() as session:
+            job = self._own(session.get(Job, job_id), job_id)
+            return job, _position(session, job)
+
     def queue_position(self, job: Job) -> int | None:
         """Jobs that are before this one in the queue; None unless it is queued."""
-        if job.status != Status.QUEUED:
-            return None
         with self.reading() as session:
-            earlier = sa.select(sa.func.count()).where(Job.status == Status.QUEUED, Job.created_at < job.created_at)
-            return session.scalar(earlier) or 0
+            return _position(session, job)
 
     def queue_positions(self, jobs: Sequence[Job]) -> dict[str, int]:
         """`queue_position` of many jobs by id, in one query; those that are not queued are left out."""
@@ -308,6 +315,13 @@ class Store(Database):
             if job.status == Status.EXPIRED:
                 raise Expired(f"the files of job {job_id} were kept for their time and are gone; submit it again")
             return session.scalars(sa.select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name)).all()
+
+
+def _position(session: orm.Session, job: Job) -> int | None:
+    if job.status != Status.QUEUED:
+        return None
+    earlier = sa.select(sa.func.count()).where(Job.status == Status.QUEUED, Job.created_at < job.created_at)
+    return session.scalar(earlier) or 0
 
 
 def append_events(session: orm.Session, job: Job, at: float, bodies: Sequence[dict[str, Any]]) -> None:

@@ -116,8 +116,8 @@ def list_jobs() -> ResponseReturnValue:
 def get_job(job_id: str) -> ResponseReturnValue:
     """One job; 304 when it has not changed."""
     query(NoQuery)
-    job = current().store.job(job_id)
-    response = _respond(job, 200)
+    job, position = current().store.job_and_position(job_id)
+    response = _answer(job, position, 200)
     if job.status not in TERMINAL:
         response.headers["Retry-After"] = _RETRY_AFTER_S
     response.make_conditional(flask.request)
@@ -186,9 +186,11 @@ def _url(operation: str, job: Job) -> str:
 
 
 def _respond(job: Job, status: int) -> flask.Response:
-    response = flask.Response(
-        view(job, current().store.queue_position(job)).model_dump_json(), status, content_type=JSON
-    )
+    return _answer(job, current().store.queue_position(job), status)
+
+
+def _answer(job: Job, queue_position: int | None, status: int) -> flask.Response:
+    response = flask.Response(view(job, queue_position).model_dump_json(), status, content_type=JSON)
     response.set_etag(hashlib.sha256(response.get_data()).hexdigest())
     return response
 
