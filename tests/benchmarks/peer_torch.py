@@ -72,7 +72,9 @@ def convolution(node: onnx.NodeProto, values: dict[str, np.ndarray]) -> nn.Seque
     weight = torch.tensor(values[node.input[1]])
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     out, into, *kernel = weight.shape
-    layer = nn.Conv2d(into, out, kernel, attributes.get("strides", [1, 1]), attributes.get("pads", [0, 0])[:2], bias=False)
+    layer = nn.Conv2d(
+        into, out, kernel, attributes.get("strides", [1, 1]), attributes.get("pads", [0, 0])[:2], bias=False
+    )
     layer.weight.data = weight
     norm = nn.BatchNorm2d(out, momentum=None)
     norm.bias.data = torch.tensor(values[node.input[2]]) if len(node.input) > 2 else torch.zeros(out)
