@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from search.allocate.base import Problem
-from search.allocate.knapsack import knapsack
+from search.allocate.base import Allocator, Problem
 from search.allocate.price import Pricer
+from search.allocators import RULES
 from search.budgets import per_target
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
@@ -128,7 +128,8 @@ class Search:
                 found.append(self.candidate(plan))
                 self._announce(found[-1], problems)
             most = per_target(CHILDREN_PER_POINT * self.spec.search.points, self.spec)
-            for problem in (problem for mine in problems.values() for problem in mine):
+            searched = () if self.spec.search.allocator in RULES else problems.values()
+            for problem in (problem for mine in searched for problem in mine):
                 rng = np.random.default_rng((self.spec.search.seed, 2))
                 children = refine(problem, found, self.candidate, evaluations=most, rng=rng)
                 for child in self.progress.each(children, "children", total=most, reserve=0.25):
@@ -185,9 +186,9 @@ def _settings_to_measure(knobs: Knobs, options: Sequence[Options]) -> list[tuple
     return [*widths, *blocks, *zeros]
 
 
-def allocate(problem: Problem, budgets_s: Sequence[float]) -> list[Plan]:
+def allocate(problem: Problem, budgets_s: Sequence[float], allocator: Allocator) -> list[Plan]:
     """Distinct plans along the front, slowest first."""
-    plans = [problem.plan(choice) for choice in knapsack(problem, budgets_s)]
+    plans = [problem.plan(choice) for choice in allocator(problem, budgets_s)]
     distinct = {plan_key(plan): plan for plan in plans if plan}
     return sorted(distinct.values(), key=lambda plan: -problem.latency_s(plan))
 

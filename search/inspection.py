@@ -38,7 +38,7 @@ def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) ->
         profile = profiles.resolve(name, cache_dir, progress)
         pricer = Pricer(knobs, profile)
         dense = pricer.latency_s({})
-        states = states_for(knobs, profile, spec.constraints.structures)
+        states = states_for(knobs, profile, spec.constraints.structures, spec.constraints.min_widths)
         least = min(pricer.latency_s(pricer.fastest(options)) for options in states)
         notes = [f"{s} removal gives nothing: {sparsity_rule(s, profile).reason}" for s in _not_executed(profile)]
         zeros = runs_zeros(profile, graph, groups.shapes)

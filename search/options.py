@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 from collections.abc import Sequence
 
@@ -11,7 +12,8 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import channel_options
 from search.plan import Element, Knobs, Plan, blocks_of, zeros_knob
 from search.prune.blocks import DROPPED
-from search.request import StructureName
+from search.prune.groups import Group
+from search.request import MinWidth, StructureName
 from search.structures.cluster import LEVELS, runs_zeros
 
 MOST_COMBINATIONS = 64
@@ -20,18 +22,22 @@ MOST_COMBINATIONS = 64
 Options = dict[str, list[Plan]]
 
 
-def options_for(knobs: Knobs, profile: DeviceProfile, structures: Sequence[StructureName]) -> Options:
+def options_for(
+    knobs: Knobs, profile: DeviceProfile, structures: Sequence[StructureName], bounds: Sequence[MinWidth] = ()
+) -> Options:
     """Element id to its options, each the part of a plan that it sets; the first of each is dense, the empty plan."""
-    return {element.id: _options(element, profile, structures) for element in knobs.elements}
+    return {element.id: _options(element, profile, structures, bounds) for element in knobs.elements}
 
 
-def states_for(knobs: Knobs, profile: DeviceProfile, structures: Sequence[StructureName]) -> list[Options]:
+def states_for(
+    knobs: Knobs, profile: DeviceProfile, structures: Sequence[StructureName], bounds: Sequence[MinWidth] = ()
+) -> list[Options]:
     """The options with dense kernels, and those with zeros where the target skips them: a switch of a whole cluster.
 
     In the sparse state every 1x1 convolution of the cluster has one of the levels, and no block is replaced by an operator
     that the cluster does not take.
     """
-    dense = options_for(knobs, profile, structures)
+    dense = options_for(knobs, profile, structures, bounds)
     nodes = runs_zeros(profile, knobs.graph, knobs.groups.shapes) if "unstructured" in structures else ""
     if isinstance(nodes, str):
         return [dense]
@@ -43,10 +49,10 @@ def states_for(knobs: Knobs, profile: DeviceProfile, structures: Sequence[Struct
     return [dense, {**whole, **zeros}]
 
 
-def _options(element: Element, profile: DeviceProfile, structures: Sequence[StructureName]) -> list[Plan]:
-    widths = [
-        channel_options(len(group), profile) if "channel" in structures else [len(group)] for group in element.groups
-    ]
+def _options(
+    element: Element, profile: DeviceProfile, structures: Sequence[StructureName], bounds: Sequence[MinWidth]
+) -> list[Plan]:
+    widths = [_widths(group, profile, bounds) if "channel" in structures else [len(group)] for group in element.groups]
     each = max(2, round(MOST_COMBINATIONS ** (1 / max(1, len(widths)))))
     thinned = [thin(choices, each) if len(widths) > 1 else choices for choices in widths]
     plans: list[Plan] = [
@@ -56,6 +62,13 @@ def _options(element: Element, profile: DeviceProfile, structures: Sequence[Stru
     if element.block is not None and "depth" in structures:
         plans += [{element.id: setting} for setting in element.block.settings]
     return plans
+
+
+def _widths(group: Group, profile: DeviceProfile, bounds: Sequence[MinWidth]) -> list[int]:
+    """Widths on the target's grid that keep the bounds on the group's nodes, widest first."""
+    shares = [bound.share for bound in bounds if any(fnmatch.fnmatchcase(node, bound.pattern) for node in group.nodes)]
+    least = max(shares, default=0.0) * len(group)
+    return [width for width in channel_options(len(group), profile) if width >= least]
 
 
 def thin(choices: Sequence[int], most: int) -> list[int]:

@@ -13,6 +13,7 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import finetune, points, profiles
 from search.allocate.price import Pricer
+from search.allocators import allocator
 from search.budgets import goal_s, latency_budgets, per_target
 from search.candidates import Candidate, Search, allocate, build_problem
 from search.data import SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
@@ -86,7 +87,8 @@ def compress(
     sensitivities = search.sensitivities([options for target in targets for options in target.states])
     progress.stage("search")
     problems = {t.profile.id: [build_problem(t.pricer, s, sensitivities) for s in t.states] for t in targets}
-    choices = [allocate(problem, latency_budgets(problem, spec)) for mine in problems.values() for problem in mine]
+    way = allocator(spec.search.allocator, knobs, spec.search.seed)
+    choices = [allocate(problem, latency_budgets(problem, spec), way) for mine in problems.values() for problem in mine]
     progress.stage("recover")
     if spec.search.finetune_minutes > 0:
         progress.part(0.0, finetune.REPAIR_SHARE)
@@ -97,7 +99,7 @@ def compress(
     progress.stage("export")
     complete = not progress.stopping
     evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
-    finisher = points.Finisher(knobs, evaluation)
+    finisher = points.Finisher(knobs, evaluation, units)
     most = per_target(2 * spec.search.points, spec)
     chosen = [_promising(target, list(found.values()), most, spec) for target in targets]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
@@ -167,7 +169,8 @@ def _arrays(splits: Splits) -> list[list[object]]:
 
 def _target(name: str, spec: JobSpec, knobs: Knobs, cache_dir: Path, progress: Progress) -> Target:
     profile = profiles.resolve(name, cache_dir, progress)
-    return Target(profile, Pricer(knobs, profile), states_for(knobs, profile, spec.constraints.structures))
+    states = states_for(knobs, profile, spec.constraints.structures, spec.constraints.min_widths)
+    return Target(profile, Pricer(knobs, profile), states)
 
 
 def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: Progress) -> None:

@@ -23,6 +23,7 @@ from search.plan import Knobs, Plan, blocks_of
 from search.prune.surgery import cut
 from search.report import BlockChange, Front, Latency, LayerChange, Point
 from search.request import JobSpec
+from search.units import Units, digest
 
 PROOF_SAMPLES = 16
 
@@ -56,12 +57,12 @@ Stopwatch = Callable[[Sequence[bytes]], list[Timed]]
 class Finisher:
     """Writes and judges files of one dense network."""
 
-    def __init__(self, knobs: Knobs, evaluation: Part) -> None:
+    def __init__(self, knobs: Knobs, evaluation: Part, units: Units) -> None:
         """Write and judge the dense control by the very code that judges candidates."""
-        self.graph, self.groups, self.evaluation = knobs.graph, knobs.groups, evaluation
+        self.graph, self.groups, self.evaluation, self.units = knobs.graph, knobs.groups, evaluation, units
         model = export(knobs.graph)
         self.dense_output: Array = Session(model)(evaluation.feeds)[0]
-        self.dense = self._file(model, knobs.graph, 0.0, {})
+        self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_output), {})
 
     def finish(self, candidate: Candidate) -> File:
         """Cut a candidate, write it, and prove in ONNX Runtime that it equals the masked network.
@@ -71,16 +72,31 @@ class Finisher:
         """
         masked = candidate.variant.graph.with_initializers(candidate.params)
         smaller = cut(masked, candidate.variant.groups, candidate.keep)
-        model = export(smaller)
+        kept = self.units.result(
+            "file",
+            [
+                candidate.plan,
+                len(self.evaluation),
+                digest(*(candidate.params[name] for name in sorted(candidate.params))),
+            ],
+            lambda: self._proved(export(smaller), export(masked)),
+        )
+        judged = dataclasses.replace(self.dense.quality, scores=kept["scores"])
+        return self._file(kept["model"].tobytes(), smaller, float(kept["parity"]), judged, candidate.plan)
+
+    def _proved(self, model: bytes, masked: bytes) -> dict[str, Array]:
+        """The file, its difference to the masked network, and what every sample scores."""
         proof = {name: value[:PROOF_SAMPLES] for name, value in self.evaluation.feeds.items()}
-        error = parity(model, export(masked), proof)
+        error = parity(model, masked, proof)
         if not error <= TOLERANCE:
             raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {TOLERANCE:.0e}")
-        return self._file(model, smaller, error, candidate.plan)
+        scores = self._judged(Session(model)(self.evaluation.feeds)[0]).scores
+        return {"model": np.frombuffer(model, np.uint8), "parity": np.asarray(error), "scores": scores}
 
-    def _file(self, model: bytes, graph: Graph, error: float, plan: Plan) -> File:
-        output = Session(model)(self.evaluation.feeds)[0]
-        judged = quality(output, self.evaluation.labels, self.dense_output)
+    def _judged(self, output: Array) -> Quality:
+        return quality(output, self.evaluation.labels, self.dense_output)
+
+    def _file(self, model: bytes, graph: Graph, error: float, judged: Quality, plan: Plan) -> File:
         parameters = sum(graph.initializers[name].size for name in graph.float_initializers())
         blocks = tuple(BlockChange(block, setting) for block, setting in sorted(blocks_of(plan).items()))
         return File(model, hashlib.sha256(model).hexdigest(), error, judged, parameters, self._layers(graph), blocks)
@@ -176,7 +192,11 @@ def _relative(point: Point, control: Point) -> Point:
 def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[str | None, str]:
     """Id of the point that the objective picks, or None, and the reason in words."""
     objective, limit = spec.objective, spec.constraints.max_accuracy_drop
-    allowed = [p for p in points if limit is None or p.accuracy.delta >= -limit]
+    most = spec.constraints.max_bytes
+    small = [p for p in points if most is None or p.bytes <= most]
+    if points and not small:
+        return None, f"no file is at most {most} bytes; the smallest has {min(p.bytes for p in points)}"
+    allowed = [p for p in small if limit is None or p.accuracy.delta >= -limit]
     if not allowed:
         return None, f"no point stays within the constraint of {100 * (limit or 0):g} points of accuracy"
     if objective.max_latency_ms is not None:
@@ -192,7 +212,7 @@ def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[s
     drop = objective.max_accuracy_drop or 0.0
     good = [p for p in allowed if p.accuracy.delta >= -drop]
     if not good:
-        least = max(points, key=lambda p: p.accuracy.delta)
+        least = max(allowed, key=lambda p: p.accuracy.delta)
         lost = f"{-100 * least.accuracy.delta:.2f} ({least.id})"
         return None, f"no point loses at most {100 * drop:g} points; the least is {lost}; more data helps"
     best = min(good, key=lambda p: p.latency_ms.value)

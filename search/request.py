@@ -30,6 +30,7 @@ CriterionName = Literal[
     "redundancy",
     "taylor",
 ]
+AllocatorName = Literal["knapsack", "uniform", "global", "erk", "evolution"]
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True}
 
 
@@ -55,6 +56,17 @@ class Objective:
 
 
 @dataclasses.dataclass(frozen=True)
+class MinWidth:
+    """How narrow some layers may become."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    pattern: Annotated[str, Len(1, 200)]
+    """Shell pattern of node names; every group of coupled layers with such a node is bound."""
+    share: Annotated[float, Interval(ge=0, le=1)]
+    """Least share of its units that a group keeps; of several patterns that fit the largest share counts."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Constraints:
     """What every point must respect, whatever the objective."""
 
@@ -65,6 +77,10 @@ class Constraints:
     """Shell patterns of node or weight names that must stay as they are, e.g. ``head*``."""
     structures: Annotated[tuple[StructureName, ...], Len(1, 5)] = ("channel", "depth")
     """Kinds of removal that the search may use; those that a target does not execute are left out for that target."""
+    min_widths: Annotated[tuple[MinWidth, ...], Len(0, 64)] = ()
+    """Bounds of single layers, or with the pattern ``*`` of all. A block whose layers are bound may still be removed."""
+    max_bytes: Annotated[int, Ge(1)] | None = None
+    """Points whose file is larger are left out of the choice of ``best``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +96,8 @@ class SearchOptions:
     """Independent repetitions of the search; one for now."""
     criterion: CriterionName = "auto"
     """Channel importance; ``auto`` keeps, for every candidate, whichever did best after repair."""
+    allocator: AllocatorName = "knapsack"
+    """How latency is divided over layers; the literature's ``uniform``, ``global`` and ``erk`` know widths only."""
     finetune_minutes: Annotated[float, Interval(ge=0, le=1440)] = 0.0
     """Minutes of fine-tuning for the whole front; 0 repairs in closed form only."""
     deadline_minutes: Annotated[float, Interval(gt=0, le=1440)] = 60.0

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, get_args
 import click
 import pydantic
 
-from search.request import Constraints, CriterionName, JobSpec, SearchOptions, StructureName
+from search.request import AllocatorName, Constraints, CriterionName, JobSpec, SearchOptions, StructureName
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_PROFILE = "host-cpu-onnxruntime"
@@ -50,6 +50,15 @@ _SPEC_FLAGS = (
     ),
     exclude,
     structures,
+    click.option(
+        "--min-width",
+        "min_widths",
+        type=(str, float),
+        multiple=True,
+        metavar="PATTERN SHARE",
+        help="Least share of its units that a layer keeps; may be repeated.",
+    ),
+    click.option("--max-bytes", type=int, help="Constraint on the choice of best: largest file."),
     click.option("--points", type=int, default=_DEFAULTS.points, show_default=True, help="Most points on a front."),
     click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same bytes."),
     click.option("--seeds", type=int, default=_DEFAULTS.seeds, show_default=True, help="Repetitions of the search."),
@@ -59,6 +68,13 @@ _SPEC_FLAGS = (
         default=_DEFAULTS.criterion,
         show_default=True,
         help="Channel importance.",
+    ),
+    click.option(
+        "--allocator",
+        type=click.Choice(get_args(AllocatorName)),
+        default=_DEFAULTS.allocator,
+        show_default=True,
+        help="How latency is divided over layers.",
     ),
     click.option(
         "--finetune-minutes",
@@ -76,8 +92,8 @@ _SPEC_FLAGS = (
     ),
 )
 _SPEC_NAMES = (
-    *("profiles", "max_latency_ms", "speedup", "max_accuracy_drop", "exclude", "structures"),
-    *("points", "seed", "seeds", "criterion", "finetune_minutes", "deadline_minutes"),
+    *("profiles", "max_latency_ms", "speedup", "max_accuracy_drop", "exclude", "structures", "min_widths"),
+    *("max_bytes", "points", "seed", "seeds", "criterion", "allocator", "finetune_minutes", "deadline_minutes"),
 )
 
 
@@ -99,6 +115,8 @@ def _spec(
     max_accuracy_drop: float | None,
     exclude: tuple[str, ...],
     structures: tuple[StructureName, ...],
+    min_widths: tuple[tuple[str, float], ...],
+    max_bytes: int | None,
     **search: Any,
 ) -> JobSpec:
     constrains = max_latency_ms is not None or speedup is not None
@@ -111,6 +129,8 @@ def _spec(
                 "max_accuracy_drop": max_accuracy_drop if constrains else None,
                 "exclude": exclude,
                 "structures": structures,
+                "min_widths": [{"pattern": pattern, "share": share} for pattern, share in min_widths],
+                "max_bytes": max_bytes,
             },
             "search": search,
         }

@@ -81,7 +81,7 @@ class Bench:
         evidence = Evidence(knobs.graph, knobs.groups, search.repairer.targets, part.feeds, part.labels, seed)
         for name in ("l1", "taylor", "random") if rules else ():
             search.orders[name] = {g.id: CRITERIA[name](g, evidence) for g in knobs.groups.prunable}
-        finisher = points.Finisher(knobs, splits.evaluation.take(slice(EVALUATED)))
+        finisher = points.Finisher(knobs, splits.evaluation.take(slice(EVALUATED)), units)
         return cls(knobs, search, evidence, finisher, search.sensitivities(every), pricers)
 
     def plans(self, method: str, pricer: Pricer, budgets_s: Sequence[float]) -> list[Plan]:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwprofiles.registry import load_profile
 from search.allocate.base import Allocator, Problem
 from search.allocate.erk import ErdosRenyiKernel, density
 from search.allocate.evolution import Evolution
 from search.allocate.global_threshold import GlobalThreshold
 from search.allocate.knapsack import knapsack
+from search.allocate.price import Pricer
 from search.allocate.tables import Tables
 from search.allocate.uniform import Uniform
+from search.allocators import RULES
+from search.allocators import allocator as named
 from search.graph.ir import Array
 from search.graph.onnx_import import load
-from search.plan import Plan
+from search.options import options_for
+from search.plan import Knobs, Plan, blocks_of
 from search.prune.groups import find_groups
-from tests.search.graph.nets import Net
+from search.request import AllocatorName
+from tests.search.graph.nets import Net, resnet
 from tests.search.test_knapsack import interacting
 
 FULL = {f"g{i}": 4 for i in range(4)}
@@ -130,3 +137,19 @@ def test_evolution_never_loses_to_its_start(seed: int, share: float) -> None:
     budget = least + share * (dense - least)
     [start], [found] = (allocate(problem, [budget]) for allocate in (knapsack, Evolution(knapsack, generations=20)))
     assert problem.error(found) <= problem.error(start)
+
+
+def test_every_name_of_a_request_is_a_strategy() -> None:
+    """Each allocates a real network within a budget that its widths reach; the rules leave the blocks alone."""
+    knobs = Knobs(load(resnet().bytes()), {"x": (1, 3, 8, 8)})
+    pricer = Pricer(knobs, load_profile("pixel4-1large-tflite-fp32"))
+    options = options_for(knobs, pricer.profile, ("channel", "depth"))
+    errors = {element: np.linspace(0, 1, len(plans)) for element, plans in options.items()}
+    problem = Problem(options, errors, pricer.latency_s, pricer.tables(options))
+    widths_alone = options_for(knobs, pricer.profile, ("channel",))
+    budget = (pricer.latency_s({}) + pricer.latency_s(pricer.fastest(widths_alone))) / 2
+    for name in get_args(AllocatorName):
+        [choice] = named(name, knobs, 0)(problem, [budget])
+        assert problem.seconds(choice) <= budget * (1 + 1e-9), name
+        if name in RULES:
+            assert not blocks_of(problem.plan(choice)), name

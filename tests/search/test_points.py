@@ -1,23 +1,66 @@
-"""Which candidates become points of a front."""
+"""The point that a request's objective and constraints pick, by hand."""
 
 from __future__ import annotations
 
-from search.points import spread
+import pytest
 
-LATENCIES_S = [1.0, 2.0, 4.0, 5.0, 5.1, 8.0, 10.0]
-DIVERGENCES = [3.0, 2.0, 1.0, 0.5, 0.6, 0.1, 0.0]
-
-
-def test_the_ends_stay_and_the_dominated_go() -> None:
-    """5.1 s at 0.6 nats is worse than 5 s at 0.5 in both; the fastest and the most accurate are always there."""
-    assert spread(LATENCIES_S, DIVERGENCES, 7) == [0, 1, 2, 3, 5, 6]
-    assert {0, 6} < set(spread(LATENCIES_S, DIVERGENCES, 3))
+from search.points import choose_best
+from search.report import Accuracy, Latency, Point
+from search.request import Constraints, JobSpec, Objective
 
 
-def test_the_best_within_a_goal_stays() -> None:
-    """Whatever latency was asked for, the most accurate candidate within it is kept, also where only three are."""
-    for goal_s, wanted in ((2.5, 1), (4.5, 2), (6.0, 3), (9.0, 5)):
-        found = spread(LATENCIES_S, DIVERGENCES, 3, [goal_s])
-        assert wanted in found
-        assert len(found) == 3
-    assert spread(LATENCIES_S, DIVERGENCES, 3, [0.5]) == spread(LATENCIES_S, DIVERGENCES, 3)
+def point(name: str, *, drop: float, ms: float, size: int) -> Point:
+    """One of a front whose dense model takes 10 ms at 90 %."""
+    value = 0.9 - drop
+    accuracy = Accuracy(value, value - 0.01, value + 0.01, -drop, -drop - 0.01, -drop + 0.01, 1000, "top1")
+    latency = Latency(ms, ms, ms, "modelled")
+    counts = {"parameters": size, "macs": size, "bytes": size}
+    ratios = {"speedup": 10 / ms, "predicted_speedup": 10 / ms, "compression_ratio": 1.0, "theoretical_speedup": 1.0}
+    files = {"layers": (), "blocks": (), "artifact": f"{name}.onnx", "sha256": name, "parity": 0.0}
+    return Point(
+        id=name,
+        profile="p",
+        accuracy=accuracy,
+        latency_ms=latency,
+        predicted_latency_ms=latency,
+        **counts,
+        **ratios,
+        **files,
+    )  # type: ignore[arg-type]
+
+
+DENSE = point("dense", drop=0.0, ms=10.0, size=1000)
+FRONT = [
+    point("fast", drop=0.20, ms=2.0, size=300),
+    point("middle", drop=0.03, ms=5.0, size=600),
+    point("slow", drop=0.005, ms=8.0, size=900),
+]
+
+
+@pytest.mark.parametrize(
+    ("objective", "constraints", "best"),
+    [
+        (Objective(), Constraints(), "slow"),
+        (Objective(max_accuracy_drop=0.05), Constraints(), "middle"),
+        (Objective(max_latency_ms=5.0), Constraints(), "middle"),
+        (Objective(speedup=3.0), Constraints(), "fast"),
+        (Objective(speedup=3.0), Constraints(max_accuracy_drop=0.1), None),
+        (Objective(speedup=1.1), Constraints(max_bytes=700), "middle"),
+        (Objective(max_accuracy_drop=0.01), Constraints(max_bytes=700), None),
+        (Objective(speedup=1.1), Constraints(max_bytes=200), None),
+    ],
+)
+def test_the_best_point_meets_objective_and_constraints(
+    objective: Objective, constraints: Constraints, best: str | None
+) -> None:
+    """The point that a person would pick from the table above, and a reason in words."""
+    found, reason = choose_best(FRONT, DENSE, JobSpec(objective=objective, constraints=constraints))
+    assert found == best
+    assert reason
+
+
+def test_a_file_that_is_too_large_is_named_with_the_smallest() -> None:
+    """The reason says what was asked for and what there is."""
+    _, reason = choose_best(FRONT, DENSE, JobSpec(constraints=Constraints(max_bytes=200)))
+    assert "200" in reason
+    assert "300" in reason

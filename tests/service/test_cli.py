@@ -147,18 +147,26 @@ def test_every_field_has_a_flag() -> None:
     fields: dict[str, Any] = {
         "profiles": ["a", "b"],
         "objective": {"max_latency_ms": 8.0},
-        "constraints": {"max_accuracy_drop": 0.02, "exclude": ["head*"], "structures": ["channel", "nm"]},
+        "constraints": {
+            "max_accuracy_drop": 0.02,
+            "exclude": ["head*"],
+            "structures": ["channel", "nm"],
+            "min_widths": [{"pattern": "stem*", "share": 0.5}, {"pattern": "*", "share": 0.25}],
+            "max_bytes": 4096,
+        },
         "search": {
             "points": 3,
             "seed": 4,
             "seeds": 1,
             "criterion": "l1",
+            "allocator": "erk",
             "finetune_minutes": 2.0,
             "deadline_minutes": 5.0,
         },
     }
     line = "--profile a --profile b --max-latency-ms 8 --max-accuracy-drop 0.02 --exclude head* --structures channel "
-    line += "--structures nm --points 3 --seed 4 --seeds 1 --criterion l1 --finetune-minutes 2 --deadline-minutes 5"
+    line += "--structures nm --points 3 --seed 4 --seeds 1 --criterion l1 --finetune-minutes 2 --deadline-minutes 5 "
+    line += "--allocator erk --min-width stem* 0.5 --min-width * 0.25 --max-bytes 4096"
     assert spec(*line.split()) == JobSpec.from_json(json.dumps({"schema_version": 1, **fields}))
 
 
