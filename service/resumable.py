@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from service.database import Database
 from service.errors import Conflict, Expired, NotFound
+from service.files import Purpose
 from service.storage import Storage
-from service.store import Purpose, Store
+from service.store import Store
 from service.tables import Upload
 
 

@@ -8,20 +8,17 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from service.artifacts import Blob
 from service.database import Database
 from service.errors import Conflict, Expired, IdempotencyConflict, NotFound, QuotaExceeded
 from service.jobs import FINISHED, TERMINAL, Action, Status, after
 from service.migrations import upgrade
 from service.settings import Settings
-from service.tables import LOCAL_TENANT, Artifact, Delivery, Event, File, IdempotencyKey, Job, Orphan
-
-Purpose = Literal["model", "dataset"]
+from service.tables import LOCAL_TENANT, Artifact, Delivery, Event, IdempotencyKey, Job, Orphan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,49 +70,6 @@ class Store(Database):
         other = copy.copy(self)
         other.tenant = tenant
         return other
-
-    # Uploads
-
-    def add_file(self, purpose: Purpose, blob: Blob, max_bytes: int = 0) -> tuple[File, bool]:
-        """The file of these bytes, and whether it is new.
-
-        Args:
-            purpose: what it is for.
-            blob: its bytes.
-            max_bytes: most bytes of all files of the tenant; 0 for no limit.
-
-        Raises:
-            QuotaExceeded: there would be more.
-        """
-        digest = hashlib.sha256(f"{self.tenant}/{purpose}/{blob.sha256}".encode()).hexdigest()
-        file_id, now = f"file_{digest[:32]}", self.clock()
-        with self.writing([self.tenant]) as session:
-            known = session.get(File, file_id)
-            if known is not None:
-                known.used_at = now
-                return known, False
-            kept = session.scalar(sa.select(sa.func.sum(File.bytes)).where(File.tenant == self.tenant)) or 0
-            if max_bytes and kept + blob.bytes > max_bytes:
-                raise QuotaExceeded(
-                    f"{kept:,} bytes are kept and {blob.bytes:,} came; {max_bytes:,} are allowed, unused ones go in time"
-                )
-            file = File(id=file_id, tenant=self.tenant, purpose=purpose, sha256=blob.sha256, bytes=blob.bytes)
-            file.created_at = file.used_at = now
-            session.add(file)
-            return file, True
-
-    def file(self, file_id: str, purpose: Purpose) -> File:
-        """An uploaded file.
-
-        Raises:
-            NotFound: no such file, or one uploaded for another purpose.
-        """
-        with self.writing() as session:
-            file = session.get(File, file_id)
-            if file is None or file.tenant != self.tenant or file.purpose != purpose:
-                raise NotFound(f"no {purpose} file {file_id}; upload it first, with purpose={purpose}")
-            file.used_at = self.clock()
-            return file
 
     # Jobs
 

@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 
 from hwprofiles.registry import load_profile
 from search.request import JobSpec
+from service import files
 from service.api.context import current
 from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import from_json, idempotency_key, json_body, query
@@ -48,15 +49,15 @@ def post_job() -> ResponseReturnValue:
 
 def _from_json() -> NewJob:
     body, store = json_body(JobCreate, or_form=True), current().store
-    model = store.file(body.model, "model").sha256
-    dataset = store.file(body.dataset, "dataset").sha256 if body.dataset is not None else None
+    model = files.find(store, body.model, "model").sha256
+    dataset = files.find(store, body.dataset, "dataset").sha256 if body.dataset is not None else None
     return _new(body, model, dataset)
 
 
 def _from_form() -> NewJob:
     accept_form({"model", "dataset", "spec"})
-    files, spec = flask.request.files, flask.request.form.get("spec")
-    if "model" not in files:
+    parts, spec = flask.request.files, flask.request.form.get("spec")
+    if "model" not in parts:
         raise BadRequest("the form has no file in a part called `model`; with curl: -F model=@model.onnx")
     if spec is None:
         raise BadRequest(
@@ -66,8 +67,8 @@ def _from_form() -> NewJob:
         raise BadRequest("`dataset` is text, not a file; with curl: -F dataset=@data.npz")
     options = from_json(JobOptions, spec, "the part `spec`")
     _require_profiles(options)
-    model = received(files["model"], "model").sha256
-    dataset = received(files["dataset"], "dataset").sha256 if "dataset" in files else None
+    model = received(parts["model"], "model").sha256
+    dataset = received(parts["dataset"], "dataset").sha256 if "dataset" in parts else None
     return _new(options, model, dataset)
 
 

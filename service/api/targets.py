@@ -19,7 +19,7 @@ from hwprofiles.registry import list_profiles, load_profile, parse_profile, save
 from hwprofiles.rows import parse_rows, profile_from_rows
 from search.errors import InternalError, ResourceLimit
 from search.report import Inspection
-from service import protocol, sandbox
+from service import files, protocol, sandbox
 from service.api.context import Context, current
 from service.api.operations import JSON, Answer, Operation
 from service.api.parsing import json_body, query
@@ -87,7 +87,7 @@ def post_inspect() -> ResponseReturnValue:
     """Dry run."""
     query(NoQuery)
     body, context = json_body(InspectCreate), current()
-    model = context.store.file(body.model, "model")
+    model = files.find(context.store, body.model, "model")
     for profile_id in body.profiles:
         load_profile(profile_id, context.settings.profile_dirs)
     if not context.inspections.acquire(timeout=_FOLDER_WAIT_S):

@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
 
+from service import files
 from service.api.context import current
 from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import query
@@ -83,7 +84,7 @@ def keep(writer: BlobWriter, purpose: Purpose, what: str) -> tuple[File, bool]:
     context, blob = current(), writer.seal()
     with hold(context.store, [blob.sha256]):
         writer.keep()
-        return context.store.add_file(purpose, blob, context.settings.quotas[1])
+        return files.add(context.store, purpose, blob, context.settings.quotas[1])
 
 
 def body_chunks(most: int) -> Iterator[bytes]:

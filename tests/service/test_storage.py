@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from service import files
 from service.app import create_app
 from service.settings import Settings
 from service.storage import Storage, storage_of
@@ -164,7 +165,7 @@ def test_uploads_and_deletions_at_once_lose_no_bytes(settings: Settings) -> None
         thread.join()
     store, storage = Store(settings.database), storage_of(settings)
     for file_id in ids:
-        file = store.file(file_id, "dataset")
+        file = files.find(store, file_id, "dataset")
         with storage.open(f"blobs/{file.sha256[:2]}/{file.sha256}") as kept:
             assert kept.read() in data
     store.close()

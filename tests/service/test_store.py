@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service import files
 from service.artifacts import Blob
 from service.claims import Claim, LeaseLost, Outcome, Relayed, claim, settle_lost
 from service.errors import Conflict, Expired, IdempotencyConflict, NotFound, QuotaExceeded
@@ -44,15 +45,15 @@ def removed(store: Store) -> list[str]:
 
 def test_a_file_is_its_bytes(store: Store) -> None:
     """The same bytes are the same file; for another purpose they are another one."""
-    first, created = store.add_file("model", Blob(SHA, 3))
-    again, created_again = store.add_file("model", Blob(SHA, 3))
-    other, _ = store.add_file("dataset", Blob(SHA, 3))
+    first, created = files.add(store, "model", Blob(SHA, 3))
+    again, created_again = files.add(store, "model", Blob(SHA, 3))
+    other, _ = files.add(store, "dataset", Blob(SHA, 3))
     assert (created, created_again) == (True, False)
     assert first.id == again.id != other.id
     with pytest.raises(NotFound):
-        store.file(first.id, "dataset")
+        files.find(store, first.id, "dataset")
     with pytest.raises(NotFound):
-        store.of("somebody else").file(first.id, "model")
+        files.find(store.of("somebody else"), first.id, "model")
 
 
 def test_a_key_makes_one_job(store: Store) -> None:
@@ -234,7 +235,7 @@ def test_pages_are_complete_and_without_repeats(store: Store, clock: Clock) -> N
 def test_deleting_names_only_blobs_that_nobody_uses(store: Store) -> None:
     """A blob that is also an upload, or another job's artifact, stays."""
     shared, uploaded, own = "11" * 32, "22" * 32, "33" * 32
-    store.add_file("model", Blob(uploaded, 1))
+    files.add(store, "model", Blob(uploaded, 1))
     for extra in ({}, {"own": Blob(own, 1)}):
         job, _ = store.submit(new())
         artifacts = {"shared": Blob(shared, 1), "uploaded": Blob(uploaded, 1), **extra}
@@ -273,7 +274,7 @@ def test_held_bytes_stay(store: Store) -> None:
     with hold(store, ["77" * 32]):
         store.delete(job.id)
         assert removed(store) == []
-        store.add_file("model", Blob("77" * 32, 1))
+        files.add(store, "model", Blob("77" * 32, 1))
     assert removed(store) == []
 
 
@@ -291,14 +292,14 @@ def test_bytes_of_a_broken_upload_go(store: Store, clock: Clock) -> None:
 
 def test_unused_uploads_go_in_time(store: Store, clock: Clock) -> None:
     """An upload that no job used for so long goes; the bytes that an unfinished job waits for stay."""
-    store.add_file("model", Blob(SHA, 3))
-    other, _ = store.add_file("dataset", Blob("55" * 32, 3))
+    files.add(store, "model", Blob(SHA, 3))
+    other, _ = files.add(store, "dataset", Blob("55" * 32, 3))
     store.submit(new())
     clock.now += KEPT_S + 1
     expire(store, KEPT_S)
     assert removed(store) == ["55" * 32]
     with pytest.raises(NotFound):
-        store.file(other.id, "dataset")
+        files.find(store, other.id, "dataset")
 
 
 def test_quotas_hold_for_each_tenant(store: Store) -> None:
@@ -309,7 +310,7 @@ def test_quotas_hold_for_each_tenant(store: Store) -> None:
     store.of("somebody else").submit(new(), max_unfinished=1)
     store.cancel(first.id)
     store.submit(new(), max_unfinished=1)
-    store.add_file("model", Blob(SHA, 60), max_bytes=100)
-    store.add_file("model", Blob(SHA, 60), max_bytes=100)
+    files.add(store, "model", Blob(SHA, 60), max_bytes=100)
+    files.add(store, "model", Blob(SHA, 60), max_bytes=100)
     with pytest.raises(QuotaExceeded, match="60 bytes"):
-        store.add_file("dataset", Blob(SHA, 60), max_bytes=100)
+        files.add(store, "dataset", Blob(SHA, 60), max_bytes=100)
