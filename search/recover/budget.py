@@ -1,7 +1,8 @@
 """Minutes of training spread over a front: successive halving, every point warm-started from its slower neighbour.
 
 All candidates get a short course; those that still help the front get a longer one, from where they stand, and so on
-(successive halving, Jamieson & Talwalkar 2016). Every round has the same share of the time.
+(successive halving, Jamieson & Talwalkar 2016). A round has several times the time of the one before: with equal rounds a
+point of a ResNet-20 that reached the last one had been trained for an eighth of the time, three times anew.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ FEWEST_STEPS = 8
 """A course shorter than this only disturbs the repaired weights."""
 USEFUL_STEPS = 60
 """Where a course of the first round would be shorter, fewer candidates enter it: shorter ones do not tell them apart."""
+GROWTH = 3.0
+"""Time of a round over that of the round before."""
 PROBE_SHARE = 0.05
 """Most of the time that may go into finding a learning rate."""
 RESERVE = 0.15
@@ -75,9 +78,9 @@ class Recovery:
         try:
             seconds -= self._choose_rate(alive[len(alive) // 2], seconds)
             alive = self._entrants(alive, seconds, select, points)
-            rounds = rounds_of(len(alive), points)
-            for number in range(rounds):
-                alive = self._round(alive, number, rounds, seconds / rounds, done)
+            rounds = seconds_of_rounds(seconds, rounds_of(len(alive), points))
+            for number, share in enumerate(rounds):
+                alive = self._round(alive, number, len(rounds), share, done)
                 alive = list(select(alive, max(points, math.ceil(len(alive) / 2))))
         except Stopped:
             self.progress.warn("training ended early; points that were not trained keep their repaired weights")
@@ -89,7 +92,7 @@ class Recovery:
         """As many candidates as can have a useful course in the first round, at least so many points."""
         alive = list(candidates)
         while len(alive) > points:
-            each = shares(alive, seconds / rounds_of(len(alive), points))
+            each = shares(alive, seconds_of_rounds(seconds, rounds_of(len(alive), points))[0])
             fewer = list(select(alive, max(points, math.ceil(len(alive) / 2))))
             steps = [self._steps(c, share, compiled=False) for c, share in zip(alive, each, strict=True)]
             if np.median(steps) >= USEFUL_STEPS or len(fewer) == len(alive):  # several targets may want different ones
@@ -190,6 +193,17 @@ def rounds_of(candidates: int, points: int) -> int:
         (2, 3, 1)
     """
     return 1 + max(0, math.ceil(math.log2(max(1, candidates) / points)))
+
+
+def seconds_of_rounds(seconds: float, rounds: int) -> list[float]:
+    """Seconds of every round, each `GROWTH` times the one before.
+
+    Example:
+        >>> seconds_of_rounds(130.0, 3)
+        [10.0, 30.0, 90.0]
+    """
+    parts = [GROWTH**number for number in range(rounds)]
+    return [seconds * part / sum(parts) for part in parts]
 
 
 def cut_graph(candidate: Candidate) -> Graph:

@@ -206,4 +206,4 @@ def test_little_time_is_not_spread_over_many() -> None:
         return candidates[:count]
 
     assert len(recovery._entrants(eight, 100.0, first, 2)) == 2
-    assert len(recovery._entrants(eight, 8 * 3 * 60.0, first, 2)) == 8
+    assert len(recovery._entrants(eight, 13 * 8 * 60.0, first, 2)) == 8
