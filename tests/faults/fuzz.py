@@ -1,6 +1,6 @@
 """Fuzzing of the admission of uploads: ``python -m tests.faults.fuzz onnx|npz --minutes 10`` (needs atheris).
 
-libFuzzer mutates models or archives, guided by the coverage of our own code, and stops at the first crash, at ten seconds
+libFuzzer mutates models or archives, guided by the coverage of our own code, and stops at the first crash, at thirty seconds
 for one input, and at 2 GiB of memory. An input may be admitted or refused with a typed error; anything else is a finding.
 """
 
@@ -64,7 +64,7 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(_seeds(arguments.kind)):
         (corpus / f"seed-{number}").write_bytes(seed)
-    limits = ["-timeout=10", "-rss_limit_mb=2048", f"-max_total_time={int(60 * arguments.minutes)}", "-max_len=20000"]
+    limits = ["-timeout=30", "-rss_limit_mb=2048", f"-max_total_time={int(60 * arguments.minutes)}", "-max_len=20000"]
     words = [sys.argv[0], *limits, "-print_final_stats=1", "-verbosity=0", str(corpus)]
     atheris.Setup(words, _onnx if arguments.kind == "onnx" else _npz)
     atheris.Fuzz()
