@@ -104,9 +104,10 @@ def redis_away(folder: Path) -> Measured:
         wait_redis_s = seconds_until(lambda: Path(stack.settings.redis_url.removeprefix("unix://")).exists())
         after = submit(stack, plan())
         back_s = wait_redis_s + seconds_until(lambda: job(stack, after["id"])["attempt"] == 1)
-        same = workers == stack.family("worker-1")[:2]
-    text = f"running job: attempt {done['attempt']}; consuming {back_s:.1f} s after its return"
-    return text, done["attempt"] == 1 and back_s <= 15 and same
+        (keeper, consumer), (keeper_now, consumer_now) = workers, stack.family("worker-1")[:2]
+    text = f"running job: attempt {done['attempt']}; consuming {back_s:.1f} s after its return, the consumer "
+    text += "the same" if consumer == consumer_now else "replaced by the worker's own watchdog"
+    return text, done["attempt"] == 1 and back_s <= 15 and keeper == keeper_now
 
 
 def submit_without_redis(folder: Path) -> Measured:
