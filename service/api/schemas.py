@@ -6,7 +6,7 @@ import dataclasses
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, Len
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from search.report import Front, Point
 from search.request import Constraints, JobSpec, Objective, SearchOptions
@@ -23,6 +23,16 @@ Metadata = Annotated[
 ]
 WebhookUrl = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]{1,255}(/[!-~]{0,1000})?$")]
 Purpose = Literal["model", "dataset"]
+
+
+def _in_digits(value: Any) -> Any:
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise ValueError(f"{value!r} is no whole number in digits")
+    return value
+
+
+Digits = Annotated[int, BeforeValidator(_in_digits)]
+"""A number in a query string; 0.0, +1 and 1_000 are none."""
 
 
 class Query(BaseModel):
@@ -44,7 +54,7 @@ class JobsQuery(Query):
 
     status: Status | None = None
     profile: ProfileId | None = None
-    limit: Annotated[int, Interval(ge=1, le=100)] = 20
+    limit: Annotated[Digits, Interval(ge=1, le=100)] = 20
     cursor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_=-]{1,200}$")] | None = None
     """`next_cursor` of the page before."""
 
@@ -52,9 +62,9 @@ class JobsQuery(Query):
 class EventsQuery(Query):
     """Of a job's events."""
 
-    after: Annotated[int, Interval(ge=0, le=2**31 - 1)] = 0
+    after: Annotated[Digits, Interval(ge=0, le=2**31 - 1)] = 0
     """Only events numbered above this."""
-    limit: Annotated[int, Interval(ge=1, le=1000)] = 1000
+    limit: Annotated[Digits, Interval(ge=1, le=1000)] = 1000
 
 
 class NoQuery(Query):

@@ -117,6 +117,14 @@ def test_one_sentence_says_what_is_wrong_with_a_form(http: FlaskClient, spec: st
     assert all(words in answer.get_json()["detail"] for words in told), answer.get_json()
 
 
+@pytest.mark.parametrize("number", ["0.0", "1_0", "+1", " 1", "-1", "1e1"])
+def test_a_number_in_a_query_is_digits(http: FlaskClient, number: str) -> None:
+    """What the document calls an integer is one; what a lenient parser would make of other words does not matter."""
+    answer = http.get("/v1/jobs", query_string={"limit": number})
+    assert answer.status_code == 422
+    assert answer.get_json()["errors"][0]["field"] == "limit"
+
+
 def test_an_unknown_profile_is_refused_at_submission(http: FlaskClient) -> None:
     """The refusal lists the targets there are."""
     body = {"model": upload(http, b"m"), "profiles": ["no-such-device"]}
