@@ -3,7 +3,8 @@
     python -m tests.benchmarks.rules
 
 The table is read from the profiles, so it is what the search acts on. What this machine can test is tested by
-`tests.benchmarks.zeros` (ONNX Runtime and LiteRT, every pattern) and tests/hwprofiles/test_rules.py (what each profile lets the search do).
+`tests.benchmarks.zeros` (ONNX Runtime and LiteRT, every pattern) and tests/hwprofiles/test_rules.py (what each profile lets the
+search do).
 """
 
 from __future__ import annotations
