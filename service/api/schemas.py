@@ -31,8 +31,8 @@ def _in_digits(value: Any) -> Any:
     return value
 
 
-Digits = Annotated[int, BeforeValidator(_in_digits)]
-"""A number in a query string; 0.0, +1 and 1_000 are none."""
+DIGITS = BeforeValidator(_in_digits)
+"""Of a number in a query string, behind its interval, which else is missing in the document; 0.0, +1 and 1_000 are none."""
 
 
 class Query(BaseModel):
@@ -54,7 +54,7 @@ class JobsQuery(Query):
 
     status: Status | None = None
     profile: ProfileId | None = None
-    limit: Annotated[Digits, Interval(ge=1, le=100)] = 20
+    limit: Annotated[int, Interval(ge=1, le=100), DIGITS] = 20
     cursor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_=-]{1,200}$")] | None = None
     """`next_cursor` of the page before."""
 
@@ -62,9 +62,9 @@ class JobsQuery(Query):
 class EventsQuery(Query):
     """Of a job's events."""
 
-    after: Annotated[Digits, Interval(ge=0, le=2**31 - 1)] = 0
+    after: Annotated[int, Interval(ge=0, le=2**31 - 1), DIGITS] = 0
     """Only events numbered above this."""
-    limit: Annotated[Digits, Interval(ge=1, le=1000)] = 1000
+    limit: Annotated[int, Interval(ge=1, le=1000), DIGITS] = 1000
 
 
 class NoQuery(Query):

@@ -123,6 +123,9 @@ def test_a_number_in_a_query_is_digits(http: FlaskClient, number: str) -> None:
     answer = http.get("/v1/jobs", query_string={"limit": number})
     assert answer.status_code == 422
     assert answer.get_json()["errors"][0]["field"] == "limit"
+    parameters = http.get("/openapi.json").get_json()["paths"]["/v1/jobs"]["get"]["parameters"]
+    [limit] = [one["schema"] for one in parameters if one["name"] == "limit"]
+    assert (limit["type"], limit["minimum"], limit["maximum"]) == ("integer", 1, 100)
 
 
 def test_an_unknown_profile_is_refused_at_submission(http: FlaskClient) -> None:
