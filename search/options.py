@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from hwprofiles.device import DeviceProfile
-from hwprofiles.rules import channel_options
+from hwprofiles.rules import channel_options, sparsity_rule
+from search.graph.ir import Node
 from search.plan import Element, Knobs, Plan, blocks_of, zeros_knob
 from search.prune.blocks import DROPPED
 from search.prune.groups import Group
+from search.recover.linear import Linear
 from search.request import MinWidth, StructureName
 from search.structures.cluster import LEVELS, runs_zeros
+from search.structures.pattern import SHARES
 
 MOST_COMBINATIONS = 64
 """Widths of the groups inside one block are combined; each is thinned so that about this many combinations remain."""
 
+WIDE = 256
+"""Input and output channels from which 2:4 pays, by the condition in the profiles; narrower layers keep their weights."""
 Options = dict[str, list[Plan]]
 
 
@@ -38,15 +44,42 @@ def states_for(
     that the cluster does not take.
     """
     dense = options_for(knobs, profile, structures, bounds)
+    patterned = _patterned(knobs, profile, structures)
     nodes = runs_zeros(profile, knobs.graph, knobs.groups.shapes) if "unstructured" in structures else ""
     if isinstance(nodes, str):
-        return [dense]
+        return [{**dense, **patterned}]
     whole = {
         element: [plan for plan in plans if all(setting == DROPPED for setting in blocks_of(plan).values())]
         for element, plans in dense.items()
     }
     zeros: Options = {zeros_knob(node): [{zeros_knob(node): level} for level in LEVELS] for node in nodes}
-    return [dense, {**whole, **zeros}]
+    return [{**dense, **patterned}, {**whole, **zeros}]
+
+
+def _patterned(knobs: Knobs, profile: DeviceProfile, structures: Sequence[StructureName]) -> Options:
+    """N:M and blocks for every layer on its own, where the target executes them; none of their prices is validated."""
+    plans = [
+        (pattern, share)
+        for pattern, shares in SHARES.items()
+        if pattern in structures and (rule := sparsity_rule(pattern, profile)).executed
+        for share in shares
+        if share >= rule.min_level
+    ]
+    nodes = [node for node in knobs.graph.nodes if _takes_patterns(node, knobs)] if plans else []
+    return {
+        f"{node.name}/patterns": [{}, *({zeros_knob(node.name, pattern): share} for pattern, share in plans)]
+        for node in nodes
+    }
+
+
+def _takes_patterns(node: Node, knobs: Knobs) -> bool:
+    """Whether a node makes units of a group from input channels that come in fours, and is wide enough to gain."""
+    linear = Linear.of(node, knobs.graph)
+    if linear is None or linear.groups != 1 or node.name not in knobs.makers:
+        return False
+    taps = math.prod(knobs.graph.initializers[linear.weight].shape[2:])
+    _, columns, outputs = linear.matrix(knobs.graph.initializers).shape
+    return bool(columns // taps % 4 == 0 and min(columns // taps, outputs) >= WIDE)
 
 
 def _options(

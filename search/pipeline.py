@@ -191,8 +191,6 @@ def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: P
                 whole = runs_zeros(target.profile, knobs.graph, knobs.groups.shapes)
                 if isinstance(whole, str):
                     progress.warn(f"{target.profile.id} skips no zeros of this network: {whole}")
-            elif structure not in ("channel", "depth"):
-                progress.warn(f"{structure} removal is not part of this release; it is left out")
         if target.pricer.latency_s(target.fastest) >= target.pricer.latency_s({}):
             progress.warn(
                 f"pruning cannot help on {target.profile.id}: nothing that the request allows is cheaper there"

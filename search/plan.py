@@ -15,9 +15,10 @@ from search.graph.ir import Array, Graph
 from search.prune.blocks import DROPPED, Block, Variant, find_blocks, replace_blocks
 from search.prune.groups import Group, Groups, Keep, find_groups
 from search.structures.channel import keep_units
+from search.structures.pattern import Pattern, Zeros
 
 Setting = int | str | float
-_ZEROS = "/zeros"
+_SUFFIXES: Mapping[Pattern, str] = {"unstructured": "/zeros", "nm": "/nm", "block": "/block"}
 Plan = Mapping[str, Setting]
 
 
@@ -36,14 +37,20 @@ def blocks_of(plan: Plan) -> dict[str, str]:
     return {knob: setting for knob, setting in plan.items() if isinstance(setting, str)}
 
 
-def zeros_knob(node: str) -> str:
-    """The knob of a node's zeros."""
-    return node + _ZEROS
+def zeros_knob(node: str, pattern: Pattern = "unstructured") -> str:
+    """The knob of a node's zeros; its setting is their share."""
+    return node + _SUFFIXES[pattern]
 
 
-def zeros_of(plan: Plan) -> dict[str, float]:
-    """The sparse part of a plan: node to the share of its weight that is zero."""
-    return {knob.removesuffix(_ZEROS): setting for knob, setting in plan.items() if isinstance(setting, float)}
+def zeros_of(plan: Plan) -> dict[str, Zeros]:
+    """The sparse part of a plan: node to the zeros of its weight."""
+    shares = {knob: setting for knob, setting in plan.items() if isinstance(setting, float)}
+    return {
+        knob.removesuffix(suffix): Zeros(pattern, share)
+        for knob, share in shares.items()
+        for pattern, suffix in _SUFFIXES.items()
+        if knob.endswith(suffix)
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +81,10 @@ class Knobs:
         self.groups: Groups = find_groups(graph, shapes, exclude=exclude)
         self.blocks = find_blocks(graph, self.groups.shapes, exclude=exclude)
         self.elements = _elements(self.groups, self.blocks)
+        self.makers = frozenset(
+            slot.node for group in self.groups.prunable for slot in group.slots if slot.role == "produces"
+        )
+        """Nodes that make the units of a group."""
         self.stand_ins: Mapping[str, Array] = {}
         """Fitted initializers of stand-ins, by name; zeros until they are fitted."""
 

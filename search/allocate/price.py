@@ -58,7 +58,7 @@ class Pricer:
 
     def _shares_left(self, plan: Plan) -> dict[str, float]:
         """Node to what its zeros leave of its kernel's time."""
-        return {node: float(time_factor(share, self.profile)) for node, share in zeros_of(plan).items()}
+        return {n: float(time_factor(z.share, self.profile, z.pattern)) for n, z in zeros_of(plan).items()}
 
     def fastest(self, options: Mapping[str, Sequence[Plan]]) -> Plan:
         """The option of every element that saves most by itself; the dense network where that is no faster."""

@@ -11,6 +11,7 @@ solved sequentially.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,8 +24,8 @@ from search.prune.blocks import Block, Variant, with_stand_ins
 from search.prune.groups import Groups, Keep
 from search.prune.surgery import mask
 from search.recover.linear import Linear, Moments, ridge
+from search.structures.pattern import Zeros, zeros_among
 from search.structures.sparse import damped
-from search.structures.unstructured import zeros_among
 
 DAMPING = 1e-2
 """Ridge in units of the mean diagonal, as group OBS uses (METHODS: lambda about 1e-2)."""
@@ -134,29 +135,29 @@ class Repairer:
                     params[linear.bias] = full[linear.bias]
         return params
 
-    def sparsified(self, zeros: Mapping[str, float]) -> dict[str, Array]:
+    def sparsified(self, zeros: Mapping[str, Zeros]) -> dict[str, Array]:
         """Weights with zeros, refitted to their own dense outputs as if only they had changed.
 
         Args:
-            zeros: node name to the share of its weight that is zero.
+            zeros: node name to the zeros of its weight.
         """
         params = dict(self.dense.graph.initializers)
-        for node, share in zeros.items():
+        for node, of_node in zeros.items():
             target = self.targets[node]
             stays = _inputs_that_stay(target.linear, params)
-            sparse = _Zeros(share, np.ones(target.rows.shape[2], bool))
+            sparse = _Zeros(of_node, np.ones(target.rows.shape[2], bool))
             _refit(target.linear, target.moments.of_inputs(stays), stays, params, sparse)
         return _changes(params, self.dense.graph)
 
     def repair(
-        self, keep: Keep, variant: Variant | None = None, zeros: Mapping[str, float] | None = None
+        self, keep: Keep, variant: Variant | None = None, zeros: Mapping[str, Zeros] | None = None
     ) -> dict[str, Array]:
         """Initializers of a masked network, refitted in order against the dense network.
 
         Args:
             keep: units that stay, of the variant's groups.
             variant: the network with blocks dropped or replaced; the dense one when None.
-            zeros: node name to the share of zeros among those of its weights that are not cut.
+            zeros: node name to the zeros among those of its weights that are not cut.
         """
         variant = variant or self.dense
         graph = variant.graph
@@ -199,17 +200,17 @@ class Repairer:
 
 @dataclasses.dataclass(frozen=True)
 class _Zeros:
-    """Share of zeros of a map's weight among the outputs that stay, a boolean vector."""
+    """Zeros of a map's weight among the outputs that stay, a boolean vector."""
 
-    share: float
+    zeros: Zeros
     outputs: Array
 
 
-def _sparse_outputs(groups: Groups, keep: Keep, zeros: Mapping[str, float]) -> dict[str, _Zeros]:
+def _sparse_outputs(groups: Groups, keep: Keep, zeros: Mapping[str, Zeros]) -> dict[str, _Zeros]:
     """Node name to its zeros."""
     removed = groups.removed(keep)
     stays = {slot.node: ~removed[slot.ids] for slot in groups.slots if slot.role == "produces"}
-    return {node: _Zeros(share, stays[node]) for node, share in zeros.items() if node in stays}
+    return {node: _Zeros(of_node, stays[node]) for node, of_node in zeros.items() if node in stays}
 
 
 def _changes(params: Mapping[str, Array], graph: Graph) -> dict[str, Array]:
@@ -256,7 +257,9 @@ def _refit(
         hessian = damped(moments.gram[0], DAMPING)
         if not linear.bias:
             hessian = damped(moments.gram[0] + np.outer(moments.mean_x[0], moments.mean_x[0]), DAMPING)
-        solution[0] = zeros_among(solution[0].T, hessian, sparse.share, sparse.outputs, np.ones(stays.sum(), bool)).T
+        taps = math.prod(params[linear.weight].shape[2:])
+        columns = np.flatnonzero(stays)
+        solution[0] = zeros_among(solution[0].T, hessian, sparse.zeros, sparse.outputs, columns, taps).T
         offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
     matrix[:, stays] = solution
     linear.write(matrix, offset, params)

@@ -15,9 +15,12 @@ import numpy as np
 from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import sparsity_rule
 from search.graph.ir import Array, Graph, Node
+from search.structures.pattern import Pattern
 
 LEVELS = (0.7, 0.8, 0.9)
 """Shares of zeros of a layer in a sparse cluster. Each is above 2/3, so that the cluster is, at any widths."""
+NM_FACTOR = 0.85
+"""2:4 halves the products, but whole networks are published to gain at most 15 % (see the profiles' source)."""
 ELEMENT_WISE = frozenset({"Add", "Clip", "HardSwish", "Mul", "Relu", "Sigmoid"})
 DEPTHWISE_KERNELS = ((3, 3), (5, 5))
 Shapes = Mapping[str, Sequence[int]]
@@ -65,17 +68,19 @@ def _is_xnnpack(profile: DeviceProfile) -> bool:
     return profile.runtime == "tflite" and profile.dtype in ("fp32", "fp16")
 
 
-def time_factor(zeros: Array | float, profile: DeviceProfile) -> Array:
+def time_factor(zeros: Array | float, profile: DeviceProfile, pattern: Pattern = "unstructured") -> Array:
     """Time of a sparse kernel over the dense one's; 1 where the target does not skip zeros.
 
     Time is taken in proportion to the weights left, with no gain at the profile's ``min_level``, where the runtime begins
     to use sparse kernels. From 2/3 that is 1.7 times as fast a kernel at 80 % zeros and 3.3 at 90 %; whole MobileNets are
     published at 1.2 to 2.4 (Elsen et al., 2020). It is not validated by a measurement.
     """
-    rule = sparsity_rule("unstructured", profile)
-    if not rule.executed or not _is_xnnpack(profile):
+    rule = sparsity_rule(pattern, profile)
+    if not rule.executed or (pattern == "unstructured" and not _is_xnnpack(profile)):
         return np.ones(np.shape(zeros))
     least = rule.min_level
+    if pattern == "nm":
+        return np.where(np.asarray(zeros) >= least, NM_FACTOR, 1.0)
     return np.minimum(1.0, (1 - np.asarray(zeros)) / (1 - least))
 
 

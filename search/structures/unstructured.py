@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from search.graph.ir import Array
-from search.structures.sparse import SPAN, Sparse, lowest, refit, spans_of, sweep
+from search.structures.sparse import SPAN, Sparse, lowest, spans_of, sweep
 
 
 def unstructured(weight: Array, hessian: Array, sparsity: float) -> Sparse:
@@ -26,19 +26,3 @@ def unstructured(weight: Array, hessian: Array, sparsity: float) -> Sparse:
         return ~lowest((span / np.diag(upper)) ** 2, count)
 
     return sweep(weight, hessian, spans_of(weight.shape[1], SPAN), choose)
-
-
-def zeros_among(weight: Array, hessian: Array, sparsity: float, outputs: Array, inputs: Array) -> Array:
-    """A weight with zeros among the outputs and inputs that stay, and the best values beside them; the rest is zero.
-
-    Args:
-        weight: (outputs, inputs), best for ``hessian`` without zeros.
-        hessian: (inputs, inputs), positive definite on the inputs that stay.
-        sparsity: share of zeros among what stays.
-        outputs: (outputs,), True stays.
-        inputs: (inputs,), True stays.
-    """
-    part, moments = weight[np.ix_(outputs, inputs)], hessian[np.ix_(inputs, inputs)]
-    sparse = np.zeros(weight.shape)
-    sparse[np.ix_(outputs, inputs)] = refit(part, moments, unstructured(part, moments, sparsity).mask).weight
-    return sparse

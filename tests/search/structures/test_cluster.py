@@ -33,6 +33,7 @@ from search.prune.surgery import cut
 from search.recover.least_squares import DAMPING, Repairer
 from search.request import Constraints, JobSpec, SearchOptions
 from search.structures.cluster import LEVELS, find_cluster, runs_zeros, time_factor
+from search.structures.pattern import Zeros
 from tests.search.graph.nets import Net, images, relative_error, run_ort
 
 PHONE = "pixel4-1large-tflite-fp32"
@@ -105,7 +106,8 @@ def test_the_sparse_state_is_above_the_switch_at_any_choice() -> None:
     sparse = states_for(knobs_of(inverted_residuals()), load_profile(PHONE), ("unstructured",))[1]
     for element, plans in sparse.items():
         if element.endswith("/zeros"):
-            assert [zeros_of(plan) for plan in plans] == [{element.removesuffix("/zeros"): level} for level in LEVELS]
+            node = element.removesuffix("/zeros")
+            assert [zeros_of(plan) for plan in plans] == [{node: Zeros("unstructured", level)} for level in LEVELS]
 
 
 def test_zeros_begin_to_pay_at_the_switch() -> None:
@@ -162,7 +164,8 @@ def test_a_plan_with_zeros_costs_kernel_by_kernel() -> None:
     widths: Plan = {first: 16}
     plan = {**widths, zeros_knob(first): 0.8, zeros_knob(second): 0.9}
     saved = sum(
-        float(workload_latency_s(kernel, profile)) * (1 - float(time_factor(zeros_of(plan)[kernel.name], profile)))
+        float(workload_latency_s(kernel, profile))
+        * (1 - float(time_factor(zeros_of(plan)[kernel.name].share, profile)))
         for kernel in pricer.workloads(plan)
         if kernel.name in (first, second)
     )
@@ -205,7 +208,7 @@ def test_sparse_weights_are_the_best_on_their_mask() -> None:
     """One layer alone: its weights and bias are ridge regression on the kept inputs of every output."""
     node = pointwise(knobs_of(inverted_residuals()).graph)[1]
     knobs, repairer, _, _ = sparse_repair({}, removed=0)
-    params = repairer.sparsified({node: 0.7})
+    params = repairer.sparsified({node: Zeros("unstructured", 0.7)})
     linear, moments = repairer.targets[node].linear, repairer.targets[node].moments
     full = {**knobs.graph.initializers, **params}
     found, dense = linear.matrix(full)[0], linear.matrix(knobs.graph.initializers)[0].astype(float)
