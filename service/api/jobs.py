@@ -7,6 +7,8 @@ import binascii
 import datetime as dt
 import hashlib
 import json
+import time
+from http import HTTPStatus
 
 import flask
 from flask.typing import ResponseReturnValue
@@ -17,7 +19,7 @@ from service import files
 from service.api.context import current
 from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import from_json, idempotency_key, json_body, query
-from service.api.schemas import JobCreate, JobList, JobOptions, JobsQuery, JobView, NoQuery, Progress, Urls
+from service.api.schemas import JobCreate, JobList, JobOptions, JobQuery, JobsQuery, JobView, NoQuery, Progress, Urls
 from service.api.uploads import accept_form, received
 from service.errors import BadRequest, NotFound
 from service.jobs import TERMINAL, Status
@@ -28,6 +30,7 @@ from service.tables import Job
 from service.webhooks import require_public_name
 
 _RETRY_AFTER_S = "1"
+_LOOK_AGAIN_S = 0.25
 
 
 def post_job() -> ResponseReturnValue:
@@ -115,14 +118,17 @@ def list_jobs() -> ResponseReturnValue:
 
 
 def get_job(job_id: str) -> ResponseReturnValue:
-    """One job; 304 when it has not changed."""
-    query(NoQuery)
-    job, position = current().store.job_and_position(job_id)
-    response = _answer(job, position, 200)
-    if job.status not in TERMINAL:
-        response.headers["Retry-After"] = _RETRY_AFTER_S
-    response.make_conditional(flask.request)
-    return response
+    """One job; 304 when it has not changed, at once or after the time that the client would wait."""
+    deadline = time.monotonic() + query(JobQuery).wait_s
+    while True:
+        job, position = current().store.job_and_position(job_id)
+        response = _answer(job, position, 200)
+        if job.status not in TERMINAL:
+            response.headers["Retry-After"] = _RETRY_AFTER_S
+        response.make_conditional(flask.request)
+        if response.status_code != HTTPStatus.NOT_MODIFIED or job.status in TERMINAL or time.monotonic() >= deadline:
+            return response
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def cancel_job(job_id: str) -> ResponseReturnValue:
@@ -246,6 +252,7 @@ OPERATIONS = (
         get_job,
         {200: Answer("The job", _TAGGED, ("ETag",)), 304: Answer("Unchanged", headers=("ETag",))},
         (404, 422),
+        query=JobQuery,
         headers={"If-None-Match": "ETag of the copy you have"},
     ),
     Operation(

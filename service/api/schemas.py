@@ -59,6 +59,13 @@ class JobsQuery(Query):
     """`next_cursor` of the page before."""
 
 
+class JobQuery(Query):
+    """Of one job."""
+
+    wait_s: Annotated[int, Interval(ge=0, le=20), DIGITS] = 0
+    """Seconds to wait for the job to differ from the copy named in If-None-Match (a long poll)."""
+
+
 class EventsQuery(Query):
     """Of a job's events."""
 

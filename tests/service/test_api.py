@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import threading
 import uuid
 from typing import Any
 
@@ -207,6 +208,20 @@ def test_an_unchanged_job_is_304(http: FlaskClient, settings: Settings) -> None:
     after = http.get(job["urls"]["self"], headers=tag)
     assert after.status_code == 200
     assert "Retry-After" not in after.headers
+
+
+def test_a_long_poll_answers_when_the_job_changes(http: FlaskClient, settings: Settings) -> None:
+    """Who waits gets the change as soon as there is one, and 304 when the time is over; too long a wait is refused."""
+    job = submit(http)
+    tag = {"If-None-Match": http.get(job["urls"]["self"]).headers["ETag"]}
+    assert http.get(f"{job['urls']['self']}?wait_s=1", headers=tag).status_code == 304
+    worker = threading.Thread(target=run_job, args=(settings, job["id"], lambda: False))
+    worker.start()
+    answer = http.get(f"{job['urls']['self']}?wait_s=20", headers=tag)
+    worker.join()
+    assert answer.status_code == 200
+    assert answer.get_json()["status"] != "queued"
+    assert http.get(f"{job['urls']['self']}?wait_s=21").status_code == 422
 
 
 def test_jobs_are_listed_page_by_page(http: FlaskClient) -> None:
