@@ -12,7 +12,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
 
 from search.graph.ir import Array, Node
-from search.graph.tflite import Stored, TfliteWriter, unsupported
+from search.graph.tflite_writer import Stored, TfliteWriter, unsupported
 
 ACTIVATION: Mapping[str, int] = {name: getattr(ActivationFunctionType, name) for name in ("NONE", "RELU", "RELU6")}
 """LiteRT's numbers of the activations that run inside other operators."""

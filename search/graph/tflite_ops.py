@@ -12,8 +12,8 @@ import numpy as np
 
 from search.graph.ir import Array, Node
 from search.graph.lower import ints
-from search.graph.tflite import Stored, TfliteWriter, channels_after_reshape, stored_order, unsupported
 from search.graph.tflite_kernels import ACTIVATION, average_pool, conv, gemm, matmul, max_pool
+from search.graph.tflite_writer import Stored, TfliteWriter, channels_after_reshape, stored_order, unsupported
 
 Emitter = Callable[[TfliteWriter, Node], None]
 

@@ -9,8 +9,9 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from search.evaluate.traced import Traced
-from search.graph.tflite import TfliteWriter
+from search.graph.tflite import write
 from search.graph.tflite_file import TfliteFile
+from search.graph.tflite_writer import TfliteWriter
 
 SPARSE_FROM = 2 / 3
 """Share of zeros from which LiteRT's converter and XNNPACK treat a weight as sparse."""
@@ -18,7 +19,7 @@ SPARSE_FROM = 2 / 3
 
 def sparse_file(network: Traced) -> bytes:
     """The network in LiteRT's format; equal to `export_tflite` where no weight has enough zeros."""
-    return _SparseWriter(network.graph, network.shapes, network.static).write()
+    return write(_SparseWriter(network.graph, network.shapes, network.static))
 
 
 class _SparseWriter(TfliteWriter):
