@@ -15,7 +15,7 @@ USELESS = 5.0
 TRIALS = 12
 NEAR_THE_GOAL = (0.85, 0.9, 0.95, 1.0)
 BEYOND_THE_GOAL = 2.0
-"""Where the client names a speed, the front goes on to so many times that speed: what lies beyond was not asked for."""
+"""Where points are trained and the client names a speed, no minute goes to points beyond so many times that speed."""
 FURTHER_TARGET = 0.25
 """What every target but the first adds to a job's candidates: each target's front is chosen from those of all."""
 
@@ -42,7 +42,9 @@ def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
     if fastest_s >= dense_s:
         return []
     wanted_s = goal_s(spec, dense_s)
-    useful_s = max(_fastest_of_use(problem, dense_s, fastest_s), (wanted_s or 0.0) / BEYOND_THE_GOAL)
+    useful_s = _fastest_of_use(problem, dense_s, fastest_s)
+    if wanted_s is not None and spec.search.finetune_minutes > 0:
+        useful_s = max(useful_s, wanted_s / BEYOND_THE_GOAL)
     steps = np.linspace(0, 1, per_target(2 * spec.search.points, spec) + 1)[1:]
     budgets = list(dense_s * (useful_s / dense_s) ** (steps**2))
     if wanted_s is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from search.budgets import BEYOND_THE_GOAL, NEAR_THE_GOAL, USELESS, latency_budgets
-from search.request import JobSpec, Objective
+from search.request import JobSpec, Objective, SearchOptions
 from tests.search.test_knapsack import interacting
 
 
@@ -32,15 +32,18 @@ def test_the_objective_has_its_own_budgets() -> None:
 
 
 def test_a_front_ends_beyond_the_objective() -> None:
-    """Who asks for a speed gets a front to a multiple of it, and no point further out."""
+    """Who asks for a speed and for training gets a front to a multiple of that speed; without training it goes on."""
     problem = interacting(1)
     mild = dataclasses.replace(problem, errors={name: e / 10 for name, e in problem.errors.items()})
     dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
     speedup = (dense_s / fastest_s) ** 0.5 / BEYOND_THE_GOAL**0.5
     assert speedup > 1
-    found = latency_budgets(mild, JobSpec(objective=Objective(speedup=speedup)))
+    spec = JobSpec(objective=Objective(speedup=speedup), search=SearchOptions(finetune_minutes=1))
+    found = latency_budgets(mild, spec)
     assert min(found) == pytest.approx(dense_s / speedup / BEYOND_THE_GOAL)
     assert min(found) > fastest_s
+    untrained = dataclasses.replace(spec, search=SearchOptions())
+    assert min(latency_budgets(mild, untrained)) == pytest.approx(fastest_s)
 
 
 def test_no_budget_where_nothing_is_faster() -> None:
