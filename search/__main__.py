@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep what is freed: half a search's time went into mapping the same large arrays again and again."""
+    """Let malloc keep what is freed: otherwise the same large arrays are mapped again and again."""
     trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # names of mallopt(3)
     try:
         libc = ctypes.CDLL(None)

@@ -48,14 +48,19 @@ def staged(block: Block, narrowest: int, widest: int) -> Callable[[Rng], Builder
 
 
 def residual_block(builder: Builder, width: int, stride: int) -> None:
-    """Two 3x3 convolutions, the inner width pruned at random, and a shortcut, projected where the shapes differ."""
+    """A residual whose inner width is pruned at random."""
+    residual(builder, random_width(builder.rng, max(4, width // 4), width + 4), width, stride)
+
+
+def residual(builder: Builder, inner: int, outer: int, stride: int) -> None:
+    """Two 3x3 convolutions and a shortcut, projected where the shapes differ."""
     shortcut, into, size = builder.value, builder.channels, builder.size
-    builder.conv(random_width(builder.rng, max(4, width // 4), width + 4), stride=stride)
-    builder.conv(width, relu=False)
+    builder.conv(inner, stride=stride)
+    builder.conv(outer, relu=False)
     body, after = builder.value, builder.size
-    if stride > 1 or into != width:
+    if stride > 1 or into != outer:
         builder.value, builder.channels, builder.size = shortcut, into, size
-        shortcut = builder.conv(width, 1, stride, relu=False)
+        shortcut = builder.conv(outer, 1, stride, relu=False)
         builder.value, builder.size = body, after
     builder.add(shortcut)
 

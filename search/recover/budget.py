@@ -1,8 +1,8 @@
 """Minutes of training spread over a front: successive halving, every point warm-started from its slower neighbour.
 
 All candidates get a short course; those that still help the front get a longer one, from where they stand, and so on
-(successive halving, Jamieson & Talwalkar 2016). A round has several times the time of the one before: with equal rounds a
-point of a ResNet-20 that reached the last one had been trained for an eighth of the time, three times anew.
+(successive halving, Jamieson & Talwalkar 2016). A round has several times the time of the one before: with equal rounds most
+of the time would go to candidates that are left behind.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from hwprofiles.latency import latency_interval_s, network_latency_s
 from search.evaluate.builder import Builder, MicroNetwork, Rng
 from search.evaluate.calibrate import host_profile, measure, random_networks
 from search.evaluate.runtimes import RUNTIMES
+from search.evaluate.stages import residual
 
 
 def pruning(rng: Rng) -> Callable[[int], int]:
@@ -38,19 +39,6 @@ def pruning(rng: Rng) -> Callable[[int], int]:
     return prune
 
 
-def residual_block(net: Builder, inner: int, outer: int, stride: int) -> None:
-    """Two 3x3 convolutions and a shortcut, projected where the shapes differ."""
-    shortcut, into, size = net.value, net.channels, net.size
-    net.conv(inner, stride=stride)
-    net.conv(outer, relu=False)
-    body, after = net.value, net.size
-    if stride > 1 or into != outer:
-        net.value, net.channels, net.size = shortcut, into, size
-        shortcut = net.conv(outer, 1, stride, relu=False)
-        net.value, net.size = body, after
-    net.add(shortcut)
-
-
 def cifar_resnet(rng: Rng, blocks: int | None = None) -> Builder:
     """ResNet-20, 32, 44 or 56 (3 to 9 blocks a stage) for 32 x 32 pictures, inner widths and stages pruned."""
     prune = pruning(rng)
@@ -60,7 +48,7 @@ def cifar_resnet(rng: Rng, blocks: int | None = None) -> Builder:
     net.conv(stages[0])
     for stage, outer in enumerate(stages):
         for block in range(blocks):
-            residual_block(net, prune(16 << stage), outer, 2 if stage and not block else 1)
+            residual(net, prune(16 << stage), outer, 2 if stage and not block else 1)
     net.head(flatten=False)
     return net
 
@@ -74,7 +62,7 @@ def resnet18(rng: Rng) -> Builder:
     for stage in range(4):
         outer = prune(64 << stage)
         for block in range(2):
-            residual_block(net, prune(64 << stage), outer, 2 if stage and not block else 1)
+            residual(net, prune(64 << stage), outer, 2 if stage and not block else 1)
     net.head(flatten=False)
     return net
 
