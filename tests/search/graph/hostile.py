@@ -91,7 +91,9 @@ def resize_beside_nothing() -> bytes:
 def resize_to_the_largest() -> bytes:
     """One axis of Resize names 2^20, and the others follow it."""
     node = helper.make_node("Resize", ["x", "", "", "s"], ["y"], keep_aspect_ratio_policy="not_smaller")
-    return _model([node], [1, 1, 2, 2], {"s": [1, 1, 2, 1 << 20]}, "y")
+    model = onnx.ModelProto.FromString(_model([node], [1, 1, 2, 2], {"s": [1, 1, 2, 1 << 20]}, "y"))
+    model.opset_import[0].version = 18  # the attribute is as new as that
+    return bytes(model.SerializeToString())
 
 
 def unknown_type() -> bytes:
