@@ -51,8 +51,9 @@ class LatencyModel:
     """Seconds per unit of a feature, by kernel path; the path ``network`` is paid once per inference."""
     l2_bytes: float = math.inf
     """What one core's second-level cache holds of a kernel's tensors or a network's weights; infinite: not modelled."""
-    l3_bytes: float = math.inf
-    """What stays of a network's weights in the shared cache from one inference to the next; infinite: not modelled."""
+    l3_retention_s: float = math.inf
+    """How long the shared cache keeps a network's weights; four times as long, and others have pushed out all of them.
+    Infinite: not modelled."""
 
     def __post_init__(self) -> None:
         """The model must have the numbers that its kind needs, none of them negative."""
@@ -175,11 +176,11 @@ class DeviceProfile:
         return BYTES_PER_ELEMENT[self.dtype]
 
     def to_dict(self) -> dict[str, Any]:
-        """The profile as JSON-able values; an infinite cache size is left out, as JSON has no infinity."""
+        """The profile as JSON-able values; an infinite limit of a cache is left out, as JSON has no infinity."""
         fields: dict[str, Any] = cattrs.unstructure(self)
-        for cache in ("l2_bytes", "l3_bytes"):
-            if math.isinf(fields["latency"][cache]):
-                del fields["latency"][cache]
+        for limit in ("l2_bytes", "l3_retention_s"):
+            if math.isinf(fields["latency"][limit]):
+                del fields["latency"][limit]
         return fields
 
 

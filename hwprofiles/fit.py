@@ -18,10 +18,12 @@ from scipy import optimize, stats
 from hwprofiles.device import HeldOutError, LatencyModel
 from hwprofiles.errors import UnfitRows
 from hwprofiles.kernels import KernelRules
-from hwprofiles.latency import FeatureSums, kernel_features, network_features
+from hwprofiles.latency import MISSED, FeatureSums, kernel_features, network_features, pushed_out
 from hwprofiles.workload import Workload
 
 MIN_NETWORKS = 20
+PASSES = 3
+"""Fits of a model whose weights may leave the shared cache: how many do depends on the latency."""
 _MEMORY = ("kernels", "input_bytes", "output_bytes", "cold_bytes")
 _BLOCKED = (
     "kernels", "macs", "input_bytes", "output_bytes", "weight_bytes", "calls", "steps", "input_reads",
@@ -144,8 +146,10 @@ class Regression:
 
     columns: tuple[tuple[str, str], ...]
     amounts: NDArray[np.float64]
+    """Of weights that miss the shared cache: all, until `pushed_out` says how many."""
     latency_s: NDArray[np.float64]
     ridge: float
+    l3_retention_s: float
 
     @classmethod
     def of(
@@ -155,15 +159,38 @@ class Regression:
         sums = [network_sums(row.workloads, model, bytes_per_element) for row in rows]
         columns = sorted({key for row in sums for key, amount in row.items() if amount > 0})
         amounts = np.array([[row.get(column, 0.0) for column in columns] for row in sums])
-        return cls(tuple(columns), amounts, np.array([row.latency_s for row in rows]), ridge)
+        latency_s = np.array([row.latency_s for row in rows])
+        return cls(tuple(columns), amounts, latency_s, ridge, model.l3_retention_s)
 
     def predict_s(self, asked: NDArray[np.bool_], *, fitted_to: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Seconds of the rows ``asked`` for, by a fit to the rows ``fitted_to``."""
-        return np.asarray(self.amounts[asked] @ _solve(self.amounts[fitted_to], self.latency_s[fitted_to], self.ridge))
+        coefficients = self._coefficients(fitted_to)
+        return np.asarray(self._missing(self._always_s(coefficients))[asked] @ coefficients)
 
     def paths(self) -> dict[str, dict[str, float]]:
         """Coefficients fitted to all rows, as a profile states them."""
-        return _tables(self.columns, _solve(self.amounts, self.latency_s, self.ridge))
+        return _tables(self.columns, self._coefficients(np.ones(len(self.latency_s), dtype=bool)))
+
+    def _coefficients(self, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Seconds per unit; how long a network leaves its weights alone is first measured, then as the fit has it."""
+        reuse_s = self.latency_s
+        for _ in range(PASSES if MISSED in self.columns else 1):
+            coefficients = _solve(self._missing(reuse_s)[rows], self.latency_s[rows], self.ridge)
+            reuse_s = self._always_s(coefficients)
+        return coefficients
+
+    def _missing(self, reuse_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The amounts, when every network comes back to its weights after so many seconds."""
+        if MISSED not in self.columns:
+            return self.amounts
+        amounts = self.amounts.copy()
+        amounts[:, self.columns.index(MISSED)] *= pushed_out(reuse_s, self.l3_retention_s)
+        return amounts
+
+    def _always_s(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Seconds of every row without weights that miss the shared cache."""
+        others = np.array([column != MISSED for column in self.columns])
+        return np.asarray(self.amounts[:, others] @ coefficients[others])
 
 
 def network_sums(workloads: Sequence[Workload], model: LatencyModel, bytes_per_element: float) -> FeatureSums:

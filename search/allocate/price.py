@@ -47,7 +47,8 @@ class Pricer:
             lowered, widths, left = self.lowered(plan), widths_of(plan), self._shares_left(plan)
             kernels = [sided.at(widths, self.full) for sided in lowered.kernels]
             seconds = math.fsum(self._kernel_s(kernel) * left.get(kernel.name, 1.0) for kernel in kernels)
-            self._known[key] = seconds + network_overhead_s(lowered.workloads(widths, self.full), self.profile)
+            workloads = lowered.workloads(widths, self.full)
+            self._known[key] = seconds + network_overhead_s(workloads, self.profile, seconds)
         return self._known[key]
 
     def _kernel_s(self, kernel: Workload) -> float:

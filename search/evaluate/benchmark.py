@@ -18,8 +18,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
-WARM_UPS = 2
-"""Untimed calls at each visit: another model has just been in the caches."""
+WARM_UP_CALLS, WARM_UP_S = (2, 8), 10e-3
+"""Fewest and most calls, and seconds between them, before a visit counts: another model has just been in the caches, and a
+network of 2 ms whose weights fit the last level needs some eight calls (16 % of its time) until they are all there."""
 VISIT_S = 2e-3
 """A visit repeats a model for about this long; one call of a small model is shorter than the clock's noise."""
 _QUANTILES = (0.05, 0.5, 0.95)
@@ -98,8 +99,7 @@ def take_turns(
     calls: Sequence[Callable[[], object]], *, rounds: int, clock: Callable[[], float] = time.thread_time
 ) -> NDArray[np.float64]:
     """Seconds of one call, of shape (rounds, calls); every round visits each call once."""
-    repeats = [_repeats(call, clock) for call in calls]
-    return np.array([[_visit(call, n, clock) for call, n in zip(calls, repeats, strict=True)] for _ in range(rounds)])
+    return np.array([[_visit(call, clock) for call in calls] for _ in range(rounds)])
 
 
 def timings(seconds: NDArray[np.float64]) -> list[Timing]:
@@ -123,16 +123,13 @@ def plain_call(session: ort.InferenceSession, inputs: Arrays) -> Callable[[], ob
     return lambda: session.run(None, feeds)
 
 
-def _repeats(call: Callable[[], object], clock: Callable[[], float]) -> int:
-    """Calls that fill a visit, from a first warm estimate."""
-    for _ in range(WARM_UPS):
-        call()
-    return max(1, min(50, round(VISIT_S / max(_timed(call, 1, clock), 1e-6))))
-
-
-def _visit(call: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
-    for _ in range(WARM_UPS):
-        call()
+def _visit(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Seconds of one call in a steady state."""
+    fewest, most = WARM_UP_CALLS
+    warm_ups = [_timed(call, 1, clock) for _ in range(fewest)]
+    while len(warm_ups) < most and sum(warm_ups) < WARM_UP_S:
+        warm_ups.append(_timed(call, 1, clock))
+    repeats = max(1, min(50, round(VISIT_S / max(warm_ups[-1], 1e-6))))
     return _timed(call, repeats, clock) / repeats
 
 

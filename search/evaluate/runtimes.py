@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import importlib.util
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -19,8 +20,8 @@ from search.evaluate.cpu import l2_cache_bytes, vector_channels
 from search.evaluate.traced import Traced
 
 Call = Callable[[], object]
-L3_SHARES = (4, 6, 8, 12, 16, 24)
-"""Second-level caches' worth of weights that the shared cache may keep beside its other users': the fit decides."""
+L3_RETENTIONS_S = (0.25e-3, 0.5e-3, 1e-3, 2e-3, math.inf)
+"""How long the shared cache may keep weights beside its other users': the fit decides."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +90,8 @@ def _litert_models() -> list[LatencyModel]:
 def _with_caches(kernels: KernelRules, tiles: Tiles) -> list[LatencyModel]:
     l2_bytes = float(l2_cache_bytes())
     return [
-        LatencyModel("fitted model", kernels, tiles, None, {"network": {}}, l2_bytes, share * l2_bytes)
-        for share in L3_SHARES
+        LatencyModel("fitted model", kernels, tiles, None, {"network": {}}, l2_bytes, retention_s)
+        for retention_s in L3_RETENTIONS_S
     ]
 
 

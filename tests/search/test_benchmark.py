@@ -47,6 +47,17 @@ def test_take_turns_visits_every_call_in_every_round() -> None:
     assert seconds.tolist() == [[1.0, 1.0]] * 3
 
 
+def test_a_visit_waits_until_the_caches_are_warm() -> None:
+    """A model of 1 ms that needs six calls of 1.2 ms to be back in the caches is timed after them."""
+    now, calls = [0.0], [0]
+
+    def call() -> None:
+        calls[0] += 1
+        now[0] += 1e-3 if calls[0] > 6 else 1.2e-3
+
+    assert take_turns([call], rounds=1, clock=lambda: now[0]).tolist() == [[pytest.approx(1e-3)]]
+
+
 def test_real_models_are_measured() -> None:
     """Two real models give finite times, and only the named inputs of each are fed."""
     inputs = {"x": np.zeros((1, 3, 8, 8), np.float32), "unused": np.zeros(1, np.float32)}
