@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -24,7 +24,7 @@ def list_profiles(extra_dirs: Iterable[Path] = ()) -> list[DeviceProfile]:
     Raises:
         MalformedProfile: a file that does not fit.
     """
-    return [_read(file) for _, file in sorted(_files(extra_dirs).items())]
+    return [_first_readable(files) for _, files in sorted(_files(extra_dirs).items())]
 
 
 def load_profile(profile_id: str, extra_dirs: Iterable[Path] = ()) -> DeviceProfile:
@@ -37,7 +37,7 @@ def load_profile(profile_id: str, extra_dirs: Iterable[Path] = ()) -> DeviceProf
     files = _files(extra_dirs)
     if profile_id not in files:
         raise UnknownProfile(profile_id, files)
-    return _read(files[profile_id])
+    return _first_readable(files[profile_id])
 
 
 def save_profile(profile: DeviceProfile, folder: Path) -> Path:
@@ -71,14 +71,23 @@ def parse_as(fields: dict[str, Any], kind: type[T], name: str) -> T:
         raise _first_fault(error, name) from error
 
 
-def _files(extra_dirs: Iterable[Path]) -> dict[str, Traversable]:
-    files: dict[str, Traversable] = {
-        file.name.removesuffix(".toml"): file for file in _toml_files(resources.files("hwprofiles") / "devices")
-    }
-    for folder in extra_dirs:
-        if folder.is_dir():
-            files |= {file.name.removesuffix(".toml"): file for file in _toml_files(folder)}
+def _files(extra_dirs: Iterable[Path]) -> dict[str, list[Traversable]]:
+    """The files of every id, the one that wins first, the built-in one last."""
+    files: dict[str, list[Traversable]] = {}
+    for folder in (resources.files("hwprofiles") / "devices", *(folder for folder in extra_dirs if folder.is_dir())):
+        for file in _toml_files(folder):
+            files.setdefault(file.name.removesuffix(".toml"), []).insert(0, file)
     return files
+
+
+def _first_readable(files: Sequence[Traversable]) -> DeviceProfile:
+    """The file that wins; a calibration that another release wrote gives way to the stand-in that asks for a new one."""
+    try:
+        return _read(files[0])
+    except MalformedProfile:
+        if len(files) == 1 or (built_in := _read(files[-1])).calibrated:
+            raise
+        return built_in
 
 
 def _toml_files(folder: Traversable) -> Iterator[Traversable]:

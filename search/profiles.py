@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwprofiles.device import DeviceProfile
-from hwprofiles.errors import MalformedProfile, ProfileError
+from hwprofiles.errors import ProfileError
 from hwprofiles.registry import load_profile, save_profile
 from search.errors import InvalidProfile
 from search.evaluate.calibrate import calibrate_host
@@ -20,7 +20,7 @@ def resolve(name: str, cache_dir: Path, progress: Progress) -> DeviceProfile:
     """
     folder = cache_dir / "profiles"
     try:
-        profile = _latest(name, folder, progress)
+        profile = load_profile(name, [folder])
     except ProfileError as error:
         raise InvalidProfile(str(error), profile=name) from error
     if profile.calibrated:
@@ -33,15 +33,3 @@ def resolve(name: str, cache_dir: Path, progress: Progress) -> DeviceProfile:
     )
     save_profile(profile, folder)
     return profile
-
-
-def _latest(name: str, folder: Path, progress: Progress) -> DeviceProfile:
-    """The profile, or the stand-in for this machine where its calibration is of a release that wrote other fields."""
-    try:
-        return load_profile(name, [folder])
-    except MalformedProfile as error:
-        built_in = load_profile(name)
-        if built_in.calibrated:
-            raise
-        progress.warn(f"the calibration of {name} is measured anew, as it cannot be read: {error}")
-        return built_in

@@ -115,6 +115,16 @@ def test_a_missing_field_is_named() -> None:
     assert caught.value.field == "runtime"
 
 
+def test_a_calibration_of_another_release_gives_way_to_the_stand_in(tmp_path: Path) -> None:
+    """This machine is measured anew then; a user's file of another device is refused, as nothing can replace it."""
+    for name in ("host-cpu-onnxruntime", "tpu-v5e"):
+        path = save_profile(load_profile(name), tmp_path)
+        path.write_text("a_field_of_another_release = 1\n" + path.read_text())
+    assert load_profile("host-cpu-onnxruntime", [tmp_path]) == load_profile("host-cpu-onnxruntime")
+    with pytest.raises(MalformedProfile, match="a_field_of_another_release"):
+        load_profile("tpu-v5e", [tmp_path])
+
+
 def test_a_file_must_be_toml_and_bear_its_id(tmp_path: Path) -> None:
     """Broken TOML and a file named unlike its profile are refused, both with the file's or the field's name."""
     (tmp_path / "broken.toml").write_text("id = ")
