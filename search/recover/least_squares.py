@@ -5,7 +5,7 @@ the pruned network really sees. A branch that ends in a residual addition is fit
 shortcut, so that it also mends what earlier layers lost. No label, no gradient, one pass.
 
 Source: layer-wise reconstruction of pruned networks (He et al., "Channel Pruning", 2017, eq. 2; AdaPrune, Hubara et al. 2021),
-solved sequentially.
+solved sequentially, and once more for what the activations let through.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from search.prune.blocks import Block, Variant, with_stand_ins
 from search.prune.groups import Groups, Keep
 from search.prune.surgery import mask
 from search.recover.linear import Linear, Moments, ridge
+from search.recover.rectified import Bounds
 from search.structures.pattern import Zeros, zeros_among
 from search.structures.sparse import damped
 
@@ -47,6 +48,8 @@ class Target:
     """(groups, R, m), of ``value`` in the dense network."""
     moments: Moments
     """Of the dense network's inputs and the map's own outputs."""
+    bounds: Bounds | None
+    """What the activation behind ``value`` cuts off."""
 
 
 class Repairer:
@@ -104,7 +107,7 @@ class Repairer:
                 if (value := self._sums.get(name, linear.output)) in values:
                     del measured[name]
                     rows = linear.output_rows(np.asarray(values[value]), positions)
-                    targets[name] = Target(linear, positions, value, rows, moments)
+                    targets[name] = Target(linear, positions, value, rows, moments, Bounds.behind(graph, value))
         return targets
 
     def _stand_ins(self, blocks: Sequence[Block]) -> dict[str, Array]:
@@ -190,12 +193,19 @@ class Repairer:
         linear = target.linear
         x = np.asarray(values[node.inputs[0]])
         out_hw = variant.groups.shapes[node.outputs[0]][2:]
-        wanted = target.rows
+        added: Array | float = 0.0
         if target.value != linear.output and (other := _other_operand(variant.graph, target.value, linear.output)):
-            wanted = wanted - linear.output_rows(np.asarray(values[other]), target.positions)
+            added = linear.output_rows(np.asarray(values[other]), target.positions)
+        wanted = target.rows - added
         stays = _inputs_that_stay(linear, params)
         x_rows = linear.input_rows(x, params, target.positions, out_hw)[:, :, stays]
-        _refit(linear, Moments.of(x_rows, wanted), stays, params, sparse)
+        moments = Moments.of(x_rows, wanted)
+        if target.bounds is not None:
+            prior = linear.matrix(params)[:, stays].astype(np.float64)
+            solution, offset = ridge(moments, prior, damping=DAMPING, intercept=bool(linear.bias))
+            predicted = x_rows @ solution.astype(np.float32) + offset.astype(np.float32)[:, None]
+            moments = moments.with_outputs(x_rows, target.bounds.reachable(wanted, predicted, added))
+        _refit(linear, moments, stays, params, sparse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,7 +276,7 @@ def _refit(
 
 
 def samples_that_fit(
-    graph: Graph, shapes: Mapping[str, Sequence[int]], *, budget_bytes: int = 1 << 28, most: int = 512
+    graph: Graph, shapes: Mapping[str, Sequence[int]], *, budget_bytes: int = 1 << 28, most: int = 1024
 ) -> int:
     """Calibration samples such that the largest activation of all of them stays within a budget."""
     largest = max(

@@ -148,6 +148,12 @@ class Moments:
         transposed = np.swapaxes(x, 1, 2)
         return cls(transposed @ x / rows, transposed @ y / rows, mean_x, mean_y, rows)
 
+    def with_outputs(self, x: Array, y: Array) -> Moments:
+        """Moments of the same inputs (groups, R, d) with other outputs (groups, R, m)."""
+        mean_y = y.mean(1)
+        cross = np.swapaxes(x, 1, 2) @ (y - mean_y[:, None]) / self.rows
+        return dataclasses.replace(self, cross=cross, mean_y=mean_y)
+
     def of_inputs(self, stays: Array) -> Moments:
         """Moments of some of the inputs, a boolean vector (d,)."""
         if stays.all():
