@@ -205,6 +205,7 @@ def kept_rows(path: Path) -> Callable[[str, Callable[[], Any]], Any]:
 
 def inputs(network: str, shared: Path, workdir: Path) -> tuple[Path, Path]:
     """A network's file, trained if need be, and the JPEG-shifted test images as a data set."""
+    workdir.mkdir(parents=True, exist_ok=True)
     model = trained(network, shared, workdir) if network in BUILDERS else shared / f"models/{network}.onnx"
     data = workdir / "data.npz"
     if not data.exists():
