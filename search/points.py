@@ -16,13 +16,14 @@ from search.candidates import Candidate
 from search.data import Part
 from search.errors import InternalError
 from search.evaluate.accuracy import Quality, accuracy, quality
+from search.evaluate.memory import peak_memory_bytes
 from search.evaluate.parity import TOLERANCE, Session, parity
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
 from search.plan import Knobs, Plan, blocks_of
 from search.prune.surgery import cut
 from search.report import BlockChange, Front, Latency, LayerChange, Point
-from search.request import JobSpec
+from search.request import Constraints, JobSpec
 from search.units import Units, digest
 
 PROOF_SAMPLES = 16
@@ -37,6 +38,7 @@ class File:
     parity: float
     quality: Quality
     parameters: int
+    peak_memory_bytes: int
     layers: tuple[LayerChange, ...]
     blocks: tuple[BlockChange, ...]
 
@@ -60,6 +62,7 @@ class Finisher:
     def __init__(self, knobs: Knobs, evaluation: Part, units: Units) -> None:
         """Write and judge the dense control by the very code that judges candidates."""
         self.graph, self.groups, self.evaluation, self.units = knobs.graph, knobs.groups, evaluation, units
+        self.input_shapes = knobs.input_shapes
         model = export(knobs.graph)
         self.dense_output: Array = Session(model)(evaluation.feeds)[0]
         self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_output), {})
@@ -98,8 +101,10 @@ class Finisher:
 
     def _file(self, model: bytes, graph: Graph, error: float, judged: Quality, plan: Plan) -> File:
         parameters = sum(graph.initializers[name].size for name in graph.float_initializers())
+        memory = peak_memory_bytes(graph, self.input_shapes)
         blocks = tuple(BlockChange(block, setting) for block, setting in sorted(blocks_of(plan).items()))
-        return File(model, hashlib.sha256(model).hexdigest(), error, judged, parameters, self._layers(graph), blocks)
+        sha256 = hashlib.sha256(model).hexdigest()
+        return File(model, sha256, error, judged, parameters, memory, self._layers(graph), blocks)
 
     def _layers(self, smaller: Graph) -> tuple[LayerChange, ...]:
         slots = {
@@ -172,6 +177,7 @@ def _point(
         parameters=file.parameters,
         macs=macs[0],
         bytes=len(file.model),
+        peak_memory_bytes=file.peak_memory_bytes,
         compression_ratio=len(dense.model) / len(file.model),
         theoretical_speedup=macs[1] / max(macs[0], 1),
         layers=file.layers,
@@ -192,10 +198,9 @@ def _relative(point: Point, control: Point) -> Point:
 def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[str | None, str]:
     """Id of the point that the objective picks, or None, and the reason in words."""
     objective, limit = spec.objective, spec.constraints.max_accuracy_drop
-    most = spec.constraints.max_bytes
-    small = [p for p in points if most is None or p.bytes <= most]
-    if points and not small:
-        return None, f"no file is at most {most} bytes; the smallest has {min(p.bytes for p in points)}"
+    small, too_large = _small(points, spec.constraints)
+    if too_large:
+        return None, too_large
     allowed = [p for p in small if limit is None or p.accuracy.delta >= -limit]
     if not allowed:
         return None, f"no point stays within the constraint of {100 * (limit or 0):g} points of accuracy"
@@ -220,6 +225,20 @@ def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[s
         best.id,
         f"fastest of {len(good)} points that lose at most {100 * drop:g} points of {dense.accuracy.metric} on held-out data",
     )
+
+
+def _small(points: Sequence[Point], constraints: Constraints) -> tuple[list[Point], str]:
+    """Points within the limits of bytes, and in words why there are none."""
+    small = list(points)
+    for limit, field, what in (
+        (constraints.max_bytes, "bytes", "no file is"),
+        (constraints.max_memory_bytes, "peak_memory_bytes", "no point's peak memory is"),
+    ):
+        within = [p for p in small if limit is None or getattr(p, field) <= limit]
+        if small and not within:
+            return [], f"{what} at most {limit} bytes; the smallest has {min(getattr(p, field) for p in small)}"
+        small = within
+    return small, ""
 
 
 def _most_accurate(points: Sequence[Point], condition: str) -> tuple[str | None, str]:

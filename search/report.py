@@ -93,6 +93,8 @@ class Point:
     sha256: str
     parity: float
     """Largest |pruned file - masked model| over largest |masked model|, in ONNX Runtime on held-out inputs."""
+    peak_memory_bytes: int = 0
+    """Weights and the activations alive at once, one sample: see `search.evaluate.memory`; 0 in reports without it."""
 
 
 @dataclasses.dataclass(frozen=True)

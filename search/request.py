@@ -81,6 +81,8 @@ class Constraints:
     """Bounds of single layers, or with the pattern ``*`` of all. A block whose layers are bound may still be removed."""
     max_bytes: Annotated[int, Ge(1)] | None = None
     """Points whose file is larger are left out of the choice of ``best``."""
+    max_memory_bytes: Annotated[int, Ge(1)] | None = None
+    """Points that need more for weights and activations of one sample are left out of the choice of ``best``."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,6 +44,7 @@ _CSV_COLUMNS = (
         "parameters",
         "macs",
         "bytes",
+        "peak_memory_bytes",
         "compression_ratio",
         "theoretical_speedup",
         "artifact",

@@ -59,6 +59,7 @@ _SPEC_FLAGS = (
         help="Least share of its units that a layer keeps; may be repeated.",
     ),
     click.option("--max-bytes", type=int, help="Constraint on the choice of best: largest file."),
+    click.option("--max-memory-bytes", type=int, help="Constraint on the choice of best: weights and activations."),
     click.option("--points", type=int, default=_DEFAULTS.points, show_default=True, help="Most points on a front."),
     click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same bytes."),
     click.option("--seeds", type=int, default=_DEFAULTS.seeds, show_default=True, help="Repetitions of the search."),
@@ -93,7 +94,17 @@ _SPEC_FLAGS = (
 )
 _SPEC_NAMES = (
     *("profiles", "max_latency_ms", "speedup", "max_accuracy_drop", "exclude", "structures", "min_widths"),
-    *("max_bytes", "points", "seed", "seeds", "criterion", "allocator", "finetune_minutes", "deadline_minutes"),
+    *(
+        "max_bytes",
+        "max_memory_bytes",
+        "points",
+        "seed",
+        "seeds",
+        "criterion",
+        "allocator",
+        "finetune_minutes",
+        "deadline_minutes",
+    ),
 )
 
 
@@ -117,6 +128,7 @@ def _spec(
     structures: tuple[StructureName, ...],
     min_widths: tuple[tuple[str, float], ...],
     max_bytes: int | None,
+    max_memory_bytes: int | None,
     **search: Any,
 ) -> JobSpec:
     constrains = max_latency_ms is not None or speedup is not None
@@ -131,6 +143,7 @@ def _spec(
                 "structures": structures,
                 "min_widths": [{"pattern": pattern, "share": share} for pattern, share in min_widths],
                 "max_bytes": max_bytes,
+                "max_memory_bytes": max_memory_bytes,
             },
             "search": search,
         }

@@ -29,7 +29,7 @@ function bestSentence(best) {
 
 function table(profile, front, artifacts) {
   const scale = latencyUnit(front.dense.latency_ms.value);
-  const heads = ["Point", "Speed-up", "Accuracy", "Change, points", `Latency, ${scale.unit}`, `Predicted, ${scale.unit}`, "MACs", "Parameters", "File"];
+  const heads = ["Point", "Speed-up", "Accuracy", "Change, points", `Latency, ${scale.unit}`, `Predicted, ${scale.unit}`, "MACs", "Parameters", "File", "Memory"];
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Points of ${profile}` },
     h("table", { "aria-label": `Points of ${profile}` },
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
@@ -49,7 +49,8 @@ function row(point, best, perMs, artifacts) {
     predicted ? cell(time(predicted.value), interval(predicted.low, predicted.high, time)) : cell("not stated"),
     cell(count(point.macs), times(point.theoretical_speedup)),
     cell(count(point.parameters)),
-    cell(fileSize(point.bytes), times(point.compression_ratio)));
+    cell(fileSize(point.bytes), times(point.compression_ratio)),
+    cell(point.peak_memory_bytes ? fileSize(point.peak_memory_bytes) : "not stated"));
 }
 
 const interval = (low, high, format) => `${format(low)} to ${format(high)}`;

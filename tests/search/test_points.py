@@ -14,7 +14,7 @@ def point(name: str, *, drop: float, ms: float, size: int) -> Point:
     value = 0.9 - drop
     accuracy = Accuracy(value, value - 0.01, value + 0.01, -drop, -drop - 0.01, -drop + 0.01, 1000, "top1")
     latency = Latency(ms, ms, ms, "modelled")
-    counts = {"parameters": size, "macs": size, "bytes": size}
+    counts = {"parameters": size, "macs": size, "bytes": size, "peak_memory_bytes": 10 * size}
     ratios = {"speedup": 10 / ms, "predicted_speedup": 10 / ms, "compression_ratio": 1.0, "theoretical_speedup": 1.0}
     files = {"layers": (), "blocks": (), "artifact": f"{name}.onnx", "sha256": name, "parity": 0.0}
     return Point(
@@ -48,6 +48,8 @@ FRONT = [
         (Objective(speedup=1.1), Constraints(max_bytes=700), "middle"),
         (Objective(max_accuracy_drop=0.01), Constraints(max_bytes=700), None),
         (Objective(speedup=1.1), Constraints(max_bytes=200), None),
+        (Objective(speedup=1.1), Constraints(max_memory_bytes=7000), "middle"),
+        (Objective(speedup=1.1), Constraints(max_bytes=700, max_memory_bytes=2000), None),
     ],
 )
 def test_the_best_point_meets_objective_and_constraints(

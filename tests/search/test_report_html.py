@@ -69,6 +69,7 @@ def make_point(name: str, *, latency_ms: float, accuracy: float, dense_ms: float
         parameters=272_474,
         macs=41_234_567,
         bytes=1_090_000,
+        peak_memory_bytes=1_300_000,
         compression_ratio=1.5,
         theoretical_speedup=2.0,
         layers=(LayerChange("conv1", "Conv", 32, kept, 3, 3),),

@@ -144,6 +144,7 @@ def point(name: str, profile: str, latency_ms: float) -> Point:
         "parameters": 10,
         "macs": 100,
         "bytes": 40,
+        "peak_memory_bytes": 80,
         "compression_ratio": 2.0,
         "theoretical_speedup": 2.0,
         "artifact": f"points/{profile}/{name}.onnx",

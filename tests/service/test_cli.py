@@ -153,6 +153,7 @@ def test_every_field_has_a_flag() -> None:
             "structures": ["channel", "nm"],
             "min_widths": [{"pattern": "stem*", "share": 0.5}, {"pattern": "*", "share": 0.25}],
             "max_bytes": 4096,
+            "max_memory_bytes": 8192,
         },
         "search": {
             "points": 3,
@@ -166,7 +167,8 @@ def test_every_field_has_a_flag() -> None:
     }
     line = "--profile a --profile b --max-latency-ms 8 --max-accuracy-drop 0.02 --exclude head* --structures channel "
     line += "--structures nm --points 3 --seed 4 --seeds 1 --criterion l1 --finetune-minutes 2 --deadline-minutes 5 "
-    line += "--allocator erk --min-width stem* 0.5 --min-width * 0.25 --max-bytes 4096"
+    line += "--allocator erk --min-width stem* 0.5 --min-width * 0.25 --max-bytes 4096 "
+    line += "--max-memory-bytes 8192"
     assert spec(*line.split()) == JobSpec.from_json(json.dumps({"schema_version": 1, **fields}))
 
 
