@@ -27,10 +27,10 @@ from hwprofiles.kernels import (
 from hwprofiles.workload import Workload
 
 Feature = Literal[
-    "kernels", "launches", "macs", "edge_macs", "remainder_macs", "wide_window_macs", "parallel_macs", "chain",
+    "kernels", "launches", "macs", "edge_macs", "remainder_macs", "wide_window_macs", "strided_macs", "parallel_macs", "chain",
     "input_bytes", "output_bytes", "weight_bytes", "patch_bytes", "cold_bytes", "strided_bytes", "residual_bytes",
-    "activation_bytes", "transcendentals", "broadcast_bytes", "broadcast_rows", "partial_sum_bytes",
-    "l2_miss_weight_bytes", "l3_miss_weight_bytes", "calls", "steps", "tiles", "rows", "window_rows", "row_taps",
+    "activation_bytes", "transcendentals", "broadcast_bytes", "partial_sum_bytes",
+    "l2_miss_weight_bytes", "l3_miss_weight_bytes", "calls", "steps", "tiles", "rows", "window_taps", "row_taps",
     "input_reads", "tensors",
 ]  # fmt: skip
 """Units that a coefficient multiplies; hwprofiles/devices/README.md says what each one is."""
@@ -152,7 +152,6 @@ def _common(work: _Work, l2_bytes: float) -> dict[str, Any]:
         "patch_bytes": work.positions * work.per_group * work.groups * work.taps * work.bytes_per_element,
         "rows": work.positions * work.w.operands,
         "broadcast_bytes": work.output_bytes * float(broadcasts),
-        "broadcast_rows": work.positions * float(broadcasts),
         "tensors": work.w.operands,
     }
 
@@ -181,7 +180,7 @@ def _tiled(work: _Work) -> dict[str, Any]:
     macs = work.positions * work.macs_per_position
     return {
         "tiles": tiles,
-        "window_rows": work.positions * w.kernel[0],
+        "window_taps": work.positions * work.taps,
         "row_taps": w.out_hw[0] * work.taps,
         "remainder_macs": work.positions * work.taps * (work.shape.c_out % VECTOR),
         "wide_window_macs": macs * float(work.taps > 9),
@@ -196,6 +195,8 @@ def _parallel(work: _Work) -> dict[str, Any]:
     return {
         "chain": chain,
         "parallel_macs": np.maximum(work.positions * work.c_out, work.tiles.outputs) * chain,
+        "strided_macs": work.positions * work.macs_per_position * float(max(work.w.stride) > 1),
+        "input_reads": work.positions * work.c_out * work.taps,
     }
 
 
@@ -216,7 +217,7 @@ def _fused(w: Workload, rules: KernelRules, work: _Work) -> dict[tuple[str, str]
     return found | {
         ("network", "launches"): 1.0 + (rules == "nhwc") * (len(activations) + norms),
         ("elementwise", "activation_bytes"): work.output_bytes * large * float(len(activations)),
-        ("elementwise", "residual_bytes"): work.output_bytes * float(w.adds),
+        ("elementwise", "output_bytes"): work.output_bytes * float(w.adds),
         ("norm", "output_bytes"): work.output_bytes * float(norms),
         ("norm", "rows"): work.positions * float(norms),
     }

@@ -34,7 +34,7 @@ CPU_TILES = {
     "int8": Tiles(c_out=16, positions=4),  # XNNPACK: qs8-gemm-4x16c4-aarch64-neondot
 }
 """The matrix kernels whose tile the file names state."""
-GPU_OUTPUTS = (1 << 14, 1 << 15, 1 << 16)
+GPU_OUTPUTS = (1 << 14, 3 << 13, 1 << 15, 3 << 14, 1 << 16)
 """Outputs that a GPU may compute together: the fit decides."""
 NEAR = 0.9
 """Shared part of the multiplications from which two networks are near duplicates."""
