@@ -1,6 +1,6 @@
 """Fronts of CIFAR-10 ResNets, from the command line and over HTTP, with everything a point promises checked.
 
-    python -m tests.benchmarks.cifar_fronts --shared DIR [--model resnet20 ...] [--http] [--twice]
+    python -m tests.benchmarks.cifar_fronts --shared DIR [--model resnet20 ...] [--speedup 2] [--http] [--twice]
 
 DIR holds ``models/*.onnx`` and ``data/cifar10_test_jpeg4k.npz``. Every job must succeed in ten minutes without
 fine-tuning, with six points or more; every file must load in ONNX Runtime, be smaller than the upload, keep its batch
@@ -72,10 +72,11 @@ def files_of(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*.onnx"))}
 
 
-def compress(model: Path, data: Path, out: Path, profiles: list[str]) -> float:
+def compress(model: Path, data: Path, out: Path, profiles: list[str], speedup: float | None) -> float:
     """One job from the command line; wall seconds."""
     shutil.rmtree(out, ignore_errors=True)
     flags = [flag for profile in profiles for flag in ("--profile", profile)]
+    flags += [] if speedup is None else ["--speedup", str(speedup)]
     start = time.monotonic()
     subprocess.run(
         [secateur(), "compress", str(model), "--data", str(data), "--out", str(out), *flags],
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=MODELS)
     parser.add_argument("--profile", action="append")
     parser.add_argument("--samples", type=int, default=4000)
+    parser.add_argument("--speedup", type=float, help="the jobs' objective, from the command line")
     parser.add_argument("--http", action="store_true")
     parser.add_argument("--twice", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("out/cifar_fronts"))
@@ -157,10 +159,10 @@ def main() -> None:
         data = data_set(arguments.shared, Path(temporary), arguments.samples)
         for name in arguments.model or MODELS:
             model, out = arguments.shared / "models" / f"{name}.onnx", arguments.out / name
-            seconds = compress(model, data, out, profiles)
+            seconds = compress(model, data, out, profiles, arguments.speedup)
             faults = check_files(out, model)
             if arguments.twice:
-                compress(model, data, out.with_name(f"{name}-again"), profiles)
+                compress(model, data, out.with_name(f"{name}-again"), profiles, arguments.speedup)
                 faults += (
                     []
                     if files_of(out) == files_of(out.with_name(f"{name}-again"))
