@@ -63,7 +63,7 @@ def train(
     measurements = cache_dir / "measurements" / f"pace-{digest(export(knobs.graph), trainer.batch)[:24]}.json"
     try:
         progress.part(REPAIR_SHARE, 1.0)
-        recovery = Recovery(trainer, units, progress, measurements)
+        recovery = Recovery(trainer, units, progress, measurements, schedule=spec.search.schedule)
         return recovery.recover(
             candidates, seconds=60 * spec.search.finetune_minutes, select=select, points=spec.search.points
         )

@@ -31,6 +31,7 @@ CriterionName = Literal[
     "taylor",
 ]
 AllocatorName = Literal["knapsack", "uniform", "global", "erk", "evolution"]
+ScheduleName = Literal["one-shot", "iterative", "gradual", "regrowth", "rewinding"]
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True}
 
 
@@ -102,6 +103,8 @@ class SearchOptions:
     """How latency is divided over layers; the literature's ``uniform``, ``global`` and ``erk`` know widths only."""
     finetune_minutes: Annotated[float, Interval(ge=0, le=1440)] = 0.0
     """Minutes of fine-tuning for the whole front; 0 repairs in closed form only."""
+    schedule: ScheduleName = "one-shot"
+    """When unstructured zeros are chosen where points are trained: once by the repair, or anew while they are trained."""
     deadline_minutes: Annotated[float, Interval(gt=0, le=1440)] = 60.0
     """The job ends by then, with the best front so far."""
 

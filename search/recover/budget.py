@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from search.candidates import Candidate
 from search.graph.ir import Array, Graph
-from search.plan import plan_key
+from search.plan import plan_key, zeros_of
 from search.progress import Progress, Stopped
 from search.prune.surgery import cut, mask
-from search.recover.descent import Course, Student
+from search.recover.descent import Course, Outcome, Student
 from search.recover.pace import Pace, macs_of, pace
+from search.recover.schedules import SCHEDULES
+from search.recover.sparse import sparsify
 from search.recover.spread import spread
 from search.recover.train import PROBE_STEPS, RATES, Trainer
+from search.request import ScheduleName
 from search.units import Units
 
 FEWEST_STEPS = 8
@@ -37,6 +40,7 @@ RESERVE = 0.15
 """Share of the deadline that is kept for exporting and judging what there is."""
 _SCORE = "__score__"
 _DIVERGED = "__diverged__"
+_LAST = "__last__/"
 Select = Callable[[Sequence[Candidate], int], Sequence[Candidate]]
 """(candidates, how many) to those that are worth more training, in the same order."""
 PlanKey = tuple[tuple[str, str], ...]
@@ -45,7 +49,15 @@ PlanKey = tuple[tuple[str, str], ...]
 class Recovery:
     """Trains candidates of one dense network within a budget."""
 
-    def __init__(self, trainer: Trainer, units: Units, progress: Progress, measurements: Path) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        units: Units,
+        progress: Progress,
+        measurements: Path,
+        *,
+        schedule: ScheduleName = "one-shot",
+    ) -> None:
         """Measure how fast this machine trains the dense network, unless that is known.
 
         Args:
@@ -53,8 +65,9 @@ class Recovery:
             units: keep finished courses and the state of unfinished ones.
             progress: is told what is done, and may ask to stop.
             measurements: file of what is known about this machine's pace on this network.
+            schedule: when unstructured zeros are chosen; `one-shot` keeps those of the repair.
         """
-        self.trainer, self.units, self.progress = trainer, units, progress
+        self.trainer, self.units, self.progress, self.schedule = trainer, units, progress, schedule
         self.pace: Pace = pace(trainer, measurements)
         self._students: dict[PlanKey, Student] = {}
         self._rate = RATES[len(RATES) // 2]
@@ -123,20 +136,39 @@ class Recovery:
         if steps < FEWEST_STEPS:
             self.progress.warn("the time for training is too short for some points; these keep their repaired weights")
             return candidate
-        key = [candidate.plan, candidate.criterion, number, steps, self._rate]
+        key = [candidate.plan, candidate.criterion, number, steps, self._rate, self.schedule]
+        course = Course(steps, self._rate, self.trainer.weights)
+        shares = chosen_zeros(candidate) if self.schedule != "one-shot" else {}
+
+        def run(student: Student, course: Course, stage: int) -> Outcome:
+            return self._kept(student, course, number * steps, [*key, stage])
+
+        start = self._start(candidate, neighbour)
+        if shares:
+            stages, start = SCHEDULES[self.schedule](), start if number else refilled(start, candidate, shares)
+            _, outcome = sparsify(self.trainer, start, shares, stages, course, student=student, run=run)
+        else:
+            student.graph = start
+            outcome = run(student, course, 0)
+        if outcome.diverged:
+            self.progress.warn("the training loss of a point stopped being a number; its best weights so far are kept")
+        return self._with_weights(candidate, outcome.score, outcome.params)
+
+    def _kept(self, student: Student, course: Course, first: int, key: Sequence[object]) -> Outcome:
+        """A course as a unit of work, which goes on where it was stopped."""
         state = self.units.checkpoint("training", key)
 
         def train() -> dict[str, Array]:
-            student.graph = self._start(candidate, neighbour)
-            course = Course(steps, self._rate, self.trainer.weights)
-            outcome = self.trainer.run(student, course, first=number * steps, store=state, check=self._check)
-            return {**outcome.params, _SCORE: np.asarray(outcome.score), _DIVERGED: np.asarray(outcome.diverged)}
+            outcome = self.trainer.run(student, course, first=first, store=state, check=self._check)
+            last = {_LAST + name: value for name, value in outcome.last.items()}
+            score, diverged = np.asarray(outcome.score), np.asarray(outcome.diverged)
+            return {**outcome.params, **last, _SCORE: score, _DIVERGED: diverged}
 
         found = self.units.result("trained", key, train)
         state.clear()
-        if found.pop(_DIVERGED):
-            self.progress.warn("the training loss of a point stopped being a number; its best weights so far are kept")
-        return self._with_weights(candidate, float(found.pop(_SCORE)), found)
+        score, diverged = float(found.pop(_SCORE)), bool(found.pop(_DIVERGED))
+        last = {name: found.pop(_LAST + name) for name in student.names}
+        return Outcome(found, score, last, diverged)
 
     def _check(self) -> None:
         self.progress.check(reserve=RESERVE)
@@ -221,6 +253,21 @@ def made_zeros(candidate: Candidate) -> dict[str, Array]:
     mine = cut_graph(candidate).initializers
     masks = {name: (value != 0) | (dense[name] == 0) for name, value in mine.items() if value.dtype == np.float32}
     return {name: mask for name, mask in masks.items() if not mask.all()}
+
+
+def chosen_zeros(candidate: Candidate) -> dict[str, float]:
+    """Cut weights with unstructured zeros, to the share of them."""
+    masks, nodes = made_zeros(candidate), {node.name: node for node in candidate.variant.graph.nodes}
+    sparse = [node for node, zeros in zeros_of(candidate.plan).items() if zeros.pattern == "unstructured"]
+    weights = [nodes[node].input(1) for node in sparse if node in nodes]
+    return {name: float(1 - masks[name].mean()) for name in weights if name in masks}
+
+
+def refilled(graph: Graph, candidate: Candidate, names: Iterable[str]) -> Graph:
+    """A cut graph with the dense network's values where zeros were chosen, so that a schedule may choose others."""
+    dense = cut(candidate.variant.graph, candidate.variant.groups, candidate.keep).initializers
+    mine = graph.initializers
+    return graph.with_initializers({name: np.where(mine[name] == 0, dense[name], mine[name]) for name in names})
 
 
 def inherit(candidate: Candidate, neighbour: Candidate) -> Candidate:

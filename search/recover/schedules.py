@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 
-ScheduleName = Literal["one-shot", "iterative", "gradual", "regrowth", "rewinding"]
+from search.request import ScheduleName
+
 STAGES = 8
 """Choices of masks of the gradual and the regrowth schedule."""
 REST = 0.4

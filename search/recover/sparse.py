@@ -15,6 +15,8 @@ from search.recover.train import Trainer
 
 Pattern = Callable[[Array, float], Array]
 """(scores of a weight, share of it to cut) to its mask: True stays."""
+Run = Callable[[Student, Course, int], Outcome]
+"""Trains a student for a course, the stage of this number."""
 
 
 def unstructured(scores: Array, sparsity: float) -> Array:
@@ -74,6 +76,8 @@ def sparsify(
     course: Course,
     *,
     pattern: Pattern = unstructured,
+    student: Student | None = None,
+    run: Run | None = None,
 ) -> tuple[Graph, Outcome]:
     """Train a graph along a schedule.
 
@@ -84,6 +88,8 @@ def sparsify(
         stages: a schedule.
         course: steps of all stages together, learning rate and terms.
         pattern: how a mask is formed.
+        student: one of this graph that is compiled already; its masks of other weights stay.
+        run: trains the student for a stage; by default the trainer does, from the first batch on.
 
     Returns:
         The trained graph with its exact zeros, and what the last stage came to.
@@ -93,9 +99,12 @@ def sparsify(
     """
     if pattern is not unstructured and any(stage.regrow for stage in stages):
         raise InvalidRequest("the schedule `regrowth` moves single weights; use it with unstructured sparsity only")
-    student = trainer.student(graph, {name: np.ones(graph.initializers[name].shape, bool) for name in sparsity})
+    student = student or trainer.student(graph)
+    run = run or (lambda student, course, _stage: trainer.run(student, course))
+    student.graph = graph
+    student.masks |= {name: np.ones(graph.initializers[name].shape, bool) for name in sparsity}
     done = 0.0
-    for stage in stages:
+    for number, stage in enumerate(stages):
         weights = student.graph.initializers
         masks = {
             name: pattern(np.abs(weights[name]) * student.masks[name], share * stage.level)
@@ -103,11 +112,11 @@ def sparsify(
         }
         if stage.regrow:
             masks = regrown(masks, weights, _gradient(trainer, student), stage.regrow)
-        student.masks = masks
+        student.masks |= masks
         if stage.rewind:
             student.graph = graph
         last = stage is stages[-1]
-        outcome = trainer.run(student, _part(course, stage, done, checks=course.checks if last else 1))
+        outcome = run(student, _part(course, stage, done, checks=course.checks if last else 1), number)
         done += stage.share
         student.graph = student.graph.with_initializers(outcome.params if last else outcome.last)
     return student.graph, outcome
@@ -122,7 +131,7 @@ def _part(course: Course, stage: Stage, done: float, *, checks: int) -> Course:
 def _gradient(trainer: Trainer, student: Student) -> dict[str, Array]:
     """Of all weights, the cut ones too, on one batch."""
     gradient = student.gradient(student.start(), trainer.batches()(0), trainer.weights)
-    return {name: np.asarray(gradient[name]) for name in student.masks}
+    return {name: np.asarray(value) for name, value in gradient.items()}
 
 
 def regrown(

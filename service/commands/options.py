@@ -11,7 +11,15 @@ from typing import Any, TypeVar, cast, get_args
 import click
 import pydantic
 
-from search.request import AllocatorName, Constraints, CriterionName, JobSpec, SearchOptions, StructureName
+from search.request import (
+    AllocatorName,
+    Constraints,
+    CriterionName,
+    JobSpec,
+    ScheduleName,
+    SearchOptions,
+    StructureName,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_PROFILE = "host-cpu-onnxruntime"
@@ -85,6 +93,13 @@ _SPEC_FLAGS = (
         help="0: closed form only.",
     ),
     click.option(
+        "--schedule",
+        type=click.Choice(get_args(ScheduleName)),
+        default=_DEFAULTS.schedule,
+        show_default=True,
+        help="When unstructured zeros are chosen, where points are trained.",
+    ),
+    click.option(
         "--deadline-minutes",
         type=float,
         default=_DEFAULTS.deadline_minutes,
@@ -94,17 +109,8 @@ _SPEC_FLAGS = (
 )
 _SPEC_NAMES = (
     *("profiles", "max_latency_ms", "speedup", "max_accuracy_drop", "exclude", "structures", "min_widths"),
-    *(
-        "max_bytes",
-        "max_memory_bytes",
-        "points",
-        "seed",
-        "seeds",
-        "criterion",
-        "allocator",
-        "finetune_minutes",
-        "deadline_minutes",
-    ),
+    *("max_bytes", "max_memory_bytes", "points", "seed", "seeds", "criterion", "allocator"),
+    *("finetune_minutes", "schedule", "deadline_minutes"),
 )
 
 

@@ -162,12 +162,13 @@ def test_every_field_has_a_flag() -> None:
             "criterion": "l1",
             "allocator": "erk",
             "finetune_minutes": 2.0,
+            "schedule": "gradual",
             "deadline_minutes": 5.0,
         },
     }
     line = "--profile a --profile b --max-latency-ms 8 --max-accuracy-drop 0.02 --exclude head* --structures channel "
-    line += "--structures nm --points 3 --seed 4 --seeds 1 --criterion l1 --finetune-minutes 2 --deadline-minutes 5 "
-    line += "--allocator erk --min-width stem* 0.5 --min-width * 0.25 --max-bytes 4096 "
+    line += "--structures nm --points 3 --seed 4 --seeds 1 --criterion l1 --finetune-minutes 2 --schedule gradual "
+    line += "--deadline-minutes 5 --allocator erk --min-width stem* 0.5 --min-width * 0.25 --max-bytes 4096 "
     line += "--max-memory-bytes 8192"
     assert spec(*line.split()) == JobSpec.from_json(json.dumps({"schema_version": 1, **fields}))
 

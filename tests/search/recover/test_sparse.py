@@ -12,9 +12,10 @@ from search.graph.ir import Array, Graph
 from search.graph.onnx_import import load
 from search.prune.groups import find_groups
 from search.recover.descent import Course
-from search.recover.schedules import SCHEDULES, ScheduleName, Stage
+from search.recover.schedules import SCHEDULES, Stage
 from search.recover.sparse import erdos_renyi, regrown, sparsify, two_of_four, unstructured
 from search.recover.train import DISTIL, Trainer
+from search.request import ScheduleName
 from tests.search.graph.nets import Net, images
 from tests.search.recover.students import trainer
 
