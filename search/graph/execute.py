@@ -110,13 +110,14 @@ def walk(graph: Graph, values: Values, *, until: Iterable[str] | None = None) ->
     With ``until`` only those values and what they need are computed.
     """
     with jax.numpy_rank_promotion("allow"):  # ONNX broadcasts by definition
-        for node in _needed(graph, until) if until is not None else graph.nodes:
+        for node in needed(graph, until) if until is not None else graph.nodes:
             outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset)
             values.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
     return values
 
 
-def _needed(graph: Graph, until: Iterable[str]) -> list[Node]:
+def needed(graph: Graph, until: Iterable[str]) -> list[Node]:
+    """Nodes in order that some values depend on."""
     wanted, nodes = set(until), []
     for node in reversed(graph.nodes):
         if wanted.intersection(node.outputs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from search.evaluate.parity import Session
 from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
+from search.graph.segments import stretches
 from search.recover import augment
 from search.recover.descent import Course, Outcome, Store, Student, descend
 from search.recover.loss import Batch, Weights, objective_for
@@ -56,7 +57,9 @@ class Trainer:
         self.augmentation = augment.choose(
             graph, train.feeds, lambda feeds: self.teacher(feeds)[0][0].argmax(1), np.random.default_rng((seed, 2))
         )
-        self.batch = min(BATCH, len(train), samples_that_train(graph, shapes))
+        wanted = min(BATCH, len(train))
+        self.sparing = samples_that_train(graph, shapes) < wanted
+        self.batch = min(wanted, samples_that_train(graph, shapes, sparing=self.sparing))
 
     @property
     def weights(self) -> Weights:
@@ -68,7 +71,7 @@ class Trainer:
         inputs = {info.name: self.shapes[info.name] for info in graph.inputs}
         found, _ = shapes_of(graph, inputs)
         values = tuple(name for name in self.teacher.values if found.get(name) == self.shapes[name])
-        return Student(graph, tunable(graph), self.objective, values=values, masks=masks)
+        return Student(graph, tunable(graph), self.objective, values=values, masks=masks, sparing=self.sparing)
 
     def why_not(self) -> str | None:
         """Why the dense network, and so none of its copies, has a gradient; None where it has one."""
@@ -122,11 +125,26 @@ class Trainer:
         return self.judge(student.graph)(self.run(student, course, check=check).last)
 
 
-def samples_that_train(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Samples whose activations, kept for the gradient, stay within `MEMORY_BYTES`."""
-    values = [name for node in graph.nodes for name in node.outputs if name in shapes]
-    per_sample = 4 * sum(int(np.prod(shapes[name])) for name in values)
-    return max(1, MEMORY_BYTES // max(1, 2 * per_sample))  # every value and its gradient
+def samples_that_train(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, sparing: bool = False) -> int:
+    """Samples whose values stay within `MEMORY_BYTES` with their gradients.
+
+    Args:
+        graph: the network.
+        shapes: of every value at batch 1.
+        sparing: only the values between stretches are kept, and those inside one of them.
+    """
+    if not sparing:
+        every = _bytes([name for node in graph.nodes for name in node.outputs], shapes)
+        return max(1, MEMORY_BYTES // max(1, 2 * every))
+    parts = stretches(graph.nodes, [info.name for info in graph.outputs])
+    kept = {name for _, names in parts for name in names}
+    inside = [{name for node in nodes for name in node.outputs} - kept for nodes, _ in parts]
+    per_sample = _bytes(kept, shapes) + max((_bytes(names, shapes) for names in inside), default=0)
+    return max(1, MEMORY_BYTES // max(1, 2 * per_sample))
+
+
+def _bytes(names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> int:
+    return 4 * sum(int(np.prod(shapes[name])) for name in names if name in shapes)
 
 
 def matched_values(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:

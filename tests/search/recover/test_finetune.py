@@ -19,12 +19,15 @@ from search.pipeline import compress
 from search.progress import Progress, Stopped
 from search.prune.blocks import Variant
 from search.prune.groups import find_groups
+from search.recover import train
 from search.recover.budget import Recovery, made_zeros, shares
+from search.recover.descent import Course
 from search.recover.train import samples_that_train
 from search.report import Report
 from search.request import JobSpec, SearchOptions
 from search.units import digest
 from tests.search.graph.nets import Net, images, run_ort
+from tests.search.recover import students
 
 TARGET = "a100-tensorrt-fp16"
 SPEC = JobSpec((TARGET,), search=SearchOptions(points=2, finetune_minutes=0.3))
@@ -187,7 +190,24 @@ def test_a_batch_fits_into_memory() -> None:
     groups = find_groups(graph, {"x": (1, 3, 8, 8)})
     one = {next(name for node in graph.nodes for name in node.outputs): (1, 1 << 28)}
     assert samples_that_train(graph, one) == 2
+    assert samples_that_train(graph, one, sparing=True) == 2
     assert samples_that_train(graph, groups.shapes) > 1000
+
+
+def test_a_network_that_needs_much_memory_is_trained_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a whole batch does not fit, more samples fit in stretches, and a step comes to the same weights."""
+    graph, groups = students.network()
+    plenty = students.trainer(graph, groups)
+    monkeypatch.setattr(train, "MEMORY_BYTES", 2**21)
+    tight = students.trainer(graph, groups)
+    assert tight.sparing
+    assert not plenty.sparing
+    assert samples_that_train(graph, groups.shapes) < tight.batch < plenty.batch
+    tight.batch = plenty.batch
+    course = Course(3, 1e-3, plenty.weights, checks=1)
+    ends = [trainer.run(trainer.student(graph), course).last for trainer in (plenty, tight)]
+    for name, expected in ends[0].items():
+        assert np.allclose(ends[1][name], expected, atol=1e-4), name
 
 
 def test_time_goes_where_most_was_lost() -> None:
