@@ -26,8 +26,21 @@ from search.report import Report
 from search.request import Constraints, JobSpec, Objective, SearchOptions
 
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
-WAYS = {"repair": (True, False), "unlabelled": (False, True), "labelled": (True, True), "data-free": (None, True)}
-"""Name to whether the job gets labels (None: no data at all) and whether it trains."""
+WAYS = {
+    "repair": (True, False),
+    "unlabelled": (False, True),
+    "labelled": (True, True),
+    "data-free": (None, True),
+    "one-round": (True, True),
+}
+"""Name to whether the job gets labels (None: no data at all) and whether it trains; `one-round` halves nothing."""
+ENGINE = ["-m", "search"]
+ONE_ROUND = """
+from search.recover import budget
+budget.rounds_of = lambda candidates, points: 1
+from search.__main__ import main
+raise SystemExit(main())
+"""
 SPEEDUPS = (1.5, 2.0, 3.0)
 TARGET = "host-cpu-onnxruntime"
 
@@ -59,12 +72,12 @@ def prepare(folder: Path, shared: Path, model: str, way: str, minutes: float, po
             np.savez(folder / "data.npz", x=x)
 
 
-def run(folder: Path, cache: Path) -> Report:
+def run(folder: Path, cache: Path, way: str) -> Report:
     """The job's report; the job goes on from where it was, or is not run again at all."""
     path = folder / "out" / "report.json"
     if not path.exists() or not Report.from_json(path.read_text()).complete:
-        command = [sys.executable, "-m", "search", "run", str(folder), "--cache-dir", str(cache)]
-        subprocess.run(command, check=True)
+        engine = ["-c", ONE_ROUND] if way == "one-round" else ENGINE
+        subprocess.run([sys.executable, *engine, "run", str(folder), "--cache-dir", str(cache)], check=True)
     return Report.from_json(path.read_text())
 
 
@@ -115,10 +128,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/recovery"))
     parser.add_argument("--cache-dir", type=Path, default=Path("out/cache"))
     arguments = parser.parse_args()
-    for way in arguments.way or WAYS:
+    for way in arguments.way or ("repair", "unlabelled", "labelled", "data-free"):
         folder = arguments.out / f"{arguments.model}-{way}-{arguments.minutes:g}-{arguments.points}"
         prepare(folder, arguments.shared, arguments.model, way, arguments.minutes, arguments.points)
-        report = run(folder, arguments.cache_dir)
+        report = run(folder, arguments.cache_dir, way)
         path = folder / "judged.json"
         rows = json.loads(path.read_text()) if path.exists() else judge(folder, report, arguments.shared)
         path.write_text(json.dumps(rows))
