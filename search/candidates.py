@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,10 +16,8 @@ from search.data import Splits
 from search.evaluate.accuracy import divergence
 from search.graph.ir import Array, Graph
 from search.options import Options
-from search.plan import Knobs, Plan, Setting, blocks_of, plan_key, widths_of, zeros_of
+from search.plan import Candidate, Knobs, Plan, Setting, blocks_of, plan_key, widths_of, zeros_of
 from search.progress import Progress, Stopped
-from search.prune.blocks import Variant
-from search.prune.groups import Keep
 from search.recover.least_squares import Repairer
 from search.refine import refine
 from search.request import JobSpec
@@ -37,20 +34,6 @@ _DIVERGENCE = "__divergence__"
 
 Sensitivities = Mapping[str, Mapping[Setting, float]]
 """Knob to the divergence of the network when it alone is set, for the settings that were measured."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """A pruned and repaired network: its plan, its full-sized weights, and how far it moved on the search split."""
-
-    plan: Plan
-    variant: Variant
-    keep: Keep
-    """Units of the variant's groups that stay."""
-    params: Mapping[str, Array]
-    """Initializers that differ from the variant's graph."""
-    divergence: float
-    criterion: str
 
 
 class Search:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.candidates import Candidate
 from search.data import Splits
 from search.graph.onnx_export import export
-from search.plan import Knobs
+from search.plan import Candidate, Knobs
 from search.progress import Progress, Stopped
 from search.recover.budget import Recovery, Select
 from search.recover.train import FEWEST_SAMPLES, Trainer

@@ -15,13 +15,13 @@ from search import finetune, points, profiles
 from search.allocate.price import Pricer
 from search.allocators import allocator
 from search.budgets import goal_s, latency_budgets, per_target
-from search.candidates import Candidate, Search, allocate, build_problem
+from search.candidates import Search, allocate, build_problem
 from search.data import SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
 from search.options import Options, states_for
-from search.plan import Knobs, Plan, plan_key
+from search.plan import Candidate, Knobs, Plan, plan_key
 from search.progress import Progress
 from search.prune.groups import removable_parameters
 from search.recover.datafree import STEPS, synthesise

@@ -54,6 +54,20 @@ def zeros_of(plan: Plan) -> dict[str, Zeros]:
 
 
 @dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A pruned and repaired network: its plan, its full-sized weights, and how far it moved on the search split."""
+
+    plan: Plan
+    variant: Variant
+    keep: Keep
+    """Units of the variant's groups that stay."""
+    params: Mapping[str, Array]
+    """Initializers that differ from the variant's graph."""
+    divergence: float
+    criterion: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Element:
     """What an allocator decides at once: a residual block with the groups inside it, or one group elsewhere."""
 

@@ -12,7 +12,6 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.latency import latency_interval_s
 from search import pareto
 from search.allocate.price import Pricer
-from search.candidates import Candidate
 from search.data import Part
 from search.errors import InternalError
 from search.evaluate.accuracy import Quality, accuracy, quality
@@ -20,7 +19,7 @@ from search.evaluate.memory import peak_memory_bytes
 from search.evaluate.parity import TOLERANCE, Session, parity
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
-from search.plan import Knobs, Plan, blocks_of
+from search.plan import Candidate, Knobs, Plan, blocks_of
 from search.prune.surgery import cut
 from search.report import BlockChange, Front, Latency, LayerChange, Point
 from search.request import Constraints, JobSpec

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from search.candidates import Candidate
 from search.graph.ir import Array, Graph
-from search.plan import plan_key, zeros_of
+from search.plan import Candidate, plan_key, zeros_of
 from search.progress import Progress, Stopped
 from search.prune.surgery import cut, mask
 from search.recover.descent import Course, Outcome, Student

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from search.candidates import Candidate
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
 from search.data import Part
@@ -24,7 +23,7 @@ from search.evaluate.parity import Session
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
-from search.plan import Knobs, Plan
+from search.plan import Candidate, Knobs, Plan
 from search.prune.blocks import DROPPED
 from search.prune.surgery import mask
 from search.recover.budget import cut_graph

@@ -27,12 +27,12 @@ from search.allocate.global_threshold import GlobalThreshold
 from search.allocate.knapsack import knapsack
 from search.allocate.price import Pricer
 from search.allocate.uniform import Uniform
-from search.candidates import Candidate, Search, Sensitivities, build_problem
+from search.candidates import Search, Sensitivities, build_problem
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence, filter_scores
 from search.graph.onnx_import import load
 from search.options import Options, options_for, states_for
-from search.plan import Knobs, Plan, plan_key, widths_of
+from search.plan import Candidate, Knobs, Plan, plan_key, widths_of
 from search.progress import Progress
 from search.request import Constraints, JobSpec, SearchOptions, StructureName
 from search.stopwatch import stopwatch

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.candidates import Candidate
 from search.data import Part, divide
 from search.errors import InvalidDataset
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.pipeline import compress
+from search.plan import Candidate
 from search.progress import Progress, Stopped
 from search.prune.blocks import Variant
 from search.prune.groups import find_groups
