@@ -99,7 +99,7 @@ def host_profile(
 
 
 def _of_whole_networks(fitted: Fit, rows: Sequence[MeasuredNetwork]) -> HeldOutError:
-    """The error on the third of the networks that has most kernels, 25 and more as whole ones do: errors of kernels average out."""
+    """The error on the third of the networks that has most kernels, as whole ones do: errors of kernels average out."""
     kernels = np.array([len(row.workloads) for row in rows])
     large = kernels >= np.quantile(kernels, 2 / 3)
     return held_out_error(fitted.held_out_s[large], np.array([row.latency_s for row in rows])[large])
