@@ -31,7 +31,7 @@ def _print(found: Outcome, out: Path) -> None:
     referee = found.referee
     drop = referee["dense_accuracy"] - referee["pruned_accuracy"]
     stdout.print(
-        f"best is {found.best.id}, judged by a script of ONNX Runtime alone on {referee['unseen']} unseen digits:"
+        f"best is {found.best.id}, judged by a script of ONNX Runtime alone on {referee['unseen']} scans of unseen digits:"
     )
     stdout.print(
         f"  speed-up  measured {referee['speedup']:.2f} x, predicted {found.best.predicted_speedup:.2f} x, "
