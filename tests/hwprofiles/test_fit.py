@@ -28,10 +28,10 @@ PLANTED = LatencyModel(
 )
 
 
-def planted_rows(networks: int, noise: float = 0.0) -> list[MeasuredNetwork]:
-    """Random chains of convolutions that take exactly what ``PLANTED`` says, give or take ``noise``."""
+def planted_rows(networks: int, noise: float = 0.0, model: LatencyModel = PLANTED) -> list[MeasuredNetwork]:
+    """Random chains of convolutions that take exactly what ``model`` says, give or take ``noise``."""
     rng = np.random.default_rng(0)
-    profile = dataclasses.replace(load_profile("tpu-v5e"), latency=PLANTED, dtype="fp32")
+    profile = dataclasses.replace(load_profile("tpu-v5e"), latency=model, dtype="fp32")
     rows = []
     for number in range(networks):
         width, kernels = 8, []
@@ -58,6 +58,19 @@ def test_planted_coefficients_come_back() -> None:
     assert fitted.error.mape < 1e-6
     assert fitted.model.paths["conv"]["macs"] == pytest.approx(4e-11, rel=1e-4)
     assert fitted.model.paths["depthwise"]["macs"] == pytest.approx(3e-10, rel=1e-4)
+
+
+def test_weights_that_leave_the_shared_cache_come_back() -> None:
+    """Planted with the rest: the price of missed weights and the errors on networks kept aside, with the right retention only."""
+    paths = {**PLANTED.paths, "network": {"kernels": 2e-4, "l3_miss_weight_bytes": 2e-9}}
+    planted = dataclasses.replace(PLANTED, paths=paths, l3_retention_s=2e-3)
+    rows = planted_rows(120, model=planted)
+    fits = [
+        fit(rows, dataclasses.replace(planted, paths={"network": {}}, l3_retention_s=retention_s), 4.0, ridge=0.0)
+        for retention_s in (2e-3, np.inf)
+    ]
+    assert fits[0].model.paths["network"]["l3_miss_weight_bytes"] == pytest.approx(2e-9, rel=0.05)
+    assert fits[0].error.mape < 0.01 < fits[1].error.mape
 
 
 def test_noise_shows_in_the_held_out_error() -> None:

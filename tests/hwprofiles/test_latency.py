@@ -10,7 +10,7 @@ import pytest
 
 from hwprofiles.device import DeviceProfile, HeldOutError, LatencyModel
 from hwprofiles.kernels import Shape, Tiles, kernel_paths
-from hwprofiles.latency import UNVALIDATED_FACTOR, latency_interval_s, network_latency_s, workload_latency_s
+from hwprofiles.latency import UNVALIDATED_FACTOR, latency_interval_s, network_latency_s, pushed_out, workload_latency_s
 from hwprofiles.registry import list_profiles, load_profile
 from hwprofiles.workload import GRAPH_INPUT, Workload
 
@@ -110,6 +110,12 @@ def test_network_adds_overhead_and_reorders() -> None:
     )
     expected_s = 1e-3 + 1e-5 + 1e-9 * 4 * 8 * 8 * 64 + 3 * 1e-7  # direct, fallback and pointwise all stand in for conv
     assert network_latency_s([first, middle, last], profile) == pytest.approx(expected_s, rel=1e-12)
+
+
+def test_weights_leave_a_shared_cache_between_one_and_four_retentions() -> None:
+    """By hand: none up to 1 ms, a third at 2 ms, all from 4 ms on; none ever where it is not modelled."""
+    assert pushed_out([5e-4, 1e-3, 2e-3, 4e-3, 9e-3], 1e-3) == pytest.approx([0, 0, 1 / 3, 1, 1])
+    assert pushed_out(9.0, math.inf) == 0
 
 
 def test_batch_multiplies_a_roofline() -> None:
