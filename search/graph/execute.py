@@ -22,6 +22,8 @@ from search.graph.lower_conv2d import channels_last
 from search.graph.ops import OPS
 
 Values = dict[str, Value]
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators that a matrix unit runs faster on narrower floats."""
 
 
 def trainable(graph: Graph) -> tuple[str, ...]:
@@ -37,8 +39,15 @@ def trainable(graph: Graph) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, ...]:
+def apply_node(node: Node, inputs: Sequence[Value], opset: int, products: Any = np.float32) -> tuple[Value, ...]:
     """Compute one operator on numpy (static) or JAX (traced) values.
+
+    Args:
+        node: the operator.
+        inputs: its operands, None where it has none.
+        opset: version of the operator set.
+        products: float type that float32 factors of traced `PRODUCTS` are rounded to; what is added, and the result, stays
+            float32.
 
     Raises:
         UnsupportedOperator: neither the table nor ONNX Runtime has the operator, or this use of it; names the node.
@@ -50,8 +59,17 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int) -> tuple[Value, 
     static = not any(isinstance(value, (jax.Array, list)) for value in inputs)
     with blaming(node, inputs):
         admission.check_cost(node, inputs, constant=static)
-        result = _compute(node, inputs, opset, static=static)
+        if np.dtype(products) == np.float32 or static or node.domain or node.op not in PRODUCTS:
+            result = _compute(node, inputs, opset, static=static)
+        else:
+            factors = [_cast(value, np.float32, products) for value in inputs[:2]]
+            result = _cast(_compute(node, [*factors, *inputs[2:]], opset, static=False), products)
     return result if isinstance(result, tuple) else (result,)
+
+
+def _cast(value: Value, found: Any, wanted: Any = np.float32) -> Value:
+    """A value of one type in another; every other value as it is."""
+    return value.astype(wanted) if getattr(value, "dtype", None) == found else value
 
 
 @contextlib.contextmanager
@@ -104,14 +122,14 @@ def _unsupported(node: Node, why: str) -> UnsupportedOperator:
     )
 
 
-def walk(graph: Graph, values: Values, *, until: Iterable[str] | None = None) -> Values:
+def walk(graph: Graph, values: Values, *, until: Iterable[str] | None = None, products: Any = np.float32) -> Values:
     """Compute every node in order. ``values`` holds inputs and initializers and is extended in place.
 
-    With ``until`` only those values and what they need are computed.
+    With ``until`` only those values and what they need are computed; ``products`` as for `apply_node`.
     """
     with jax.numpy_rank_promotion("allow"):  # ONNX broadcasts by definition
         for node in needed(graph, until) if until is not None else graph.nodes:
-            outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset)
+            outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset, products)
             values.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
     return values
 
@@ -127,17 +145,18 @@ def needed(graph: Graph, until: Iterable[str]) -> list[Node]:
 
 
 def forward(
-    graph: Graph, *, outputs: Sequence[str] | None = None
+    graph: Graph, *, outputs: Sequence[str] | None = None, products: Any = np.float32
 ) -> Callable[[Mapping[str, Any], Mapping[str, Any]], list[Any]]:
     """A pure function ``f(parameters, feeds) -> [outputs]`` over the names in `trainable` and the graph's inputs.
 
     Initializers that are not passed as parameters are constants. Shapes are static: every batch size compiles once.
+    ``products`` as for `apply_node`.
     """
     names = [info.name for info in graph.outputs] if outputs is None else list(outputs)
 
     def run(parameters: Mapping[str, Any], feeds: Mapping[str, Any]) -> list[Any]:
         values: Values = {**graph.initializers, **parameters, **feeds}
-        walk(graph, values, until=names)
+        walk(graph, values, until=names, products=products)
         return [values[name] for name in names]
 
     return run

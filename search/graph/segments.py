@@ -31,7 +31,7 @@ def stretches(nodes: Sequence[Node], outputs: Sequence[str]) -> list[tuple[Seque
 
 
 def checkpointed(
-    graph: Graph, *, outputs: Sequence[str]
+    graph: Graph, *, outputs: Sequence[str], products: Any = np.float32
 ) -> Callable[[Mapping[str, Any], Mapping[str, Any]], list[Any]]:
     """`execute.forward` with the same results and gradients, whose gradient keeps the values between stretches only."""
     parts = stretches(needed(graph, outputs), outputs)
@@ -40,13 +40,13 @@ def checkpointed(
         values: Values = {**graph.initializers, **parameters, **feeds}
         with jax.numpy_rank_promotion("allow"):  # ONNX broadcasts by definition
             for nodes, kept in parts:
-                values |= _stretch(nodes, kept, values, graph.opset)
+                values |= _stretch(nodes, kept, values, graph.opset, products)
         return [values[name] for name in outputs]
 
     return run
 
 
-def _stretch(nodes: Sequence[Node], kept: Sequence[str], values: Values, opset: int) -> Values:
+def _stretch(nodes: Sequence[Node], kept: Sequence[str], values: Values, opset: int, products: Any) -> Values:
     """What later stretches read; constants are computed once, in passing."""
     made = {name for node in nodes for name in node.outputs}
     read = {name for node in nodes for name in node.inputs if name and name not in made}
@@ -56,7 +56,7 @@ def _stretch(nodes: Sequence[Node], kept: Sequence[str], values: Values, opset: 
     def compute(traced: Values) -> Values:
         local = {**{name: values[name] for name in read}, **traced}
         for node in nodes:
-            results = apply_node(node, [local[name] if name else None for name in node.inputs], opset)
+            results = apply_node(node, [local[name] if name else None for name in node.inputs], opset, products)
             local |= {name: value for name, value in zip(node.outputs, results, strict=False) if name}
         constants.update({name: local[name] for name in kept if _constant(local[name])})
         return {name: local[name] for name in kept if not _constant(local[name])}

@@ -96,6 +96,11 @@ class Recovery:
                 alive = list(select(alive, max(points, math.ceil(len(alive) / 2))))
         except Stopped:
             self.progress.warn("training ended early; points that were not trained keep their repaired weights")
+        if self.schedule != "one-shot" and any(done[plan_key(c.plan)] is c for c in candidates):
+            self.progress.warn(
+                f"where the schedule `{self.schedule}` came to nothing better in its time, points keep "
+                "the zeros of their repair; allow more search.finetune_minutes, or use the schedule `one-shot`"
+            )
         return list(done.values())
 
     def _entrants(
@@ -125,7 +130,9 @@ class Recovery:
             self.progress.check(reserve=RESERVE)
             neighbour = trained[-1] if trained and number == 0 else None
             trained.append(self._course(candidate, neighbour, number, share))
-            done[plan_key(candidate.plan)] = trained[-1]
+            key = plan_key(candidate.plan)
+            # a schedule starts from other zeros, and may end behind the repair
+            done[key] = min(done[key], trained[-1], key=lambda c: c.divergence)
             self.progress.step(number * len(alive) + len(trained), rounds * len(alive), "courses")
         return trained
 

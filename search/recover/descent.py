@@ -85,6 +85,7 @@ class Student:
         values: tuple[str, ...] = (),
         masks: Mapping[str, Array] | None = None,
         sparing: bool = False,
+        products: Any = np.float32,
     ) -> None:
         """Nothing is compiled until the first step.
 
@@ -95,11 +96,13 @@ class Student:
             values: inner values that are compared with the dense network's.
             masks: weights whose entries outside the mask (same shape, bool) stay zero.
             sparing: compute activations twice instead of keeping them: a third of the memory, a quarter more time.
+            products: float type of convolutions and matrix products; weights, gradients and everything else stay float32.
         """
         self.graph, self.names = graph, names
         self.masks = dict(masks or {})
         self.optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
-        run = (checkpointed if sparing else forward)(graph, outputs=[*(info.name for info in graph.outputs), *values])
+        wanted = [*(info.name for info in graph.outputs), *values]
+        run = (checkpointed if sparing else forward)(graph, outputs=wanted, products=products)
         count = len(graph.outputs)
 
         def loss(params: Params, batch: Batch, weights: Weights) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from search.data import Part
@@ -30,6 +31,9 @@ PROBE_STEPS = 30
 """Fewer favour small rates: at first any step away from the closed-form repair is a step back."""
 DISTIL = Weights(answers=0.1, values=1.0, labels=0.0)
 """Match the dense network's inner values, and its answers; needs no labels (AdaPrune, Hubara et al. 2021)."""
+PRODUCTS = {"gpu": jnp.bfloat16, "tpu": jnp.bfloat16}
+"""JAX backend to the float type of convolutions and matrix products, where it is not float32; bfloat16 has float32's range, so
+that the loss needs no scaling."""
 LABELLED = Weights(answers=0.1, values=1.0, labels=0.1)
 
 
@@ -71,7 +75,10 @@ class Trainer:
         inputs = {info.name: self.shapes[info.name] for info in graph.inputs}
         found, _ = shapes_of(graph, inputs)
         values = tuple(name for name in self.teacher.values if found.get(name) == self.shapes[name])
-        return Student(graph, tunable(graph), self.objective, values=values, masks=masks, sparing=self.sparing)
+        products = PRODUCTS.get(jax.default_backend(), np.float32)
+        return Student(
+            graph, tunable(graph), self.objective, values=values, masks=masks, sparing=self.sparing, products=products
+        )
 
     def why_not(self) -> str | None:
         """Why the dense network, and so none of its copies, has a gradient; None where it has one."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from search.graph.ir import Array
 from search.graph.onnx_import import load
 from search.prune.groups import find_groups
+from search.recover import train
 from search.recover.descent import Course, Student, descend
 from search.recover.loss import TEMPERATURE, Batch, Objective, Weights, objective_for
 from search.recover.spread import spread
@@ -188,6 +191,33 @@ def test_a_masked_weight_stays_zero_at_every_step() -> None:
     assert (
         outcome.last[name][mask] != graph.initializers[name][mask]
     ).mean() > 0.5  # the others feed units that never fire
+
+
+@pytest.mark.parametrize("sparing", [False, True])
+def test_mixed_precision_multiplies_in_bfloat16_and_keeps_weights_in_float32(
+    monkeypatch: pytest.MonkeyPatch, *, sparing: bool
+) -> None:
+    """As on a GPU: every product forward and backward takes bfloat16, the gradient points the same way, training works."""
+    graph, groups = network()
+    teacher = trainer(graph, groups)
+    teacher.sparing = sparing
+    smaller, _ = narrowed(graph, groups)
+    single = teacher.student(smaller)
+    monkeypatch.setitem(train.PRODUCTS, "cpu", jnp.bfloat16)
+    mixed = teacher.student(smaller)
+    batch, start = teacher.batches()(0), single.start()
+    for student, type_ in ((single, "f32"), (mixed, "bf16")):
+        text = str(jax.make_jaxpr(student.gradient)(start, batch, teacher.weights))
+        products = re.findall(r":(\w+)\[[\d,]*\] = (?:conv_general_dilated|dot_general)\[", text)
+        assert products, text
+        assert set(products) == {type_}
+    gradients = [student.gradient(start, batch, teacher.weights) for student in (single, mixed)]
+    one, two = (np.concatenate([np.ravel(g[name]) for name in single.names]) for g in gradients)
+    assert two.dtype == np.float32
+    assert 0.999 < one @ two / np.linalg.norm(one) / np.linalg.norm(two) < 1 - 1e-9
+    outcome = teacher.run(mixed, COURSE)
+    assert outcome.score < 0.7 * teacher.judge(smaller)({})
+    assert {value.dtype for value in outcome.params.values()} == {np.dtype(np.float32)}
 
 
 def test_the_loop_minimises() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from search.errors import InvalidDataset
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.pipeline import compress
-from search.plan import Candidate
+from search.plan import Candidate, plan_key
 from search.progress import Progress, Stopped
 from search.prune.blocks import Variant
 from search.prune.groups import find_groups
@@ -214,6 +215,19 @@ def test_time_goes_where_most_was_lost() -> None:
     """Four times the divergence, twice the time; equal divergences, equal times; nothing is left over."""
     three = [Candidate({"g": i}, None, {}, {}, d, "l2") for i, d in enumerate((0.1, 0.1, 0.4))]  # type: ignore[arg-type]
     assert shares(three, 100.0) == pytest.approx([25, 25, 50])
+
+
+def test_a_point_that_training_made_worse_stays_repaired() -> None:
+    """Of three candidates one ends behind its repair: it comes back as it was, and still goes on in the next round."""
+    recovery = object.__new__(Recovery)
+    recovery.progress = Progress(None)
+    ends = {0: 0.5, 1: 0.1, 2: 0.3}
+    recovery._course = lambda c, *_: dataclasses.replace(c, divergence=ends[c.plan["g"]])  # type: ignore[method-assign]
+    before = [Candidate({"g": i}, None, {}, {}, 0.4, "l2") for i in ends]  # type: ignore[arg-type]
+    done = {plan_key(c.plan): c for c in before}
+    alive = recovery._round(before, 0, 1, 30.0, done)
+    assert [c.divergence for c in alive] == [0.5, 0.1, 0.3]
+    assert [c.divergence for c in done.values()] == [0.4, 0.1, 0.3]
 
 
 def test_little_time_is_not_spread_over_many() -> None:
