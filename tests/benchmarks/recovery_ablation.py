@@ -1,6 +1,6 @@
 """What each stage of recovery contributes: one pruned ResNet-20, every stage switched off in turn.
 
-    python -m tests.benchmarks.recovery_ablation --shared DIR [--steps 100] [--seeds 1]
+    python -m tests.benchmarks.recovery_ablation --shared DIR [--steps 400] [--seeds 1]
 
 DIR holds ``models/resnet20.onnx`` and ``data/cifar10_*.npz``. The plan is fixed, so that rows differ in recovery alone: the
 inner width of every block of the second and third stage is halved and the second block is dropped. Every row that trains
@@ -33,7 +33,7 @@ from search.recover.loss import Weights
 from search.recover.train import LABELLED, Trainer
 from tests.benchmarks.recovery import images
 
-RATE = 3e-3
+RATE = 2e-3
 ROWS: dict[str, tuple[bool, Weights | None]] = {
     "nothing": (False, None),
     "repair": (True, None),
@@ -103,7 +103,7 @@ def main() -> None:
     """Run what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("out/recovery_ablation.json"))
     arguments = parser.parse_args()
