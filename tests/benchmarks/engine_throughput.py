@@ -24,6 +24,7 @@ from search.__main__ import keep_freed_memory
 from search.evaluate.benchmark import open_session
 from search.graph import execute, onnx_import
 from search.graph.ir import Graph
+from search.graph.segments import checkpointed
 
 SIZES = {"ResNet-56": 32, "MobileNetV2": 64, "ResNet-18": 64}
 BARS = {"ResNet-56": 0.6, "MobileNetV2": 0.4, "ResNet-18": 0.8}
@@ -101,9 +102,12 @@ def gradient_s(
     return np.array([[cpu_s(ours), theirs(calls)] for _ in range(rounds)])
 
 
-def gradient_of(graph: Graph) -> tuple[Callable[..., Any], Mapping[str, jax.Array]]:
-    """(parameters, images) to the gradient of the sum of squares of the first output, and the parameters."""
-    run = execute.forward(graph)
+def gradient_of(graph: Graph, *, sparing: bool = False) -> tuple[Callable[..., Any], Mapping[str, jax.Array]]:
+    """(parameters, images) to the gradient of the sum of squares of the first output, and the parameters.
+
+    With ``sparing`` activations are computed twice instead of being kept.
+    """
+    run = (checkpointed if sparing else execute.forward)(graph, outputs=[graph.outputs[0].name])
 
     def loss(parameters: Mapping[str, jax.Array], image: jax.Array) -> jax.Array:
         total: jax.Array = (run(execute.unpack(graph, parameters), {"x": image})[0] ** 2).sum()

@@ -1,6 +1,6 @@
 """What recovery gives back along the front of a CIFAR-10 ResNet: repair only, training without labels, training with labels.
 
-    python -m tests.benchmarks.recovery --shared DIR [--model resnet20] [--way repair ...] [--minutes 10] [--points 6]
+    python -m tests.benchmarks.recovery --shared DIR [--model resnet20] [--way repair ...] [--minutes 10] [--plot SVG]
 
 DIR holds ``models/*.onnx`` and ``data/cifar10_*.npz``. Every way is one job on the 20,000 training images (none for
 ``data-free``), kept under ``--out`` and resumed there. The files of its front are then timed against the dense network in
@@ -14,10 +14,12 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
+from matplotlib import pyplot as plt
 
 from search.evaluate.benchmark import measure_interleaved
 from search.evaluate.parity import Session
@@ -41,6 +43,7 @@ budget.rounds_of = lambda candidates, points: 1
 from search.__main__ import main
 raise SystemExit(main())
 """
+SETS = {"dev500": "500 clean test images", "jpeg4k": "4,000 test images after JPEG"}
 SPEEDUPS = (1.5, 2.0, 3.0)
 TARGET = "host-cpu-onnxruntime"
 
@@ -85,7 +88,7 @@ def judge(folder: Path, report: Report, shared: Path) -> list[dict[str, float]]:
     """One row a point, the dense network first: speed-up measured here, accuracy on both test sets, in per cent."""
     front = report.fronts[TARGET]
     files = [(folder / "out" / point.artifact).read_bytes() for point in (front.dense, *front.points)]
-    sets = {name: images(shared, f"test_{name}") for name in ("dev500", "jpeg4k")}
+    sets = {name: images(shared, f"test_{name}") for name in SETS}
     name = input_name(files[0])
     timings = measure_interleaved(files, {name: sets["dev500"][0][:1]}, rounds=40, threads=1)
     rows = []
@@ -113,6 +116,21 @@ def show(title: str, rows: list[dict[str, float]]) -> None:
         print(f"  at {level}x: " + (f"{_change(best, dense)} ({best['speedup']:.2f}x)" if best else "no point"))
 
 
+def draw(path: Path, fronts: Mapping[str, list[dict[str, float]]]) -> None:
+    """Accuracy against speed-up on both test sets, one line a way, as SVG."""
+    figure, panels = plt.subplots(1, len(SETS), figsize=(9.6, 3.8), layout="constrained")
+    for axes, (key, title) in zip(panels, SETS.items(), strict=True):
+        for (way, rows), marker in zip(fronts.items(), "osD^v", strict=False):
+            line = sorted(rows, key=lambda row: row["speedup"])
+            axes.plot([row["speedup"] for row in line], [row[key] for row in line], marker=marker, ms=5, label=way)
+        axes.axhline(next(iter(fronts.values()))[0][key], color="grey", lw=0.8, ls="--", label="dense")
+        axes.set(title=title, xlabel="speed-up, measured", ylabel="top-1 accuracy, %", xlim=(0.9, 4), ylim=(50, 100))
+        axes.grid(visible=True, lw=0.4)
+    panels[0].legend(frameon=False, loc="lower left")
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "recovery"}):
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+
+
 def _change(row: dict[str, float], dense: dict[str, float]) -> str:
     return f"{row['dev500'] - dense['dev500']:+.1f} / {row['jpeg4k'] - dense['jpeg4k']:+.1f}"
 
@@ -127,7 +145,9 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=6)
     parser.add_argument("--out", type=Path, default=Path("out/recovery"))
     parser.add_argument("--cache-dir", type=Path, default=Path("out/cache"))
+    parser.add_argument("--plot", type=Path, help="where to draw the fronts")
     arguments = parser.parse_args()
+    fronts = {}
     for way in arguments.way or ("repair", "unlabelled", "labelled", "data-free"):
         folder = arguments.out / f"{arguments.model}-{way}-{arguments.minutes:g}-{arguments.points}"
         prepare(folder, arguments.shared, arguments.model, way, arguments.minutes, arguments.points)
@@ -136,6 +156,9 @@ def main() -> None:
         rows = json.loads(path.read_text()) if path.exists() else judge(folder, report, arguments.shared)
         path.write_text(json.dumps(rows))
         show(f"{arguments.model}, {way}, {sum(report.stage_s.values()):.0f} s", rows)
+        fronts[way] = rows
+    if arguments.plot:
+        draw(arguments.plot, fronts)
 
 
 if __name__ == "__main__":
