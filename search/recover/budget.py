@@ -67,9 +67,18 @@ class Recovery:
             schedule: when unstructured zeros are chosen; `one-shot` keeps those of the repair.
         """
         self.trainer, self.units, self.progress, self.schedule = trainer, units, progress, schedule
-        self.pace: Pace = pace(trainer, measurements)
+        self.pace = self._pace(measurements)
         self._students: dict[PlanKey, Student] = {}
         self._rate = RATES[len(RATES) // 2]
+
+    def _pace(self, measurements: Path) -> Pace:
+        """The same when the job goes on, whatever this machine has measured since."""
+        kept = self.units.result(
+            "pace",
+            [],
+            lambda: {k: np.asarray(v) for k, v in dataclasses.asdict(pace(self.trainer, measurements)).items()},
+        )
+        return Pace(**{name: value.item() for name, value in kept.items()})
 
     def recover(
         self, candidates: Sequence[Candidate], *, seconds: float, select: Select, points: int

@@ -7,10 +7,11 @@ asked for again on this machine, and the same seed gives the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -19,9 +20,16 @@ import numpy as np
 from search.graph import fuse
 from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Graph
+from search.recover.descent import CHECKS
+from search.recover.loss import Batch
 from search.recover.train import Trainer
 
 TIMED_STEPS = 4
+JUDGEMENTS = CHECKS + 3
+"""Of a course: those of the loop, of its start, and of the two networks that it may start from."""
+
+NARROWER = 0.75
+"""Exponent from multiply-accumulates to time: half of all widths, a quarter of the products, took 0.36 of a ResNet-20's step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +37,22 @@ class Pace:
     """Of the dense network's training."""
 
     setup_s: float
-    """Compiling a step."""
+    """Compiling a step, on one core."""
     step_s: float
+    """A step on all cores, or on the accelerator; falls with the multiply-accumulates of a pruned network."""
+    batch_s: float
+    """Making a batch, augmentation and the dense network's answers, on one core, while the step before runs."""
+    judgement_s: float
+    """A look at the search split, on one core."""
+    cores: int
     macs: int
     """Of the dense network, one sample."""
 
     def steps(self, seconds: float, macs: int, *, compiled: bool) -> int:
-        """Steps that fit, for a network of so many multiply-accumulates; training time falls with them."""
-        left = seconds - (0.0 if compiled else self.setup_s)
-        return max(0, int(left / (self.step_s * macs / max(1, self.macs))))
+        """Steps of a course that fit, with all its judgements, for a network of so many multiply-accumulates."""
+        share = (macs / max(1, self.macs)) ** NARROWER
+        left = seconds - (0.0 if compiled else self.setup_s) - JUDGEMENTS * self.judgement_s * share
+        return max(0, int(left / max(self.batch_s, self.batch_s / self.cores + self.step_s * share)))
 
 
 def macs_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -48,28 +63,58 @@ def macs_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 def pace(trainer: Trainer, path: Path) -> Pace:
     """Read what was measured before, or time a few steps of the dense network and keep the result at ``path``."""
-    if path.exists():
-        return Pace(**json.loads(path.read_text(encoding="utf-8")))
-    dense = trainer.teacher.graph
-    student, batch = trainer.student(dense), trainer.batches()
-    params = student.start()
-    state = student.optimiser.init(params)
-    times_s = []
-    for step in range(1 + TIMED_STEPS):
-        start = _busy_s()
-        params, state, loss = student.step(params, state, batch(step), trainer.weights, np.float32(0), student.masks)
-        float(loss)  # waits for the step
-        times_s.append(_busy_s() - start)
-    step_s = float(np.median(times_s[1:]))
-    inputs = {info.name: trainer.shapes[info.name] for info in dense.inputs}
-    found = Pace(max(0.0, times_s[0] - step_s), step_s, macs_of(dense, inputs))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(found)), encoding="utf-8")
+    found = _read(path)
+    if found is None:
+        found = _measure(trainer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = path.with_suffix(f".{os.getpid()}")  # other jobs read the path at the same time
+        whole.write_text(json.dumps(dataclasses.asdict(found)), encoding="utf-8")
+        whole.replace(path)
     return found
 
 
-def _busy_s() -> float:
-    """Seconds that this process kept the machine busy: on a CPU its share of all cores, whatever else runs there."""
-    if jax.default_backend() != "cpu":
-        return time.monotonic()
-    return time.process_time() / len(os.sched_getaffinity(0))
+def _read(path: Path) -> Pace | None:
+    """What another job, perhaps of another release, wrote; None where that is of no use."""
+    try:
+        found = Pace(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if found.cores == _cores() else None
+
+
+def _measure(trainer: Trainer) -> Pace:
+    dense, batches = trainer.teacher.graph, trainer.batches()
+    student = trainer.student(dense)
+    params = student.start()
+    state = student.optimiser.init(params)
+
+    def train(batch: Batch) -> None:
+        nonlocal params, state
+        params, state, loss = student.step(params, state, batch, trainer.weights, np.float32(0), student.masks)
+        float(loss)  # waits for the step
+
+    # what a busy machine's other work takes is not counted; an accelerator's time is seen from outside only
+    on_cpu = jax.default_backend() == "cpu"
+    clock, shared_by = (time.process_time, _cores()) if on_cpu else (time.monotonic, 1)
+    steps = range(1 + TIMED_STEPS)
+    batches_s = [_seconds(functools.partial(batches, step), time.process_time) for step in steps]
+    steps_s = [_seconds(functools.partial(train, batches(step)), clock) for step in steps]
+    inputs = {info.name: trainer.shapes[info.name] for info in dense.inputs}
+    return Pace(
+        setup_s=max(0.0, steps_s[0] - float(np.median(steps_s[1:]))),
+        step_s=float(np.median(steps_s[1:])) / shared_by,
+        batch_s=float(np.median(batches_s)),
+        judgement_s=_seconds(functools.partial(trainer.judge(dense), {}), time.process_time),
+        cores=_cores(),
+        macs=macs_of(dense, inputs),
+    )
+
+
+def _seconds(action: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
+    action()
+    return clock() - start
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from search.prune.groups import find_groups
 from search.recover import train
 from search.recover.budget import Recovery, made_zeros, shares
 from search.recover.descent import Course
+from search.recover.pace import JUDGEMENTS, NARROWER, Pace, pace
 from search.recover.train import samples_that_train
 from search.report import Report
 from search.request import JobSpec, SearchOptions
@@ -57,9 +59,9 @@ def run(
     paces = folder.parent / "cache" / "measurements"
     paces.mkdir(parents=True, exist_ok=True)
     for batch in range(1, BATCH + 1):
-        known = {"setup_s": 0.0, "step_s": 1.0, "macs": 200_000}
+        known = Pace(0.0, 1.0, 0.0, 0.0, len(os.sched_getaffinity(0)), 200_000)
         name = f"pace-{digest(export(load(model)), batch)[:24]}.json"
-        (paces / name).write_text(json.dumps(known))
+        (paces / name).write_text(json.dumps(dataclasses.asdict(known)))
     progress = StopsLater(stop_after)
     return compress(spec, model, data, folder, folder.parent / "cache", progress)
 
@@ -228,6 +230,26 @@ def test_a_point_that_training_made_worse_stays_repaired() -> None:
     alive = recovery._round(before, 0, 1, 30.0, done)
     assert [c.divergence for c in alive] == [0.5, 0.1, 0.3]
     assert [c.divergence for c in done.values()] == [0.4, 0.1, 0.3]
+
+
+def test_minutes_become_steps() -> None:
+    """By hand: ten seconds of compiling, a tenth of a second a judgement; a batch takes longer than a small step."""
+    known = Pace(setup_s=10, step_s=0.4, batch_s=0.2, judgement_s=0.1, cores=2, macs=1000)
+    assert known.steps(100, 1000, compiled=False) == int((100 - 10 - JUDGEMENTS * 0.1) / (0.1 + 0.4))
+    assert known.steps(100, 63, compiled=True) == int((100 - JUDGEMENTS * 0.1 * 0.063**NARROWER) / 0.2)
+    assert known.steps(1, 1000, compiled=False) == 0
+
+
+def test_a_pace_that_cannot_be_read_is_measured_again(tmp_path: Path) -> None:
+    """An empty file and one of another release are replaced; what was measured here is kept."""
+    graph, groups = students.network()
+    teacher, path = students.trainer(graph, groups), tmp_path / "pace.json"
+    for unreadable in ("", '{"setup_s": 1.0}'):
+        path.write_text(unreadable)
+        found = pace(teacher, path)
+        assert min(found.step_s, found.batch_s, found.judgement_s) > 0
+        assert found.macs > 0
+    assert pace(teacher, path) == found
 
 
 def test_little_time_is_not_spread_over_many() -> None:
