@@ -1,19 +1,23 @@
 """Torch-Pruning on a CIFAR ResNet, at the speed-ups at which `tests.benchmarks.recovery` judges ours, judged by the same code.
 
-    python -m tests.benchmarks.peer --shared DIR --torch PYTHON [--model resnet20] [--criterion magnitude] [--seconds 0 1200]
+    python -m tests.benchmarks.peer --shared DIR --torch PYTHON [--model resnet20] [--seconds 600]
 
 PYTHON is one that has torch 2.13 and torch-pruning 1.6.1. Both sides start from the exactly rewritten dense network
-(shortcuts as 1x1 convolutions, no speed-up is claimed for that). For each speed-up the least pruning ratio that reaches it
-in ONNX Runtime is taken; then the point is trained for ``--seconds`` of CPU time, with batch norm recalibrated before. Its
-learning rate is the best of `RATES` after an eighth of that time each, which does not count, on images kept aside.
+(shortcuts as 1x1 convolutions, no speed-up is claimed for that). For each speed-up the peer gets, of all its ratios and
+roundings of widths, the network with most multiply-accumulates that reaches it in ONNX Runtime; batch norm is recalibrated.
+Its criterion and its learning rate are those that come furthest, on images kept aside, in an eighth of the time, which is
+not counted; then the point is trained for ``--seconds`` of CPU time. Files are kept under ``--out`` and not made again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,11 +26,23 @@ from search.evaluate.parity import Session
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.plan import Knobs
+from search.recover.pace import macs_of
 from tests.benchmarks.recovery import SPEEDUPS, images, input_name
 
-RATIOS = (0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-RATES = (0.005, 0.02, 0.08)
+CRITERIA = ("magnitude", "taylor")
+RATIOS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+ROUNDINGS = (1, 8, 16)
+RATES = (0.002, 0.005, 0.02)
 PROBE_SHARE = 1 / 8
+
+
+class Choice(NamedTuple):
+    """What the peer is asked for."""
+
+    ratio: float
+    """Share of every width that goes."""
+    round_to: int
+    """Widths are rounded down to multiples."""
 
 
 class Peer:
@@ -44,23 +60,24 @@ class Peer:
         self.dense.write_bytes(export(rewritten))
         np.savez(folder / "train.npz", x=x, y=y)
 
-    def point(self, criterion: str, ratio: float, seconds: float, rate: float) -> Path:
+    def point(self, criterion: str, choice: Choice, seconds: float, rate: float) -> Path:
         """The file of one point; made once."""
-        path = self.folder / f"{criterion}-{ratio:g}-{seconds:g}-{rate:g}.onnx"
+        path = self.folder / f"{criterion}-{choice.ratio:g}-{choice.round_to}-{seconds:g}-{rate:g}.onnx"
         if not path.exists():
             script = Path(__file__).with_name("peer_torch.py")
-            command = [self.python, str(script), str(self.folder), criterion, str(ratio), str(seconds), str(rate)]
+            options = [criterion, *map(str, choice), str(seconds), str(rate)]
+            command = [self.python, str(script), str(self.folder), *options]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return path
 
-    def rate(self, criterion: str, ratio: float, seconds: float) -> float:
-        """The learning rate that came furthest in a short course."""
+    def best(self, choice: Choice, seconds: float, rates: Iterable[float]) -> tuple[str, float]:
+        """The criterion and the learning rate that come furthest in a short course."""
 
-        def loss(rate: float) -> float:
-            probe = self.point(criterion, ratio, PROBE_SHARE * seconds, rate)
+        def loss(way: tuple[str, float]) -> float:
+            probe = self.point(way[0], choice, PROBE_SHARE * seconds, way[1])
             return float(json.loads(probe.with_suffix(".json").read_text())["loss"])
 
-        return min(RATES, key=loss) if seconds else 0.0
+        return min(itertools.product(CRITERIA, rates), key=loss)
 
     def speedups(self, paths: list[Path]) -> list[float]:
         """Against the dense network, one thread, batch 1, in turn."""
@@ -75,34 +92,44 @@ class Peer:
         return {key: 100 * float((session({name: x})[0].argmax(1) == y).mean()) for key, (x, y) in self.sets.items()}
 
 
+def macs(path: Path) -> int:
+    """Multiply-accumulates of a file, for one sample."""
+    graph = load(path.read_bytes())
+    return macs_of(graph, {graph.inputs[0].name: (1, 3, 32, 32)})
+
+
 def main() -> None:
-    """Find the ratios, train, print a row a point."""
+    """Find the networks, train, print a row a speed-up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--torch", required=True, help="a Python with torch and torch-pruning")
     parser.add_argument("--model", default="resnet20", choices=("resnet20", "resnet32"))
-    parser.add_argument("--criterion", nargs="+", default=["magnitude", "taylor"])
-    parser.add_argument("--seconds", nargs="+", type=float, default=[0, 1200])
+    parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--speedup", nargs="+", type=float, default=SPEEDUPS)
     parser.add_argument("--out", type=Path, default=Path("out/peer"))
     arguments = parser.parse_args()
     peer = Peer(arguments.torch, arguments.shared, arguments.model, arguments.out / arguments.model)
     dense = peer.accuracies(peer.dense)
-    for criterion in arguments.criterion:
-        found = peer.speedups([peer.point(criterion, ratio, 0, 0) for ratio in RATIOS])
-        print(criterion, " ".join(f"{ratio:g}: {speed:.2f}x" for ratio, speed in zip(RATIOS, found, strict=True)))
-        for wanted in arguments.speedup:
-            reached = [ratio for ratio, speed in zip(RATIOS, found, strict=True) if speed >= wanted]
-            if not reached:
-                print(f"  {wanted}x: no ratio reaches it")
-            for seconds in arguments.seconds if reached else ():
-                rate = peer.rate(criterion, reached[0], seconds)
-                hits = peer.accuracies(peer.point(criterion, reached[0], seconds, rate))
-                change = " / ".join(f"{hits[key] - dense[key]:+.1f}" for key in dense)
-                print(
-                    f"  {wanted}x: ratio {reached[0]:g}, {seconds:g} s of training at rate {rate:g}: {change}",
-                    flush=True,
-                )
+    choices = list(itertools.starmap(Choice, itertools.product(RATIOS, ROUNDINGS)))
+    files = [peer.point("magnitude", choice, 0, 0) for choice in choices]
+    found = list(zip(choices, peer.speedups(files), map(macs, files), strict=True))
+    for choice, speedup, size in found:
+        print(
+            f"ratio {choice.ratio:g} in steps of {choice.round_to}: {size / macs(peer.dense):.2f} MACs, {speedup:.2f}x"
+        )
+    rates: Iterable[float] = RATES
+    for wanted in arguments.speedup:
+        reached = [(size, choice, speedup) for choice, speedup, size in found if speedup >= wanted]
+        if not reached:
+            print(f"{wanted}x: no choice reaches it")
+            continue
+        _, choice, speedup = max(reached)
+        criterion, rate = peer.best(choice, arguments.seconds, rates)
+        rates = (rate,)  # of the first speed-up, for all
+        for seconds in (0.0, arguments.seconds):
+            hits = peer.accuracies(peer.point(criterion, choice, seconds, rate if seconds else 0))
+            change = " / ".join(f"{hits[key] - dense[key]:+.1f}" for key in dense)
+            print(f"{speedup:.2f}x, {choice}, {criterion}, {seconds:g} s at rate {rate:g}: {change}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """The peer's side of `tests.benchmarks.peer`; runs where torch and torch-pruning are, and nothing of this project.
 
-    PYTHON peer_torch.py FOLDER CRITERION RATIO SECONDS RATE
+    PYTHON peer_torch.py FOLDER CRITERION RATIO ROUND_TO SECONDS RATE
 
 FOLDER holds ``dense.onnx`` (a CIFAR ResNet, batch norm folded, shortcuts as 1x1 convolutions), ``train.npz`` (x normalised,
-y). Prunes with Torch-Pruning, recalibrates batch norm, trains for so many seconds of CPU time at a learning rate, writes
-``CRITERION-RATIO-SECONDS-RATE.onnx`` and beside it, as ``.json``, the steps done and the loss on images kept aside.
+y). Prunes with Torch-Pruning, widths rounded down to a multiple of ROUND_TO, recalibrates batch norm, trains for so many seconds of CPU time at a learning rate, writes
+``CRITERION-RATIO-ROUND_TO-SECONDS-RATE.onnx`` and beside it, as ``.json``, the steps done and the loss on images kept aside.
 """
 
 # mypy: ignore-errors
@@ -24,8 +24,6 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
 
-ROUND_TO = 16
-"""Widths that the target runs fast; finer ones give the peer fewer MACs and no speed."""
 BATCH, MOMENTUM, DECAY = 128, 0.9, 5e-4
 CALIBRATION, KEPT_ASIDE = 512, 1_000
 
@@ -99,12 +97,17 @@ def insert_statistics(net: nn.Module, x: torch.Tensor) -> None:
         hook.remove()
 
 
-def prune(net: ResNet, criterion: str, ratio: float, x: torch.Tensor, y: torch.Tensor) -> None:
+def prune(net: ResNet, criterion: str, ratio: float, round_to: int, x: torch.Tensor, y: torch.Tensor) -> None:
     """Torch-Pruning's own group pruner, the same share of every layer."""
     importance = torch_pruning.importance
     chosen = {"magnitude": importance.GroupMagnitudeImportance, "taylor": importance.GroupTaylorImportance}[criterion]()
     pruner = torch_pruning.pruner.BasePruner(
-        net, x[:1], importance=chosen, pruning_ratio=ratio, ignored_layers=[net.head], round_to=ROUND_TO
+        net,
+        x[:1],
+        importance=chosen,
+        pruning_ratio=ratio,
+        ignored_layers=[net.head],
+        round_to=round_to if round_to > 1 else None,
     )
     if criterion == "taylor":
         functional.cross_entropy(net(x), y).backward()
@@ -152,7 +155,7 @@ def train(net: nn.Module, x: torch.Tensor, y: torch.Tensor, seconds: float, rate
 def main() -> None:
     """One point."""
     folder, criterion = Path(sys.argv[1]), sys.argv[2]
-    ratio, seconds, rate = (float(argument) for argument in sys.argv[3:6])
+    ratio, round_to, seconds, rate = (float(argument) for argument in sys.argv[3:7])
     torch.manual_seed(0)
     torch.set_num_threads(1)  # the most steps for a second of CPU time
     with np.load(folder / "train.npz") as stored:
@@ -160,12 +163,12 @@ def main() -> None:
     net = ResNet(folder / "dense.onnx")
     name = onnx.load(folder / "dense.onnx").graph.input[0].name
     insert_statistics(net, x[:CALIBRATION])
-    prune(net, criterion, ratio, x[:CALIBRATION], y[:CALIBRATION])
+    prune(net, criterion, ratio, int(round_to), x[:CALIBRATION], y[:CALIBRATION])
     recalibrate(net, x[:CALIBRATION])
     steps = train(net, x[KEPT_ASIDE:], y[KEPT_ASIDE:], seconds, rate) if seconds else 0
     with torch.no_grad():
         loss = float(functional.cross_entropy(net.eval()(augmented(x[:KEPT_ASIDE])), y[:KEPT_ASIDE]))
-    path = folder / f"{criterion}-{ratio:g}-{seconds:g}-{rate:g}.onnx"
+    path = folder / f"{criterion}-{ratio:g}-{round_to:g}-{seconds:g}-{rate:g}.onnx"
     path.with_suffix(".json").write_text(json.dumps({"steps": steps, "loss": loss}))
     torch.onnx.export(
         net, (x[:1],), path, input_names=[name], dynamic_axes={name: {0: "N"}}, opset_version=17, dynamo=False
