@@ -22,6 +22,8 @@ from search.report import DataRegime, DataUse
 LARGEST_ARRAY_BYTES = 8 << 30
 SYNTHETIC_SAMPLES = 512
 FEWEST_SAMPLES = 8
+FEWEST_DISTINCT = 10
+"""Samples that differ, below which an interval from all of them says nothing."""
 _LONGEST_HEADER_BYTES = 2**16 + 10
 """Of an array of numbers, written by numpy; a header may claim 4 GiB, and compression makes that cheap."""
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, RuntimeError)
@@ -38,6 +40,15 @@ class Part:
     def __len__(self) -> int:
         """Number of samples."""
         return len(next(iter(self.feeds.values())))
+
+    def distinct(self, most: int) -> int:
+        """Samples that differ from one another, counted up to so many."""
+        seen: set[tuple[bytes, ...]] = set()
+        for i in range(len(self)):
+            seen.add(tuple(value[i].tobytes() for value in self.feeds.values()))
+            if len(seen) == most:
+                break
+        return len(seen)
 
     def take(self, index: Any) -> Part:
         """The samples at these positions."""
@@ -209,14 +220,25 @@ def _labels(labels: Array, classes: int | None) -> Array:
 
 
 def synthetic(graph: Graph, samples: int, rng: np.random.Generator) -> Part:
-    """Standard normal inputs, for a job without a data set."""
+    """Standard normal inputs, and any row of a table where an input names rows, for a job without a data set."""
     feeds = {}
     for info in graph.inputs:
         shape = (samples, *[d if isinstance(d, int) else 1 for d in info.shape[1:]])
-        feeds[info.name] = (
-            rng.standard_normal(shape).astype(info.dtype) if info.dtype.kind == "f" else np.zeros(shape, info.dtype)
+        values = (
+            rng.standard_normal(shape) if info.dtype.kind == "f" else rng.integers(0, _rows(graph, info.name), shape)
         )
+        feeds[info.name] = values.astype(info.dtype)
     return Part(feeds, None)
+
+
+def _rows(graph: Graph, name: str) -> int:
+    """Rows of the smallest table that an input is an index into; 1 where there is none."""
+    tables = [
+        graph.initializers[node.inputs[0]].shape[node.get("axis", 0)]
+        for node in graph.nodes
+        if node.op == "Gather" and node.inputs[1] == name and node.inputs[0] in graph.initializers
+    ]
+    return min(tables, default=1)
 
 
 def divide(

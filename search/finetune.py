@@ -9,7 +9,7 @@ from search.data import Splits
 from search.graph.onnx_export import export
 from search.plan import Candidate, Knobs
 from search.progress import Progress, Stopped
-from search.recover.budget import Recovery, Select
+from search.recover.budget import RESERVE, Recovery, Select
 from search.recover.train import FEWEST_SAMPLES, Trainer
 from search.request import JobSpec
 from search.units import Units, digest
@@ -64,7 +64,18 @@ def train(
         progress.part(REPAIR_SHARE, 1.0)
         recovery = Recovery(trainer, units, progress, measurements, schedule=spec.search.schedule)
         return recovery.recover(
-            candidates, seconds=60 * spec.search.finetune_minutes, select=select, points=spec.search.points
+            candidates, seconds=60 * _minutes(spec, progress), select=select, points=spec.search.points
         )
     except Stopped:
         return list(candidates)
+
+
+def _minutes(spec: JobSpec, progress: Progress) -> float:
+    """Of training: what was asked for, as far as the deadline allows it."""
+    wanted, most = spec.search.finetune_minutes, (1 - RESERVE) * spec.search.deadline_minutes
+    if wanted > most:
+        progress.warn(
+            f"search.finetune_minutes is {wanted:g}, but of search.deadline_minutes {spec.search.deadline_minutes:g} at most "
+            f"{most:g} are left for training, so that results can be written in time"
+        )
+    return min(wanted, most)

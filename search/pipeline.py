@@ -16,7 +16,7 @@ from search.allocate.price import Pricer
 from search.allocators import allocator
 from search.budgets import goal_s, latency_budgets, per_target
 from search.candidates import Search, allocate, build_problem
-from search.data import SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
+from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
@@ -157,6 +157,11 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
     )
     if len(splits.evaluation) < 100:
         progress.warn(f"accuracy is judged on {len(splits.evaluation)} samples only; its interval is wide")
+    if (distinct := splits.evaluation.distinct(FEWEST_DISTINCT)) < min(FEWEST_DISTINCT, len(splits.evaluation)):
+        progress.warn(
+            f"among {len(splits.evaluation)} samples for evaluation only {distinct} differ, so accuracies and their intervals "
+            "say little; give a data set of samples that differ"
+        )
     for frozen in knobs.groups.frozen:
         if "is an output of the model" not in frozen.reason:
             progress.warn(f"`{frozen.node}` keeps its width: {frozen.reason}")

@@ -18,12 +18,12 @@ from search.graph.ir import Array, Graph
 from search.plan import Candidate, plan_key, zeros_of
 from search.progress import Progress, Stopped
 from search.prune.surgery import cut, mask
-from search.recover.descent import Course, Outcome, Student
+from search.recover.descent import Course, Outcome, Student, best_so_far
 from search.recover.pace import Pace, macs_of, pace
 from search.recover.schedules import SCHEDULES
 from search.recover.sparse import sparsify
 from search.recover.spread import spread
-from search.recover.train import PROBE_STEPS, RATES, Trainer
+from search.recover.train import Trainer
 from search.request import ScheduleName
 from search.units import Units
 
@@ -33,6 +33,9 @@ USEFUL_STEPS = 60
 """Where a course of the first round would be shorter, fewer candidates enter it: shorter ones do not tell them apart."""
 GROWTH = 3.0
 """Time of a round over that of the round before."""
+RATES = (7e-4, 2e-3, 6e-3)
+PROBE_STEPS = 30
+"""Fewer favour small rates: at first any step away from the closed-form repair is a step back."""
 PROBE_SHARE = 0.05
 """Most of the time that may go into finding a learning rate."""
 RESERVE = 0.15
@@ -155,22 +158,25 @@ class Recovery:
         course = Course(steps, self._rate, self.trainer.weights)
         shares = chosen_zeros(candidate) if self.schedule != "one-shot" else {}
 
-        def run(student: Student, course: Course, stage: int) -> Outcome:
-            return self._kept(student, course, number * steps, [*key, stage])
-
         start = self._start(candidate, neighbour)
         if shares:
+
+            def run(student: Student, course: Course, done: int) -> Outcome:
+                return self._kept(student, course, number * steps + done, [*key, done])
+
             stages, start = SCHEDULES[self.schedule](), start if number else refilled(start, candidate, shares)
             _, outcome = sparsify(self.trainer, start, shares, stages, course, student=student, run=run)
         else:
             student.graph = start
-            outcome = run(student, course, 0)
+            outcome = self._kept(student, course, number * steps, key, whole=False)
         if outcome.diverged:
             self.progress.warn("the training loss of a point stopped being a number; its best weights so far are kept")
         return self._with_weights(candidate, outcome.score, outcome.params)
 
-    def _kept(self, student: Student, course: Course, first: int, key: Sequence[object]) -> Outcome:
-        """A course as a unit of work, which goes on where it was stopped."""
+    def _kept(
+        self, student: Student, course: Course, first: int, key: Sequence[object], *, whole: bool = True
+    ) -> Outcome:
+        """A course as a unit of work, which goes on where it was stopped; the best so far unless the ``whole`` is needed."""
         state = self.units.checkpoint("training", key)
 
         def train() -> dict[str, Array]:
@@ -179,7 +185,13 @@ class Recovery:
             score, diverged = np.asarray(outcome.score), np.asarray(outcome.diverged)
             return {**outcome.params, **last, _SCORE: score, _DIVERGED: diverged}
 
-        found = self.units.result("trained", key, train)
+        try:
+            found = self.units.result("trained", key, train)
+        except Stopped:
+            unfinished = state.load()
+            if whole or unfinished is None:
+                raise
+            return best_so_far(student, unfinished)
         state.clear()
         score, diverged = float(found.pop(_SCORE)), bool(found.pop(_DIVERGED))
         last = {name: found.pop(_LAST + name) for name in student.names}
@@ -201,8 +213,15 @@ class Recovery:
         if neighbour is None:
             return mine
         inherited = cut_graph(inherit(candidate, neighbour))
-        names = self._student(candidate).names
-        scores = [self.trainer.judge(g)({n: g.initializers[n] for n in names}) for g in (mine, inherited)]
+        student = self._student(candidate)
+
+        def score(graph: Graph) -> float:
+            weights = {name: graph.initializers[name] for name in student.names}
+            return self.trainer.judge(graph)(
+                {n: np.where(student.masks.get(n, True), w, 0) for n, w in weights.items()}
+            )
+
+        scores = [score(graph) for graph in (mine, inherited)]
         return inherited if scores[1] < scores[0] else mine
 
     def _with_weights(self, candidate: Candidate, score: float, small: Mapping[str, Array]) -> Candidate:
@@ -212,15 +231,19 @@ class Recovery:
 
     def _choose_rate(self, candidate: Candidate, seconds: float) -> float:
         """Try a few learning rates on one candidate, if there is time; the seconds that it should take."""
-        student = self._student(candidate)
-        if self._steps(candidate, PROBE_SHARE * seconds, compiled=True) < len(RATES) * PROBE_STEPS:
+        wanted, allowed = len(RATES) * PROBE_STEPS, self._steps(candidate, PROBE_SHARE * seconds, compiled=True)
+        if allowed < wanted:
             return 0.0
+        scores = [self._probe(candidate, rate) for rate in RATES]
+        self._rate = RATES[int(np.argmin(scores))]
+        return PROBE_SHARE * seconds * wanted / allowed
 
-        def probe() -> dict[str, Array]:
-            return {"rate": np.asarray(self.trainer.learning_rate(student, check=self._check))}
-
-        self._rate = float(self.units.result("learning-rate", [candidate.plan, candidate.criterion], probe)["rate"])
-        return PROBE_SHARE * seconds
+    def _probe(self, candidate: Candidate, rate: float) -> float:
+        """Where the first few steps at a learning rate lead."""
+        student = self._student(candidate)
+        course = Course(PROBE_STEPS, rate, self.trainer.weights, checks=1)
+        key = [candidate.plan, candidate.criterion, "learning-rate", rate]
+        return self.trainer.judge(student.graph)(self._kept(student, course, 0, key).last)
 
 
 def shares(candidates: Sequence[Candidate], seconds: float) -> list[float]:

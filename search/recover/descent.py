@@ -170,6 +170,12 @@ def descend(
     return Outcome(run.best, run.score, _host(run.params), diverged=False)
 
 
+def best_so_far(student: Student, saved: Mapping[str, Array]) -> Outcome:
+    """What a run had come to when its state was saved."""
+    best = {name: saved[f"best/{name}"] for name in student.names}
+    return Outcome(best, float(saved["score"]), best, diverged=False)
+
+
 def cosine(progress: float) -> float:
     """Share of the full learning rate: a linear rise over `WARM_UP` of a run, then half a cosine down to zero.
 

@@ -16,7 +16,7 @@ from search.recover.train import Trainer
 Pattern = Callable[[Array, float], Array]
 """(scores of a weight, share of it to cut) to its mask: True stays."""
 Run = Callable[[Student, Course, int], Outcome]
-"""Trains a student for a course, the stage of this number."""
+"""Trains a student for a course, a stage before which so many steps were done."""
 
 
 def unstructured(scores: Array, sparsity: float) -> Array:
@@ -89,10 +89,10 @@ def sparsify(
         course: steps of all stages together, learning rate and terms.
         pattern: how a mask is formed.
         student: one of this graph that is compiled already; its masks of other weights stay.
-        run: trains the student for a stage; by default the trainer does, from the first batch on.
+        run: trains the student for a stage; by default the trainer does, each stage on the batches behind those of the last.
 
     Returns:
-        The trained graph with its exact zeros, and what the last stage came to.
+        The trained graph with its exact zeros, and what the last stage came to; diverged if any stage was.
 
     Raises:
         InvalidRequest: a schedule that regrows single weights, with another pattern than `unstructured`.
@@ -100,26 +100,31 @@ def sparsify(
     if pattern is not unstructured and any(stage.regrow for stage in stages):
         raise InvalidRequest("the schedule `regrowth` moves single weights; use it with unstructured sparsity only")
     student = student or trainer.student(graph)
-    run = run or (lambda student, course, _stage: trainer.run(student, course))
+    run = run or (lambda student, course, first: trainer.run(student, course, first=first))
     student.graph = graph
     student.masks |= {name: np.ones(graph.initializers[name].shape, bool) for name in sparsity}
-    done = 0.0
-    for number, stage in enumerate(stages):
+    share_done, steps_done, diverged = 0.0, 0, False
+    for stage in stages:
         weights = student.graph.initializers
         masks = {
             name: pattern(np.abs(weights[name]) * student.masks[name], share * stage.level)
             for name, share in sparsity.items()
         }
         if stage.regrow:
-            masks = regrown(masks, weights, _gradient(trainer, student), stage.regrow)
+            masks = regrown(masks, weights, _gradient(trainer, student, steps_done), stage.regrow)
         student.masks |= masks
         if stage.rewind:
             student.graph = graph
         last = stage is stages[-1]
-        outcome = run(student, _part(course, stage, done, checks=course.checks if last else 1), number)
-        done += stage.share
+        part = _part(course, stage, share_done, checks=course.checks if last else 1)
+        outcome = run(student, part, steps_done)
+        share_done, steps_done, diverged = (
+            share_done + stage.share,
+            steps_done + part.steps,
+            diverged or outcome.diverged,
+        )
         student.graph = student.graph.with_initializers(outcome.params if last else outcome.last)
-    return student.graph, outcome
+    return student.graph, dataclasses.replace(outcome, diverged=diverged)
 
 
 def _part(course: Course, stage: Stage, done: float, *, checks: int) -> Course:
@@ -128,9 +133,9 @@ def _part(course: Course, stage: Stage, done: float, *, checks: int) -> Course:
     return dataclasses.replace(course, steps=steps, begin=begin, end=end, checks=checks)
 
 
-def _gradient(trainer: Trainer, student: Student) -> dict[str, Array]:
-    """Of all weights, the cut ones too, on one batch."""
-    gradient = student.gradient(student.start(), trainer.batches()(0), trainer.weights)
+def _gradient(trainer: Trainer, student: Student, step: int) -> dict[str, Array]:
+    """Of all weights, the cut ones too, on the batch of a step."""
+    gradient = student.gradient(student.start(), trainer.batches()(step), trainer.weights)
     return {name: np.asarray(value) for name, value in gradient.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
@@ -12,6 +13,7 @@ from search.data import Part
 from search.errors import InvalidModel
 from search.evaluate.accuracy import divergence
 from search.evaluate.parity import Session
+from search.graph.execute import forward
 from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
@@ -26,9 +28,6 @@ FEWEST_SAMPLES = 32
 """With fewer training samples nothing is trained: closed form does as well and cannot overfit as much."""
 MEMORY_BYTES = 4 << 30
 """Of one step's activations and their gradients."""
-RATES = (7e-4, 2e-3, 6e-3)
-PROBE_STEPS = 30
-"""Fewer favour small rates: at first any step away from the closed-form repair is a step back."""
 DISTIL = Weights(answers=0.1, values=1.0, labels=0.0)
 """Match the dense network's inner values, and its answers; needs no labels (AdaPrune, Hubara et al. 2021)."""
 PRODUCTS = {"gpu": jnp.bfloat16, "tpu": jnp.bfloat16}
@@ -123,14 +122,6 @@ class Trainer:
         """Train from a first batch on; the best weights on the search split."""
         return descend(student, course, self.batches(first), self.judge(student.graph), store, check=check)
 
-    def learning_rate(self, student: Student, *, check: Callable[[], None] = lambda: None) -> float:
-        """The rate of `RATES` whose first few steps bring the search split closest to the dense network."""
-        courses = [Course(PROBE_STEPS, rate, self.weights, checks=1) for rate in RATES]
-        return RATES[int(np.argmin([self._last_score(student, course, check) for course in courses]))]
-
-    def _last_score(self, student: Student, course: Course, check: Callable[[], None]) -> float:
-        return self.judge(student.graph)(self.run(student, course, check=check).last)
-
 
 def samples_that_train(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, sparing: bool = False) -> int:
     """Samples whose values stay within `MEMORY_BYTES` with their gradients.
@@ -155,14 +146,20 @@ def _bytes(names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def matched_values(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Where a network's branches meet: the sums of two activations of one shape."""
-    return tuple(
+    """Where a network's branches meet: the sums of two activations of one shape, floats."""
+    sums = tuple(
         node.outputs[0]
         for node in graph.nodes
         if node.op == "Add"
         and not any(name in graph.initializers for name in node.inputs)
         and len({tuple(shapes.get(name, ())) for name in node.inputs}) == 1
     )
+    inputs = {
+        info.name: jax.ShapeDtypeStruct(shapes[info.name], info.dtype)  # type: ignore[no-untyped-call]
+        for info in graph.inputs
+    }
+    traced = jax.eval_shape(functools.partial(forward(graph, outputs=sums), {}), inputs)
+    return tuple(name for name, value in zip(sums, traced, strict=True) if jnp.issubdtype(value.dtype, jnp.floating))
 
 
 def useful_labels(labels: Array | None) -> Array | None:

@@ -3,8 +3,9 @@
     PYTHON peer_torch.py FOLDER CRITERION RATIO ROUND_TO SECONDS RATE
 
 FOLDER holds ``dense.onnx`` (a CIFAR ResNet, batch norm folded, shortcuts as 1x1 convolutions), ``train.npz`` (x normalised,
-y). Prunes with Torch-Pruning, widths rounded down to a multiple of ROUND_TO, recalibrates batch norm, trains for so many seconds of CPU time at a learning rate, writes
-``CRITERION-RATIO-ROUND_TO-SECONDS-RATE.onnx`` and beside it, as ``.json``, the steps done and the loss on images kept aside.
+y). Prunes with Torch-Pruning, widths rounded down to a multiple of ROUND_TO, recalibrates batch norm, trains for so many
+seconds of CPU time at a learning rate, writes ``CRITERION-RATIO-ROUND_TO-SECONDS-RATE.onnx`` and beside it, as ``.json``,
+the steps done and the loss on images kept aside.
 """
 
 # mypy: ignore-errors

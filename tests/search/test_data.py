@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from search import data
 from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit, SecateurError
@@ -164,3 +165,20 @@ def test_no_sample_serves_two_purposes(graph: Graph) -> None:
     seen = [set(p.feeds["x"][:, 0, 0, 0].tolist()) for p in (splits.calibration, splits.search, splits.evaluation)]
     assert [len(s) for s in seen] == [20, 10, 70]
     assert len(set.union(*seen)) == 100
+
+
+def test_without_data_an_index_names_any_row() -> None:
+    """Integers that a Gather looks up cover its table; others, of which nothing is known, are zero."""
+    net = Net()
+    net.inputs = [helper.make_tensor_value_info("x", TensorProto.INT64, ("N", 6))]
+    net.op("ReduceMean", net.op("Gather", net.weight(7, 4), "x"))
+    part = data.synthetic(load(net.bytes()), 100, np.random.default_rng(0))
+    assert part.feeds["x"].dtype == np.int64
+    assert sorted(set(part.feeds["x"].reshape(-1).tolist())) == list(range(7))
+
+
+def test_distinct_samples_are_counted_as_far_as_needed() -> None:
+    """Three different rows among nine; counting ends where enough are found."""
+    part = data.Part({"x": np.arange(9)[:, None] % 3, "z": np.zeros((9, 1))}, None)
+    assert part.distinct(10) == 3
+    assert part.distinct(2) == 2

@@ -21,14 +21,15 @@ from search.plan import Candidate, plan_key
 from search.progress import Progress, Stopped
 from search.prune.blocks import Variant
 from search.prune.groups import find_groups
+from search.prune.surgery import mask
 from search.recover import train
-from search.recover.budget import Recovery, made_zeros, shares
+from search.recover.budget import Recovery, cut_graph, made_zeros, shares
 from search.recover.descent import Course
 from search.recover.pace import JUDGEMENTS, NARROWER, Pace, pace
 from search.recover.train import samples_that_train
 from search.report import Report
 from search.request import JobSpec, SearchOptions
-from search.units import digest
+from search.units import Units, digest
 from tests.search.graph.nets import Net, images, run_ort
 from tests.search.recover import students
 
@@ -250,6 +251,48 @@ def test_a_pace_that_cannot_be_read_is_measured_again(tmp_path: Path) -> None:
         assert min(found.step_s, found.batch_s, found.judgement_s) > 0
         assert found.macs > 0
     assert pace(teacher, path) == found
+
+
+def recovery_of(folder: Path, progress: Progress) -> tuple[Recovery, Candidate]:
+    """A small network, a third narrower, and what trains it at a pace of a second a step."""
+    graph, groups = students.network()
+    _, keep = students.narrowed(graph, groups)
+    teacher = students.trainer(graph, groups)
+    path = folder / "pace.json"
+    path.write_text(json.dumps(dataclasses.asdict(Pace(0.0, 1.0, 0.0, 0.0, len(os.sched_getaffinity(0)), 1))))
+    candidate = Candidate({}, Variant(graph, groups), keep, mask(graph.initializers, groups, keep), 0.0, "l2")
+    divergence = teacher.judge(cut_graph(candidate))({})
+    recovery = Recovery(teacher, Units(folder / "units", "root"), progress, path)
+    return recovery, dataclasses.replace(candidate, divergence=divergence)
+
+
+def test_what_a_course_has_learned_when_it_is_stopped_is_not_lost(tmp_path: Path) -> None:
+    """Cancelled in the middle of its course, a candidate has the best weights so far; resumed, it ends as if it had not been."""
+    every = [None, 12, None]
+    found = []
+    for i, steps in enumerate(every):
+        folder = tmp_path / ("whole" if i == 0 else "stopped")
+        folder.mkdir(exist_ok=True)
+        recovery, candidate = recovery_of(folder, StopsLater(steps))
+        recovery.pace = dataclasses.replace(recovery.pace, step_s=1e-9)
+        recovery._steps = lambda candidate, seconds, *, compiled: 40  # type: ignore[method-assign]
+        [after] = recovery.recover([candidate], seconds=40, select=lambda c, n: list(c), points=1)
+        found.append(after.divergence)
+    assert found[0] < found[1] < candidate.divergence
+    assert found[2] == found[0]
+
+
+def test_a_neighbours_weights_are_judged_under_the_mask(tmp_path: Path) -> None:
+    """A neighbour that is better only where this candidate has its zeros gives it nothing to start from."""
+    recovery, candidate = recovery_of(tmp_path, Progress(None))
+    full = {**candidate.variant.graph.initializers, **candidate.params}
+    name = next(name for name, value in full.items() if value.ndim == 4)
+    zeroed = np.where(images(*full[name].shape, seed=9) > 0, full[name], 0)
+    sparse = dataclasses.replace(candidate, plan={"g": 1}, params={**candidate.params, name: zeroed})
+    scores = [recovery.trainer.judge(cut_graph(c))({}) for c in (candidate, sparse)]
+    assert scores[0] < scores[1]
+    started = recovery._start(sparse, candidate)
+    assert np.array_equal(started.initializers[name], cut_graph(sparse).initializers[name])
 
 
 def test_little_time_is_not_spread_over_many() -> None:
