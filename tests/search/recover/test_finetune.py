@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from search.data import Part, divide
 from search.errors import InvalidDataset
@@ -142,6 +143,20 @@ def test_without_data_training_goes_by_synthetic_inputs(tmp_path: Path) -> None:
     """A data-free job trains too, and says first that it is data-free."""
     report = run(tmp_path / "a", None)
     assert report.headline.startswith("Data-free")
+    assert report.fronts[TARGET].points
+    assert list((tmp_path / "a" / "units").glob("trained-*.npz"))
+
+
+def test_sums_of_indices_are_no_values_to_match(tmp_path: Path) -> None:
+    """A network that adds integers before it looks them up is trained like any other."""
+    net = Net()
+    net.inputs = [helper.make_tensor_value_info("x", TensorProto.INT64, ("N", 4))]
+    rows = net.op("Gather", net.weight(9, 8), net.op("Add", "x", "x"))
+    hidden = net.op("Relu", net.gemm(net.op("Flatten", rows), 32, 32))
+    net.gemm(hidden, 32, 4)
+    np.savez(tmp_path / "ids.npz", x=np.random.default_rng(0).integers(0, 5, (400, 4)))
+    report = run(tmp_path / "a", tmp_path / "ids.npz", model=net.bytes())
+    assert not any("trained" in warning for warning in report.warnings)
     assert report.fronts[TARGET].points
     assert list((tmp_path / "a" / "units").glob("trained-*.npz"))
 
