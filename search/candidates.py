@@ -61,6 +61,7 @@ class Search:
             calibration.feeds,
             calibration.labels,
             self.spec.search.seed,
+            calibration.task,
         )
         groups = self.knobs.groups.prunable
         return self.units.result(

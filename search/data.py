@@ -18,6 +18,7 @@ import numpy as np
 from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit
 from search.graph.ir import Array, Graph, TensorInfo
 from search.report import DataRegime, DataUse
+from search.task import Task, check_range, understand
 
 LARGEST_ARRAY_BYTES = 8 << 30
 SYNTHETIC_SAMPLES = 512
@@ -36,6 +37,8 @@ class Part:
 
     feeds: dict[str, Array]
     labels: Array | None
+    task: Task | None = None
+    """What the labels mean, which then are in normal form (`search.task`); None as long as nobody has asked."""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -55,7 +58,26 @@ class Part:
         return Part(
             {name: value[index] for name, value in self.feeds.items()},
             None if self.labels is None else self.labels[index],
+            self.task,
         )
+
+    def spread(self, count: int) -> Part:
+        """At most so many samples, evenly from the first to the last: files are often sorted by class."""
+        return self.take(np.unique(np.linspace(0, len(self) - 1, count).astype(int)))
+
+    def understood(self, output: Array) -> Part:
+        """The same with a task and labels in normal form; itself where it has them, so that the whole decides for its parts.
+
+        Args:
+            output: the dense network's first output for some samples, (M, ...).
+
+        Raises:
+            InvalidDataset: labels that do not fit the output.
+        """
+        if self.task is not None:
+            return self
+        task, labels = understand(output, self.labels)
+        return Part(self.feeds, labels, task)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +183,11 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
 def check(arrays: dict[str, Array], graph: Graph, classes: int | None) -> Part:
     """Match arrays to the model's inputs: ``x`` for a single input, else arrays named as the inputs; ``y`` for labels.
 
+    Args:
+        arrays: as they were read.
+        graph: the model.
+        classes: its number of classes, where it is known that labels are classes; `Part.understood` finds out otherwise.
+
     Raises:
         InvalidDataset: missing arrays, no samples, NaN, labels out of range.
         DatasetShapeMismatch: samples of another shape than the model's input.
@@ -211,12 +238,10 @@ def _labels(labels: Array, classes: int | None) -> Array:
         return labels
     if labels.dtype.kind not in "iub":
         raise InvalidDataset(f"array `y` has dtype {labels.dtype}; class labels are integers, targets are floats")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or (classes is not None and high >= classes):
-        raise InvalidDataset(
-            f"labels run from {low} to {high}; the model has {classes} classes, so labels run from 0 to {(classes or 0) - 1}"
-        )
-    return labels.astype(np.int64)
+    labels = labels.astype(np.int64)
+    if classes is not None:
+        check_range(labels, classes)
+    return labels
 
 
 def synthetic(graph: Graph, samples: int, rng: np.random.Generator) -> Part:

@@ -18,6 +18,7 @@ from search.budgets import goal_s, latency_budgets, per_target
 from search.candidates import Search, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
+from search.evaluate.dense import doubt, understood
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
 from search.options import Options, states_for
@@ -127,34 +128,21 @@ def compress(
 def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress) -> tuple[Splits, Knobs]:
     """Check the data against the model, couple the channels, divide the samples."""
     rng = np.random.default_rng((spec.search.seed, 0))
-    if data is None:
-        noise = synthetic(graph, SYNTHETIC_SAMPLES, rng)
-        steps = STEPS if spec.search.finetune_minutes > 0 else 0  # who gives no time for training waits for nothing
-        part: Part = Part(synthesise(graph, noise.feeds, rng, steps=steps), None)
-        progress.warn(
-            "data-free: no data set was given, so accuracy is agreement with the dense model on synthetic inputs"
-        )
-        shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
-        knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
-        regime: DataRegime = "data-free"
-    else:
-        arrays = read_npz(data)
-        part = check(arrays, graph, None)
-        shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
-        knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
-        output = knobs.groups.shapes[graph.outputs[0].name]
-        part = check(arrays, graph, output[1] if len(output) > 1 and output[1] > 1 else None)
-        regime = "labelled" if part.labels is not None else "unlabelled"
-    most = samples_that_fit(graph, knobs.groups.shapes)
     trains = spec.search.finetune_minutes > 0
+    part = _synthesised(graph, rng, progress, trains=trains) if data is None else check(read_npz(data), graph, None)
+    regime: DataRegime = "data-free" if data is None else "unlabelled" if part.labels is None else "labelled"
+    shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
+    knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
     splits = divide(
-        part,
+        understood(part, graph),
         regime,
         rng,
-        most_calibration=most,
+        most_calibration=samples_that_fit(graph, knobs.groups.shapes),
         most_search=MOST_SEARCH_SAMPLES,
         most_evaluation=MOST_EVALUATION_SAMPLES if trains else None,
     )
+    if words := doubt(splits.evaluation, graph):
+        progress.warn(words)
     if len(splits.evaluation) < 100:
         progress.warn(f"accuracy is judged on {len(splits.evaluation)} samples only; its interval is wide")
     if (distinct := splits.evaluation.distinct(FEWEST_DISTINCT)) < min(FEWEST_DISTINCT, len(splits.evaluation)):
@@ -166,6 +154,13 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
         if "is an output of the model" not in frozen.reason:
             progress.warn(f"`{frozen.node}` keeps its width: {frozen.reason}")
     return splits, knobs
+
+
+def _synthesised(graph: Graph, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:
+    noise = synthetic(graph, SYNTHETIC_SAMPLES, rng)
+    steps = STEPS if trains else 0  # who gives no time for training waits for nothing
+    progress.warn("data-free: no data set was given, so accuracy is agreement with the dense model on synthetic inputs")
+    return Part(synthesise(graph, noise.feeds, rng, steps=steps), None)
 
 
 def _arrays(splits: Splits) -> list[list[object]]:

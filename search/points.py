@@ -60,10 +60,11 @@ class Finisher:
 
     def __init__(self, knobs: Knobs, evaluation: Part, units: Units) -> None:
         """Write and judge the dense control by the very code that judges candidates."""
-        self.graph, self.groups, self.evaluation, self.units = knobs.graph, knobs.groups, evaluation, units
+        self.graph, self.groups, self.units = knobs.graph, knobs.groups, units
         self.input_shapes = knobs.input_shapes
         model = export(knobs.graph)
         self.dense_output: Array = Session(model)(evaluation.feeds)[0]
+        self.evaluation = evaluation.understood(self.dense_output)
         self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_output), {})
 
     def finish(self, candidate: Candidate) -> File:
@@ -96,7 +97,7 @@ class Finisher:
         return {"model": np.frombuffer(model, np.uint8), "parity": np.asarray(error), "scores": scores}
 
     def _judged(self, output: Array) -> Quality:
-        return quality(output, self.evaluation.labels, self.dense_output)
+        return quality(output, self.evaluation.labels, self.dense_output, self.evaluation.task)
 
     def _file(self, model: bytes, graph: Graph, error: float, judged: Quality, plan: Plan) -> File:
         parameters = sum(graph.initializers[name].size for name in graph.float_initializers())

@@ -13,6 +13,7 @@ from search.criteria import gradients
 from search.graph.ir import Array, Graph
 from search.prune.groups import Group, Groups
 from search.recover.least_squares import Target
+from search.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Evidence:
     labels: Array | None = None
     """(N, ...), or None where the data have none."""
     seed: int = 0
+    task: Task | None = None
+    """What the labels mean, which then are in normal form; None: decided by what the dense network answers."""
 
     def rng(self, group: Group) -> np.random.Generator:
         """Random numbers of one group, the same whichever groups were asked before."""
@@ -36,7 +39,7 @@ class Evidence:
     @functools.cached_property
     def gate_gradients(self) -> dict[str, Array]:
         """Group id to (N, units): see `search.criteria.gradients`. Computed when a criterion first asks."""
-        return gradients.gate_gradients(self.graph, self.groups, self.feeds, self.labels, self.seed)
+        return gradients.gate_gradients(self.graph, self.groups, self.feeds, self.labels, self.seed, self.task)
 
 
 Criterion = Callable[[Group, Evidence], Array]

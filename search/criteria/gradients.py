@@ -1,7 +1,7 @@
 """Gradients of every sample's loss with respect to gates on the units: what Taylor and Fisher criteria are made of.
 
 A gate multiplies a unit wherever a weight reads it; at 1 the network is dense, at 0 the unit is cut. The loss is the
-cross-entropy of the client's labels (half the squared error for float targets). Without labels each sample's target is drawn
+cross-entropy of the client's labels (half the squared error for values). Without labels each sample's target is drawn
 from the network's own prediction, which makes the squared gradients the Fisher information of the outputs; the
 divergence from the dense output itself has no gradient at the dense network. Amari (1998), section 2; Theis et al. (2018).
 """
@@ -18,19 +18,32 @@ import numpy as np
 from search.graph.execute import Engine, forward, trainable
 from search.graph.ir import Array, Graph
 from search.prune.groups import Groups
+from search.recover.loss import binary_cross_entropy
+from search.task import Task, is_scores, understand
 
 MOST_SAMPLES = 128
 """One backward pass a sample; sums over this many rank units as sums over more do."""
 
 
 def gate_gradients(
-    graph: Graph, groups: Groups, feeds: Mapping[str, Array], labels: Array | None, seed: int
+    graph: Graph,
+    groups: Groups,
+    feeds: Mapping[str, Array],
+    labels: Array | None,
+    seed: int,
+    task: Task | None = None,
 ) -> dict[str, Array]:
     """Group id to (N, units): derivative of each sample's loss by each gate, N at most `MOST_SAMPLES`."""
     some = {name: value[:MOST_SAMPLES] for name, value in feeds.items()}
     weights = {name: graph.initializers[name] for name in trainable(graph)}
-    targets = _targets(graph, weights, some, labels, np.random.default_rng((seed, 2)))
-    run, loss = forward(graph), _loss(targets)
+    output = Engine(graph)(weights, some)[0]
+    if task is None:
+        task, labels = understand(output, labels)
+    if labels is None:
+        task, targets = _drawn(output, np.random.default_rng((seed, 2)))
+    else:
+        targets = labels[: len(output)]
+    run, loss = forward(graph), _loss(task)
 
     def sample_loss(gates: dict[str, Any], sample: dict[str, Any], target: Any) -> Any:
         return loss(
@@ -57,33 +70,31 @@ def gated(weights: Mapping[str, Array], groups: Groups, gates: Mapping[str, Any]
     return scaled
 
 
-def _targets(
-    graph: Graph,
-    weights: Mapping[str, Array],
-    feeds: Mapping[str, Array],
-    labels: Array | None,
-    rng: np.random.Generator,
-) -> Array:
-    """What the first output is compared with: labels as they are, or a draw from what the network predicts."""
-    output = Engine(graph)(weights, feeds)[0]
-    if labels is not None:
-        return labels[: len(output)] if output.ndim > 1 else labels[: len(output)].astype(np.float32)
-    if output.ndim != 2 or output.shape[1] == 1:
-        return np.asarray(output + rng.standard_normal(output.shape), np.float32)
-    return np.asarray((_log_probabilities(jnp.asarray(output)) + rng.gumbel(size=output.shape)).argmax(1), np.int64)
+def _drawn(output: Array, rng: np.random.Generator) -> tuple[Task, Array]:
+    """Targets of the first output, drawn from what the network predicts: classes for scores (N, C), values otherwise."""
+    if not is_scores([output]):
+        return Task("values"), np.asarray(output + rng.standard_normal(output.shape), np.float32)
+    noisy = _log_probabilities(jnp.asarray(output), 1) + rng.gumbel(size=output.shape)
+    return Task("classes"), np.asarray(noisy.argmax(1), np.int64)
 
 
-def _loss(targets: Array) -> Callable[[Any, Any], Any]:
+def _loss(task: Task) -> Callable[[Any, Any], Any]:
+    """Of one sample's output (1, ...) and its target (...)."""
+
     def classes(output: Any, target: Any) -> Any:
-        return -jnp.take_along_axis(_log_probabilities(output), jnp.reshape(target, (1, 1, *target.shape)), 1).mean()
+        chosen = jnp.expand_dims(target[None], task.axis)
+        return -jnp.take_along_axis(_log_probabilities(output, task.axis), chosen, task.axis).mean()
+
+    def binary(output: Any, target: Any) -> Any:
+        return binary_cross_entropy(output, target[None], task.threshold).mean()
 
     def values(output: Any, target: Any) -> Any:
         return 0.5 * ((output - jnp.reshape(target, output.shape)) ** 2).sum()
 
-    return classes if targets.dtype.kind in "iu" else values
+    return {"classes": classes, "binary": binary, "values": values}[task.kind]
 
 
-def _log_probabilities(output: Any) -> Any:
-    """Of scores (N, C, ...) or of probabilities, told apart by their sum."""
-    is_probability = (output.min() >= 0) & (jnp.abs(output.sum(1) - 1).max() < 1e-3)
-    return jnp.where(is_probability, jnp.log(jnp.maximum(output, 1e-12)), jax.nn.log_softmax(output, axis=1))
+def _log_probabilities(output: Any, axis: int) -> Any:
+    """Of scores or of probabilities along an axis, told apart by their sum."""
+    is_probability = (output.min() >= 0) & (jnp.abs(output.sum(axis) - 1).max() < 1e-3)
+    return jnp.where(is_probability, jnp.log(jnp.maximum(output, 1e-12)), jax.nn.log_softmax(output, axis=axis))

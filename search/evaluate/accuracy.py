@@ -7,15 +7,17 @@ import dataclasses
 import numpy as np
 from scipy import special, stats
 
+from search.errors import InternalError
 from search.graph.ir import Array
 from search.report import Accuracy
+from search.task import Task, is_scores, understand
 
 Z95 = float(stats.norm.ppf(0.975))
 
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """What every sample scored, (N,): 1 or 0 for a hit, a squared error for float targets."""
+    """What every sample scored, (N,): 1 or 0 for a hit (their mean for maps), a squared error for values."""
 
     scores: Array
     metric: str
@@ -29,26 +31,29 @@ class Quality:
         return 1 - mean / self.scale if self.metric == "r2" else mean
 
 
-def quality(outputs: Array, labels: Array | None, dense: Array) -> Quality:
+def quality(outputs: Array, labels: Array | None, dense: Array, task: Task | None = None) -> Quality:
     """Score every sample.
 
     Args:
         outputs: the model's first output, (N, C, ...) scores or (N, ...) values.
-        labels: integer classes (N, ...), float targets shaped as the output, or None: agreement with ``dense``.
+        labels: in normal form where there is a task, or as `search.task.understand` takes them; None: agreement with ``dense``.
         dense: the dense model's output, shaped as ``outputs``.
+        task: what both mean; None: decided by ``dense`` and ``labels``.
     """
-    if labels is None and outputs.ndim >= 2 and outputs.shape[1] > 1:
-        return Quality(_hits(outputs, dense.argmax(1)), "agreement")
-    if labels is not None and labels.dtype.kind in "iu" and outputs.ndim >= 2:
-        return Quality(_hits(outputs, labels), "top1")
+    if task is None:
+        task, labels = understand(dense, labels)
+    if task.kind != "values":
+        wanted = task.answers(dense) if labels is None else labels
+        return Quality(_hits(task.answers(outputs), wanted), "agreement" if labels is None else "top1")
     targets = dense if labels is None else labels.reshape(outputs.shape)
     errors = ((outputs.astype(np.float64) - targets) ** 2).reshape(len(outputs), -1).mean(1)
     return Quality(errors, "r2", max(float(targets.astype(np.float64).var()), 1e-30))
 
 
-def _hits(outputs: Array, classes: Array) -> Array:
-    hits: Array = (outputs.argmax(1) == classes).reshape(len(outputs), -1)
-    return np.asarray(hits.mean(1), np.float64)
+def _hits(found: Array, wanted: Array) -> Array:
+    if found.shape != wanted.shape:  # numpy would compare every answer with every label
+        raise InternalError(f"answers of shape {found.shape} are compared with labels of shape {wanted.shape}")
+    return np.asarray((found == wanted).reshape(len(found), -1).mean(1), np.float64)
 
 
 def accuracy(pruned: Quality, dense: Quality) -> Accuracy:
@@ -85,7 +90,7 @@ def divergence(outputs: list[Array], dense: list[Array]) -> float:
     The first output decides for classifiers, (N, C) scores or probabilities; all outputs count otherwise.
     """
     first, reference = outputs[0].astype(np.float64), dense[0].astype(np.float64)
-    if first.ndim == 2 and first.shape[1] > 1 and len(outputs) == 1:
+    if is_scores(outputs):
         log_q, log_p = _log_probabilities(first), _log_probabilities(reference)
         return float((np.exp(log_p) * (log_p - log_q)).sum(1).mean())
     errors = [

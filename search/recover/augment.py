@@ -11,6 +11,8 @@ from search.graph.ir import Array, Graph
 
 LEAST_AGREEMENT = 0.75
 """Share of samples that keep the dense model's answer: mirrored photographs 0.85 and more, mirrored digits about 0.4."""
+SEVERAL = 8
+"""Samples of a class that are enough to ask whether it keeps its answers; most of a large class may hide all of a small one."""
 SMALLEST_SIDE = 16
 PROBE_SAMPLES = 256
 
@@ -50,7 +52,8 @@ def choose(
         rng: draws the probes.
 
     Returns:
-        Flips and shifts, each only where at least `LEAST_AGREEMENT` of the answers stay; none for anything but images.
+        Flips and shifts, each only where at least `LEAST_AGREEMENT` of the answers stay, of all samples and of those of every
+        class that the model gives to `SEVERAL`; none for anything but images.
     """
     if len(graph.inputs) != 1 or graph.inputs[0].dtype.kind != "f":
         return Augmentation()
@@ -59,9 +62,12 @@ def choose(
     if x.ndim != 4 or x.shape[1] not in (1, 3) or min(x.shape[2:]) < SMALLEST_SIDE:
         return Augmentation()
     answers = classes({name: x})
+    found, counts = np.unique(answers, return_counts=True)
 
     def harmless(changed: Array) -> bool:
-        return float((classes({name: changed}) == answers).mean()) >= LEAST_AGREEMENT
+        same = classes({name: changed}) == answers
+        groups = [same, *(same[answers == one] for one in found[counts >= SEVERAL])]
+        return min(float(group.mean()) for group in groups) >= LEAST_AGREEMENT
 
     shift = min(x.shape[2:]) // 8
     mirrored = np.ascontiguousarray(x[..., ::-1])

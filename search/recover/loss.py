@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from search.graph.ir import Array
+from search.task import Task, is_scores, understand
 
 TEMPERATURE = 4.0
 """Of distillation (Hinton 2015, section 2; METHODS: about 4)."""
@@ -25,7 +26,7 @@ class Weights(NamedTuple):
     values: float = 0.0
     """sum_l |Y_l - Y^_l|^2 / |Y_l|^2 over inner values (AdaPrune, Hubara et al. 2021)."""
     labels: float = 0.0
-    """Cross-entropy, or squared error for float targets."""
+    """Cross-entropy, or squared error for values."""
 
 
 class Batch(NamedTuple):
@@ -35,7 +36,7 @@ class Batch(NamedTuple):
     answers: Sequence[Any]
     values: Mapping[str, Any]
     labels: Any
-    """Class (N, ...), float target, or None."""
+    """In normal form (`search.task`), or None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Objective:
     """What the first output is: class scores or probabilities (N, C), or anything else."""
     classes: bool
     """Whether the labels are classes."""
+    axis: int = 1
+    """Of the class scores."""
+    threshold: float | None = None
+    """Where the classes are yes and no: the output above which a value says yes, 0.5 for probabilities, 0 for logits."""
 
     def __call__(self, outputs: Sequence[Any], values: Mapping[str, Any], batch: Batch, weights: Weights) -> Any:
         """Scalar loss of a student's outputs and values, a mean over samples."""
@@ -64,8 +69,10 @@ class Objective:
         return TEMPERATURE**2 * (jnp.exp(dense) * (dense - student)).sum(1).mean()
 
     def _to_labels(self, output: Any, labels: Any) -> Any:
+        if self.classes and self.threshold is not None:
+            return binary_cross_entropy(output, labels.reshape(output.shape), self.threshold).mean()
         if self.classes:
-            scores = jnp.moveaxis(self._scores(output), 1, -1)
+            scores = jnp.moveaxis(self._scores(output), self.axis, -1)
             return optax.softmax_cross_entropy_with_integer_labels(scores, labels.reshape(scores.shape[:-1])).mean()
         return relative_error(output, labels.reshape(output.shape))
 
@@ -78,17 +85,27 @@ def relative_error(actual: Any, wanted: Any) -> Any:
     return jnp.square(actual - wanted).sum() / jnp.maximum(jnp.square(wanted).sum(), 1e-12)
 
 
-def objective_for(outputs: Sequence[Array], labels: Array | None) -> Objective:
+def binary_cross_entropy(output: Any, labels: Any, threshold: float) -> Any:
+    """Of every value; ``output`` are probabilities where the threshold is 0.5, logits otherwise. ``labels`` are 0 or 1."""
+    if threshold == 0.5:  # log(1 - p) of a sigmoid that float32 rounds to 1 stays finite
+        yes, no = (jnp.log(jnp.maximum(p, 1e-7)) for p in (output, 1 - output))
+        return -jnp.where(labels == 1, yes, no)
+    return optax.sigmoid_binary_cross_entropy(output, labels)
+
+
+def objective_for(outputs: Sequence[Array], labels: Array | None, task: Task | None = None) -> Objective:
     """The loss that fits a dense network's outputs and the labels.
 
     Args:
         outputs: of the dense network, for some samples.
-        labels: classes, float targets or None.
+        labels: in normal form where there is a task, or as `search.task.understand` takes them.
+        task: what both mean; None: decided by the outputs and the labels.
     """
     first = outputs[0]
+    task = task or understand(first, labels)[0]
     answer: Answer = "values"
-    regression = labels is not None and labels.dtype.kind == "f"
-    if len(outputs) == 1 and first.ndim == 2 and first.shape[1] > 1 and not regression:
+    if is_scores(outputs) and task.kind == "classes":
         sums_to_one = first.min() >= 0 and bool(abs(first.sum(1) - 1).max() < 1e-3)
         answer = "probabilities" if sums_to_one else "scores"
-    return Objective(answer, classes=labels is not None and labels.dtype.kind in "iu")
+    classes = labels is not None and task.kind != "values"
+    return Objective(answer, classes, task.axis, task.threshold if task.kind == "binary" else None)

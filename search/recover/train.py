@@ -51,18 +51,27 @@ class Trainer:
             search: samples to be judged on; nothing is learned from them.
             seed: of the order of samples and their augmentation.
         """
-        self.train, self.search, self.seed = train, search, seed
+        self.search, self.seed = search, seed
         self.teacher = Teacher(graph, shapes, matched_values(graph, shapes))
         self.shapes = shapes
         self.dense, _ = self.teacher(search.feeds)
-        self.objective = objective_for(self.dense, train.labels)
-        self.labels = useful_labels(train.labels)
-        self.augmentation = augment.choose(
-            graph, train.feeds, lambda feeds: self.teacher(feeds)[0][0].argmax(1), np.random.default_rng((seed, 2))
-        )
+        self.train = train.understood(self.dense[0])
+        self.objective = objective_for(self.dense, self.train.labels, self.train.task)
+        self.labels = useful_labels(self.train.labels)
+        self.augmentation = self._augmentation()
         wanted = min(BATCH, len(train))
         self.sparing = samples_that_train(graph, shapes) < wanted
         self.batch = min(wanted, samples_that_train(graph, shapes, sparing=self.sparing))
+
+    def _augmentation(self) -> augment.Augmentation:
+        """None where labels would have to be mirrored and moved with the image, or may depend on where things are."""
+        task = self.train.task
+        if task is None or not task.classifies_samples(self.dense[0]):
+            return augment.Augmentation()
+        rng = np.random.default_rng((self.seed, 2))
+        return augment.choose(
+            self.teacher.graph, self.train.feeds, lambda feeds: task.answers(self.teacher(feeds)[0][0]).reshape(-1), rng
+        )
 
     @property
     def weights(self) -> Weights:
