@@ -25,7 +25,7 @@ class Accuracy:
     delta_high: float
     n: int
     metric: str
-    """``top1``; ``agreement`` with the dense model where there are no labels; ``r2`` for float targets."""
+    """``top1``, also of yes and no; ``agreement`` with the dense model where there are no labels; ``r2`` for values."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -230,3 +230,36 @@ def test_redundancy_removes_the_weaker_of_the_most_similar_pair() -> None:
         left.remove(expected[-1])
     assert expected[0] == 1
     assert CRITERIA["redundancy"](group, evidence).tolist() == expected + left
+
+
+@pytest.mark.parametrize("form", ["logits", "probabilities"])
+def test_gradients_of_one_column_follow_binary_cross_entropy(form: str) -> None:
+    """(p - y) times what the unit adds to the logit, by hand; the same for a network that ends in a sigmoid."""
+    net = Net(("N", 3, 8, 8), seed=3)
+    x = net.op("Relu", net.conv("x", 3, 4))
+    net.classifier(x, 4, 1)
+    if form == "probabilities":
+        net.op("Sigmoid", net.nodes[-1].output[0])
+    y = np.random.default_rng(2).integers(0, 2, SAMPLES)
+    found = evidence_of(net, labels=y).gate_gradients
+    weight, bias = list(net.initializers.values())[2:4]
+    hidden = run_ort(net.bytes(x), {"x": images(SAMPLES, 3, 8, 8)})[0].mean((2, 3))
+    logits = hidden @ weight.T + bias
+    slope = special.expit(logits) - y[:, None]  # of -y log p - (1 - y) log(1 - p), by the logit
+    assert next(iter(found.values())) == pytest.approx(slope * hidden * weight, rel=1e-3, abs=1e-5)
+
+
+def test_gradients_of_tokens_follow_the_cross_entropy_along_the_last_axis() -> None:
+    """Scores (N, T, C): sum over classes of (p - y) times what the unit adds to the score, averaged over tokens."""
+    net = Net(("N", 5, 3), seed=3)
+    hidden = net.op("Relu", net.op("MatMul", "x", net.weight(3, 4)))
+    net.op("MatMul", hidden, net.weight(4, 6))
+    graph, feeds = load(net.bytes()), {"x": images(SAMPLES, 5, 3)}
+    groups = find_groups(graph, {"x": (1, 5, 3)})
+    y = np.random.default_rng(2).integers(0, 6, (SAMPLES, 5))
+    found = Evidence(graph, groups, {}, feeds, y).gate_gradients
+    first, second = net.initializers.values()
+    units = np.maximum(feeds["x"] @ first, 0)
+    slope = special.softmax(units @ second, -1) - np.eye(6)[y]
+    expected = ((slope @ second.T) * units).mean(1)
+    assert next(iter(found.values())) == pytest.approx(expected, rel=1e-3, abs=1e-5)

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from search.data import Part
 from search.graph.ir import Array, Graph
 from search.graph.onnx_import import load
+from search.prune.groups import find_groups
 from search.recover.augment import Augmentation, choose
+from search.recover.train import Trainer
 from tests.search.graph.nets import Net, images
 
 
@@ -43,6 +46,51 @@ def test_flips_are_left_out_where_they_change_the_answer(blind: bool, flip: bool
 
     x = np.repeat(np.repeat(images(200, 3, 2, 2), 16, 2), 16, 3)
     assert choose(graph(), {"x": x}, classes, np.random.default_rng(0)).flip is flip
+
+
+def test_a_small_class_that_flips_is_enough_to_leave_flips_out() -> None:
+    """Left, right and none at 8, 10 and 82 %: 82 % of the answers stay in a mirror, those of the arrows do not."""
+
+    def classes(feeds: Mapping[str, Array]) -> Array:
+        side = feeds["x"][:, 0, :, :16].sum((1, 2)) - feeds["x"][:, 0, :, 16:].sum((1, 2))
+        return np.asarray(np.sign(side).astype(int) + 1)
+
+    x = np.zeros((200, 3, 32, 32), np.float32)
+    x[:16, :, 8:24, 4:12] = 1
+    x[16:36, :, 8:24, 20:28] = 1
+    assert choose(graph(), {"x": x}, classes, np.random.default_rng(0)) == Augmentation(flip=False, shift=4)
+    x[1:16] = x[17:36] = 0  # one of each: too few to ask
+    assert choose(graph(), {"x": x}, classes, np.random.default_rng(0)).flip
+
+
+@pytest.mark.parametrize(
+    ("tail", "labels", "augmented"),
+    [
+        ("classes", None, True),
+        ("classes", np.arange(64) % 4, True),
+        ("classes", images(64, 4), False),
+        ("column", np.arange(64) % 2, False),
+        ("column", None, False),
+        ("number", np.arange(64) % 2, False),
+        ("number", None, False),
+        ("map", np.zeros((64, 16, 16), int), False),
+    ],
+)
+def test_only_classes_of_whole_images_are_augmented(tail: str, labels: Array | None, augmented: bool) -> None:
+    """Flips need no new labels there; a map would have to be flipped too, and one column has no class to agree on."""
+    net = Net(("N", 1, 16, 16))
+    found = net.op("Tanh", net.conv("x", 1, 4, 1))
+    if tail == "map":
+        net.conv(found, 4, 4, 1)
+    else:
+        net.classifier(found, 4, 4 if tail == "classes" else 1)
+    if tail == "number":
+        net.op("Squeeze", net.nodes[-1].output[0], net.constant([1]))
+    network = load(net.bytes())
+    shapes = find_groups(network, {"x": (1, 1, 16, 16)}).shapes
+    train, search = (Part({"x": images(64, 1, 16, 16, seed=seed)}, None) for seed in (1, 2))
+    trainer = Trainer(network, shapes, Part(train.feeds, labels), search, seed=0)
+    assert trainer.augmentation.flip is augmented
 
 
 def test_what_is_no_image_stays_as_it_is() -> None:
