@@ -65,18 +65,19 @@ class Part:
         """At most so many samples, evenly from the first to the last: files are often sorted by class."""
         return self.take(np.unique(np.linspace(0, len(self) - 1, count).astype(int)))
 
-    def understood(self, output: Array) -> Part:
+    def understood(self, output: Array, *, last: bool = False) -> Part:
         """The same with a task and labels in normal form; itself where it has them, so that the whole decides for its parts.
 
         Args:
             output: the dense network's first output for some samples, (M, ...).
+            last: whether the network makes its output along the last axis.
 
         Raises:
             InvalidDataset: labels that do not fit the output.
         """
         if self.task is not None:
             return self
-        task, labels = understand(output, self.labels)
+        task, labels = understand(output, self.labels, last=last)
         return Part(self.feeds, labels, task)
 
 

@@ -41,19 +41,20 @@ def is_scores(outputs: Sequence[Array]) -> bool:
     return len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] > 1
 
 
-def understand(output: Array, labels: Array | None) -> tuple[Task, Array | None]:
+def understand(output: Array, labels: Array | None, *, last: bool = False) -> tuple[Task, Array | None]:
     """Decide what outputs and labels mean. Axes of length 1 in labels count for nothing.
 
     - Labels shaped as the output: one-hot along a class axis are classes; 0 and 1 for one column, (N, 1) or (N,), or for a map
       of one channel, are binary; other floats are values, and so are other integers for one column or channel.
     - Whole numbers, integers or floats, shaped as the output without its class axis are classes. The class axis is 1 or the
-      last one. Where both fit, it is 1, unless the scores sum to one along the last axis only.
-    - No labels: agreement of classes along axis 1, or along the last axis by the same rule; values where there is one column
-      or one channel. Scores (N, T, C) that are no probabilities cannot be told from (N, C, T) and are taken for the latter.
+      last one. Where both fit, it is the one along which alone the scores sum to one, else the last one if ``last``, else 1.
+    - No labels: agreement of classes along the axis that this rule picks; values where there is one column or one channel.
+      What else a network may put out, boxes or features, cannot be told from scores; agreement is then of the largest entry.
 
     Args:
         output: the dense network's first output for some samples, (M, ...).
         labels: as the client gave them, (N, ...), or None. N may differ from M.
+        last: whether the network is seen to make its output along the last axis, as a product with weights does.
 
     Returns:
         The task, and labels in normal form (N, ...): int64 shaped as `Task.answers`, or float targets shaped as the output.
@@ -61,9 +62,9 @@ def understand(output: Array, labels: Array | None) -> tuple[Task, Array | None]
     Raises:
         InvalidDataset: classes out of range, or labels that fit in none of these ways.
     """
-    axes = _class_axes(output)
+    axes = _class_axes(output, last=last)
     if labels is None:
-        scored = axes and (_sums_to_one(output, axes[0]) or (axes[0] == 1 and not _is_single(output)))
+        scored = axes and (_sums_to_one(output, axes[0]) or ((axes[0] == 1 or last) and not _is_single(output)))
         return Task("classes", axes[0]) if scored else Task("values"), None
     sample = output.shape[1:]
     if labels[0].size == output[0].size:
@@ -106,10 +107,10 @@ def _like_output(output: Array, labels: Array, axes: Sequence[int]) -> tuple[Tas
     return (Task("values"), labels.astype(np.float64)) if single else None
 
 
-def _class_axes(output: Array) -> list[int]:
+def _class_axes(output: Array, *, last: bool) -> list[int]:
     """Axes that may hold scores of several classes, the likelier one first."""
     axes = [axis for axis in ((1, -1) if output.ndim > 2 else (1,)) if output.ndim > 1 and output.shape[axis] > 1]
-    return sorted(axes, key=lambda axis: not _sums_to_one(output, axis))
+    return sorted(axes, key=lambda axis: (not _sums_to_one(output, axis), last and axis == 1))
 
 
 def _is_single(output: Array) -> bool:

@@ -14,6 +14,7 @@ PROBE_SAMPLES = 256
 """Whose outputs say what the labels mean."""
 DOUBT_SAMPLES = 512
 """Whose hits say whether the labels fit: known in seconds, before a search that takes minutes or hours."""
+KEEPS_AXES = frozenset({"Add", "Cast", "Div", "Identity", "LogSoftmax", "Mul", "Sigmoid", "Softmax", "Sub", "Tanh"})
 ADVICE = "check that labels and preprocessing fit the model"
 
 
@@ -23,7 +24,22 @@ def understood(part: Part, graph: Graph) -> Part:
     Raises:
         InvalidDataset: labels that do not fit the network's first output.
     """
-    return part.understood(Session(export(graph))(part.spread(PROBE_SAMPLES).feeds)[0])
+    output = Session(export(graph))(part.spread(PROBE_SAMPLES).feeds)[0]
+    return part.understood(output, last=ends_in_product(graph))
+
+
+def ends_in_product(graph: Graph) -> bool:
+    """Whether the first output is a product with weights, (N, T, K) @ (K, C), but for what is done to each value or row."""
+    makers, name = graph.producers(), graph.outputs[0].name
+    while name in makers:
+        node = makers[name]
+        if node.op == "MatMul":
+            return node.input(1) in graph.initializers
+        changing = [value for value in node.inputs if value not in graph.initializers]
+        if node.op not in KEEPS_AXES or len(changing) != 1:
+            return False
+        name = changing[0]
+    return False
 
 
 def doubt(part: Part, graph: Graph) -> str | None:

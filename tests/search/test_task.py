@@ -11,7 +11,7 @@ import pytest
 from search.data import Part
 from search.errors import InternalError, InvalidDataset
 from search.evaluate.accuracy import accuracy, quality
-from search.evaluate.dense import ADVICE, doubt
+from search.evaluate.dense import ADVICE, doubt, understood
 from search.graph.ir import Array
 from search.graph.onnx_import import load
 from search.recover.loss import Batch, Weights, objective_for
@@ -120,6 +120,25 @@ def test_labels_of_no_known_form_are_refused(output: Array, labels: Array, words
     """The message says what was found and what is allowed."""
     with pytest.raises(InvalidDataset, match=words):
         understand(output, labels)
+
+
+def test_a_product_with_weights_makes_classes_along_the_last_axis() -> None:
+    """Without labels scores (N, T, C) are told from (N, C, T) by the operator that makes them, behind a bias and a softmax."""
+    for last, tail in ((True, ["Add"]), (True, ["Add", "Softmax"]), (False, ["Add", "Transpose"])):
+        net = Net(("N", 5, 3))
+        found = net.op("MatMul", "x", net.weight(3, 4))
+        for op in tail:
+            found = net.op(op, found, *([net.weight(4)] if op == "Add" else []))
+        part = understood(Part({"x": scores(5, 3)}, None), load(net.bytes()))
+        assert part.task == (Task("classes", -1) if last else Task("classes")), tail
+
+
+@pytest.mark.parametrize("outputs", [scores(1, 3), scores(5, 5), scores(5, 3)])
+def test_a_product_decides_where_both_axes_fit(outputs: Array) -> None:
+    """Also for one token, and where there are as many tokens as classes; a column stays one."""
+    assert understand(outputs, None, last=True)[0] == Task("classes", -1)
+    assert understand(scores(5, 5), TOKENS, last=True)[0] == Task("classes", -1)
+    assert understand(scores(1), None, last=True)[0] == Task("values")
 
 
 def test_the_whole_decides_for_its_parts() -> None:
