@@ -61,10 +61,6 @@ class Part:
             self.task,
         )
 
-    def spread(self, count: int) -> Part:
-        """At most so many samples, evenly from the first to the last: files are often sorted by class."""
-        return self.take(np.unique(np.linspace(0, len(self) - 1, count).astype(int)))
-
     def understood(self, output: Array, *, last: bool = False) -> Part:
         """The same with a task and labels in normal form; itself where it has them, so that the whole decides for its parts.
 

@@ -141,8 +141,9 @@ def _unfit(output: Array, labels: Array, axes: Sequence[int]) -> InvalidDataset:
         allowed.append(f"one-hot classes of shape {whole}")
     if _is_single(output):
         allowed.append(f"0 and 1 of shape {whole}")
+    values = f"values {float(labels.min()):g} to {float(labels.max()):g}"
+    several = "; several classes of one sample (multi-hot) may be given so too" if axes else ""
     return InvalidDataset(
-        f"array `y` has shape {list(labels.shape)}, type {labels.dtype}, values {labels.min():g} to {labels.max():g}, "
-        f"which does not fit the model's first output, {whole}; write it as {', '.join(allowed)}, or as float targets of "
-        f"shape {whole}, which are compared by squared error (also 0 and 1 for several classes at once)"
+        f"array `y` has shape {list(labels.shape)}, type {labels.dtype}, {values}, which does not fit the model's first output, "
+        f"{whole}; write it as {', '.join(allowed)}, or as float targets of shape {whole}, judged by squared error{several}"
     )

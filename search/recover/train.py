@@ -64,7 +64,7 @@ class Trainer:
         self.batch = min(wanted, samples_that_train(graph, shapes, sparing=self.sparing))
 
     def _augmentation(self) -> augment.Augmentation:
-        """None where labels would have to be mirrored and moved with the image, or may depend on where things are."""
+        """No flips or shifts where labels would have to move with the image, or may depend on where things are."""
         task = self.train.task
         if task is None or not task.classifies_samples(self.dense[0]):
             return augment.Augmentation()

@@ -148,11 +148,13 @@ def test_the_whole_decides_for_its_parts() -> None:
     assert part.task == Task("values")
 
 
-def test_a_probe_reaches_from_the_first_sample_to_the_last() -> None:
-    """Of 12 samples 3: both ends and the middle; no sample twice where fewer are there than are asked for."""
-    part = Part({"x": np.arange(N)}, None)
-    assert part.spread(3).feeds["x"].tolist() == [0, 5, 11]
-    assert part.spread(100).feeds["x"].tolist() == list(range(N))
+def test_files_sorted_by_class_are_probed_from_end_to_end() -> None:
+    """The first hundreds of logits lie in [0, 1] as probabilities do; the last ones give them away."""
+    net = Net(("N", 1))
+    net.op("Identity", "x")
+    x = np.linspace(0.1, 5, 1500, dtype=np.float32)[:, None]
+    part = understood(Part({"x": x}, (x > 2).astype(int)), load(net.bytes()))
+    assert part.task == Task("binary", threshold=0.0)
 
 
 @pytest.mark.parametrize("labels", [CLASSES[:, None], CLASSES.astype(float), ONE_HOT, ONE_HOT.astype(int)])
