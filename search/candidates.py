@@ -73,7 +73,8 @@ class Search:
         return self.repairer.stepwise.outputs(graph, params, feeds, batch=BATCH)
 
     def _divergence(self, graph: Graph, params: Mapping[str, Array], samples: int) -> float:
-        return divergence(self._outputs(graph, params, samples), [value[:samples] for value in self.dense])
+        dense = [value[:samples] for value in self.dense]
+        return divergence(self._outputs(graph, params, samples), dense, self.splits.search.task)
 
     def sensitivities(self, options: Sequence[Options]) -> Sensitivities:
         """Divergence of the whole network when one knob alone is turned and its neighbours make up for it.

@@ -84,13 +84,14 @@ def wilson(rate: float, n: int) -> tuple[float, float]:
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
-def divergence(outputs: list[Array], dense: list[Array]) -> float:
+def divergence(outputs: list[Array], dense: list[Array], task: Task | None = None) -> float:
     """How far outputs moved from the dense model's: mean KL(dense || pruned) of the classes, or relative squared error.
 
-    The first output decides for classifiers, (N, C) scores or probabilities; all outputs count otherwise.
+    The first output decides for classifiers, (N, C) scores or probabilities; all outputs count otherwise, and where the
+    ``task`` says that columns are values.
     """
     first, reference = outputs[0].astype(np.float64), dense[0].astype(np.float64)
-    if is_scores(outputs):
+    if is_scores(outputs) and (task is None or task.kind == "classes"):
         log_q, log_p = _log_probabilities(first), _log_probabilities(reference)
         return float((np.exp(log_p) * (log_p - log_q)).sum(1).mean())
     errors = [

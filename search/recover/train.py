@@ -114,7 +114,7 @@ class Trainer:
 
         def score(params: Mapping[str, Array]) -> float:
             session = Session(export(graph.with_initializers(params)), threads=1)
-            found = divergence(session(self.search.feeds), self.dense)
+            found = divergence(session(self.search.feeds), self.dense, self.search.task)
             return found if np.isfinite(found) else float("inf")
 
         return score

@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 from search.evaluate.accuracy import Quality, accuracy, divergence, quality, wilson
+from search.task import Task
+from tests.search.graph.nets import images
 
 
 def test_top1_counts_hits() -> None:
@@ -58,3 +60,11 @@ def test_divergence_is_kl_of_softmax() -> None:
     expected = np.mean([stats.entropy(a, b) for a, b in zip(*soft, strict=True)])
     assert divergence([q], [p]) == pytest.approx(expected)
     assert divergence([soft[1]], [soft[0]]) == pytest.approx(expected)
+
+
+def test_divergence_of_values_sees_a_shift() -> None:
+    """Columns that are values move by their squared error; a softmax would not see a constant added to all."""
+    dense = images(6, 3)
+    expected = (2.0**2 * dense.size) / (dense**2).sum()
+    assert divergence([dense + 2], [dense], Task("values")) == pytest.approx(expected, rel=1e-5)
+    assert divergence([dense + 2], [dense]) == pytest.approx(0, abs=1e-6)
