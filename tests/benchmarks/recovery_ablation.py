@@ -26,7 +26,7 @@ from search.graph.onnx_import import load
 from search.plan import Candidate, Knobs, Plan
 from search.prune.blocks import DROPPED
 from search.prune.surgery import mask
-from search.recover.budget import cut_graph
+from search.recover.deployed import cut_graph
 from search.recover.descent import Course
 from search.recover.least_squares import Repairer
 from search.recover.loss import Weights

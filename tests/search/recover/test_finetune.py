@@ -24,7 +24,8 @@ from search.prune.blocks import Variant
 from search.prune.groups import find_groups
 from search.prune.surgery import mask
 from search.recover import train
-from search.recover.budget import Recovery, cut_graph, made_zeros, shares
+from search.recover.budget import Recovery, shares
+from search.recover.deployed import cut_graph, made_zeros
 from search.recover.descent import Course
 from search.recover.pace import JUDGEMENTS, NARROWER, Pace, pace
 from search.recover.train import samples_that_train
