@@ -74,7 +74,7 @@ class Recovery:
         self.trainer, self.units, self.progress, self.schedule = trainer, units, progress, schedule
         self.pace = self._pace(measurements)
         self._students: dict[PlanKey, Student] = {}
-        self._rate = RATES[len(RATES) // 2]
+        self._rate, self._least_damage = RATES[-1], 0.0
 
     def _pace(self, measurements: Path) -> Pace:
         """The same when the job goes on, whatever this machine has measured since."""
@@ -102,7 +102,7 @@ class Recovery:
         done = {plan_key(c.plan): c for c in candidates}
         alive = list(candidates)
         try:
-            seconds -= self._choose_rate(alive[len(alive) // 2], seconds)
+            seconds -= self._choose_rate(middle_of_time(alive), seconds)
             alive = self._entrants(alive, seconds, select, points)
             rounds = seconds_of_rounds(seconds, rounds_of(len(alive), points))
             for number, share in enumerate(rounds):
@@ -156,8 +156,9 @@ class Recovery:
         if steps < FEWEST_STEPS:
             self.progress.warn("the time for training is too short for some points; these keep their repaired weights")
             return candidate
-        key = [candidate.plan, candidate.criterion, number, steps, self._rate, self.schedule]
-        course = Course(steps, self._rate, self.trainer.weights)
+        rate = self._rate if candidate.divergence >= self._least_damage else RATES[0]
+        key = [candidate.plan, candidate.criterion, number, steps, rate, self.schedule]
+        course = Course(steps, rate, self.trainer.weights)
         shares = chosen_zeros(candidate) if self.schedule != "one-shot" else {}
 
         start = self._start(candidate, neighbour)
@@ -232,12 +233,15 @@ class Recovery:
         return dataclasses.replace(candidate, params=params, divergence=score)
 
     def _choose_rate(self, candidate: Candidate, seconds: float) -> float:
-        """Try a few learning rates on one candidate, if there is time; the seconds that it should take."""
+        """Try the learning rates on one candidate, if there is time; the seconds that it should take.
+
+        What is found holds for candidates that lost as much; a larger rate would undo those that lost little.
+        """
         wanted, allowed = len(RATES) * PROBE_STEPS, self._steps(candidate, PROBE_SHARE * seconds, compiled=True)
         if allowed < wanted:
             return 0.0
         scores = [self._probe(candidate, rate) for rate in RATES]
-        self._rate = RATES[int(np.argmin(scores))]
+        self._rate, self._least_damage = RATES[int(np.argmin(scores))], candidate.divergence
         return PROBE_SHARE * seconds * wanted / allowed
 
     def _probe(self, candidate: Candidate, rate: float) -> float:
@@ -255,6 +259,12 @@ def shares(candidates: Sequence[Candidate], seconds: float) -> list[float]:
     """
     roots = np.sqrt([max(c.divergence, 1e-9) for c in candidates])
     return [float(share) for share in seconds * roots / roots.sum()]
+
+
+def middle_of_time(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate in whose course half of the time is over."""
+    over = np.cumsum(shares(candidates, 1.0))
+    return candidates[int(np.searchsorted(over, 0.5))]
 
 
 def rounds_of(candidates: int, points: int) -> int:

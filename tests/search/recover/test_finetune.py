@@ -24,7 +24,7 @@ from search.prune.blocks import Variant
 from search.prune.groups import find_groups
 from search.prune.surgery import mask
 from search.recover import train
-from search.recover.budget import Recovery, shares
+from search.recover.budget import Recovery, middle_of_time, shares
 from search.recover.deployed import cut_graph, made_zeros
 from search.recover.descent import Course
 from search.recover.pace import JUDGEMENTS, NARROWER, Pace, pace
@@ -234,6 +234,7 @@ def test_time_goes_where_most_was_lost() -> None:
     """Four times the divergence, twice the time; equal divergences, equal times; nothing is left over."""
     three = [Candidate({"g": i}, None, {}, {}, d, "l2") for i, d in enumerate((0.1, 0.1, 0.4))]  # type: ignore[arg-type]
     assert shares(three, 100.0) == pytest.approx([25, 25, 50])
+    assert middle_of_time([*three, three[0]]) is three[2]
 
 
 def test_a_point_that_training_made_worse_stays_repaired() -> None:
