@@ -159,7 +159,11 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
 def _synthesised(graph: Graph, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:
     noise = synthetic(graph, SYNTHETIC_SAMPLES, rng)
     steps = STEPS if trains else 0  # who gives no time for training waits for nothing
-    progress.warn("data-free: no data set was given, so accuracy is agreement with the dense model on synthetic inputs")
+    progress.warn(
+        "data-free: no data set was given, so accuracy is agreement with the dense model on synthetic inputs, which says little of "
+        "real ones (a ResNet-20 that agreed on 99 % of them had lost 18 points on photographs); a few hundred real samples, "
+        "labelled or not, do far better"
+    )
     return Part(synthesise(graph, noise.feeds, rng, steps=steps), None)
 
 
