@@ -25,7 +25,7 @@ from search.options import Options, states_for
 from search.plan import Candidate, Knobs, Plan, plan_key
 from search.progress import Progress
 from search.prune.groups import removable_parameters
-from search.recover.datafree import STEPS, synthesise
+from search.recover.datafree import DATA_FREE, STEPS, synthesise
 from search.recover.least_squares import samples_that_fit
 from search.report import DataRegime, Front, PrunableGroup, Report
 from search.request import JobSpec
@@ -159,11 +159,7 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
 def _synthesised(graph: Graph, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:
     noise = synthetic(graph, SYNTHETIC_SAMPLES, rng)
     steps = STEPS if trains else 0  # who gives no time for training waits for nothing
-    progress.warn(
-        "data-free: no data set was given, so accuracy is agreement with the dense model on synthetic inputs, which says little of "
-        "real ones (a ResNet-20 that agreed on 99 % of them had lost 18 points on photographs); a few hundred real samples, "
-        "labelled or not, do far better"
-    )
+    progress.warn(DATA_FREE)
     return Part(synthesise(graph, noise.feeds, rng, steps=steps), None)
 
 

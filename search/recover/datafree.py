@@ -28,6 +28,13 @@ MOST_MACS = 5e11
 STATISTICS, CONFIDENCE, ROUGHNESS = 1.0, 0.1, 0.01
 """Weights of the terms; statistics count most where there are any."""
 
+DATA_FREE = (
+    "data-free: no data set was given, so accuracy is agreement with the dense model on synthetic inputs, which says little "
+    "of real ones (a ResNet-20 that agreed on 99 % of them had lost 18 points on photographs); a few hundred real samples, "
+    "labelled or not, do far better"
+)
+"""What a report says of such a job; measured, see tests/benchmarks/RESULTS.md."""
+
 
 def synthesise(
     graph: Graph, feeds: Mapping[str, Array], rng: np.random.Generator, *, steps: int = STEPS
