@@ -64,13 +64,13 @@ def train(
         progress.part(REPAIR_SHARE, 1.0)
         recovery = Recovery(trainer, units, progress, measurements, schedule=spec.search.schedule)
         return recovery.recover(
-            candidates, seconds=60 * _minutes(spec, progress), select=select, points=spec.search.points
+            candidates, seconds=60 * minutes_of_training(spec, progress), select=select, points=spec.search.points
         )
     except Stopped:
         return list(candidates)
 
 
-def _minutes(spec: JobSpec, progress: Progress) -> float:
+def minutes_of_training(spec: JobSpec, progress: Progress) -> float:
     """Of training: what was asked for, as far as the deadline allows it."""
     wanted, most = spec.search.finetune_minutes, (1 - RESERVE) * spec.search.deadline_minutes
     if wanted > most:

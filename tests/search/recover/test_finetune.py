@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from search import finetune
 from search.data import Part, divide
 from search.errors import InvalidDataset
 from search.graph.onnx_export import export
@@ -256,6 +257,15 @@ def test_minutes_become_steps() -> None:
     assert known.steps(100, 1000, compiled=False) == int((100 - 10 - JUDGEMENTS * 0.1) / (0.1 + 0.4))
     assert known.steps(100, 63, compiled=True) == int((100 - JUDGEMENTS * 0.1 * 0.063**NARROWER) / 0.2)
     assert known.steps(1, 1000, compiled=False) == 0
+
+
+def test_training_is_planned_within_the_deadline() -> None:
+    """Of 60 minutes 15 % are for writing results, so that 120 minutes of training become 51, with a warning."""
+    progress = Progress(None)
+    asked = [JobSpec((TARGET,), search=SearchOptions(finetune_minutes=m, deadline_minutes=60)) for m in (10, 120)]
+    assert [finetune.minutes_of_training(spec, progress) for spec in asked] == [10, pytest.approx(51)]
+    assert len(progress.warnings) == 1
+    assert "at most 51" in progress.warnings[0]
 
 
 def test_a_pace_that_cannot_be_read_is_measured_again(tmp_path: Path) -> None:
