@@ -18,7 +18,7 @@ import numpy as np
 from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit
 from search.graph.ir import Array, Graph, TensorInfo
 from search.report import DataRegime, DataUse
-from search.task import Task, check_range, understand
+from search.task import Task, understand
 
 LARGEST_ARRAY_BYTES = 8 << 30
 SYNTHETIC_SAMPLES = 512
@@ -177,16 +177,15 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
         raise InvalidDataset(f"array {info.filename!r} cannot be read: {error}") from error
 
 
-def check(arrays: dict[str, Array], graph: Graph, classes: int | None) -> Part:
+def check(arrays: dict[str, Array], graph: Graph) -> Part:
     """Match arrays to the model's inputs: ``x`` for a single input, else arrays named as the inputs; ``y`` for labels.
 
     Args:
         arrays: as they were read.
         graph: the model.
-        classes: its number of classes, where it is known that labels are classes; `Part.understood` finds out otherwise.
 
     Raises:
-        InvalidDataset: missing arrays, no samples, NaN, labels out of range.
+        InvalidDataset: missing arrays, no samples, NaN. What labels mean `Part.understood` finds out.
         DatasetShapeMismatch: samples of another shape than the model's input.
     """
     feeds = {info.name: _input(arrays, info, single=len(graph.inputs) == 1) for info in graph.inputs}
@@ -201,7 +200,7 @@ def check(arrays: dict[str, Array], graph: Graph, classes: int | None) -> Part:
         raise InvalidDataset(
             f"the data set has {count} samples; at least {FEWEST_SAMPLES} are needed, some hundreds serve well"
         )
-    return Part(feeds, None if labels is None else _labels(labels, classes))
+    return Part(feeds, None if labels is None else _labels(labels))
 
 
 def _input(arrays: dict[str, Array], info: TensorInfo, *, single: bool) -> Array:
@@ -228,17 +227,14 @@ def _input(arrays: dict[str, Array], info: TensorInfo, *, single: bool) -> Array
     return value.astype(info.dtype, copy=False)
 
 
-def _labels(labels: Array, classes: int | None) -> Array:
+def _labels(labels: Array) -> Array:
     if labels.dtype.kind == "f":
         if not np.isfinite(labels).all():
             raise InvalidDataset("array `y` has values that are not finite (NaN or infinity)")
         return labels
     if labels.dtype.kind not in "iub":
         raise InvalidDataset(f"array `y` has dtype {labels.dtype}; class labels are integers, targets are floats")
-    labels = labels.astype(np.int64)
-    if classes is not None:
-        check_range(labels, classes)
-    return labels
+    return labels.astype(np.int64)
 
 
 def synthetic(graph: Graph, samples: int, rng: np.random.Generator) -> Part:

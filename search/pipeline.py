@@ -129,7 +129,7 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
     """Check the data against the model, couple the channels, divide the samples."""
     rng = np.random.default_rng((spec.search.seed, 0))
     trains = spec.search.finetune_minutes > 0
-    part = _synthesised(graph, rng, progress, trains=trains) if data is None else check(read_npz(data), graph, None)
+    part = _synthesised(graph, rng, progress, trains=trains) if data is None else check(read_npz(data), graph)
     regime: DataRegime = "data-free" if data is None else "unlabelled" if part.labels is None else "labelled"
     shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)

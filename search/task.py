@@ -74,12 +74,12 @@ def understand(output: Array, labels: Array | None, *, last: bool = False) -> tu
     for axis in axes if _are_whole(labels) else ():
         shape = np.delete(sample, axis - 1 if axis > 0 else axis)
         if _squeezed(labels.shape[1:]) == _squeezed(shape):
-            check_range(labels, output.shape[axis])
+            _check_range(labels, output.shape[axis])
             return Task("classes", axis), labels.reshape(len(labels), *shape).astype(np.int64)
     raise _unfit(output, labels, axes)
 
 
-def check_range(labels: Array, classes: int) -> None:
+def _check_range(labels: Array, classes: int) -> None:
     """Refuse classes that the model does not have.
 
     Raises:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from search import data
 from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit, SecateurError
+from search.evaluate.dense import understood
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
 from tests.search.graph.nets import Net, resnet
@@ -55,7 +56,7 @@ def good(n: int = 20) -> dict[str, np.ndarray]:
 def test_good_data_set(tmp_path: Path, graph: Graph) -> None:
     """Arrays come back as they were written."""
     arrays = good()
-    part = data.check(data.read_npz(npz(tmp_path / "d.npz", **arrays)), graph, 5)
+    part = understood(data.check(data.read_npz(npz(tmp_path / "d.npz", **arrays)), graph), graph)
     assert np.array_equal(part.feeds["x"], arrays["x"])
     assert part.labels is not None
     assert np.array_equal(part.labels, arrays["y"])
@@ -78,7 +79,7 @@ def test_bad_arrays(
 ) -> None:
     """Each fault is named."""
     with pytest.raises(error, match=words):
-        data.check(data.read_npz(npz(tmp_path / "d.npz", **arrays)), graph, 5)
+        understood(data.check(data.read_npz(npz(tmp_path / "d.npz", **arrays)), graph), graph)
 
 
 def test_pickled_objects_are_not_opened(tmp_path: Path) -> None:
@@ -152,15 +153,15 @@ def test_several_inputs_go_by_name() -> None:
     net.inputs[1].name = "z"
     graph = load(net.bytes(net.op("Add", "x", "z")))
     x = np.zeros((9, 3, 8, 8), np.float32)
-    assert set(data.check({"x": x, "z": x}, graph, None).feeds) == {"x", "z"}
+    assert set(data.check({"x": x, "z": x}, graph).feeds) == {"x", "z"}
     with pytest.raises(InvalidDataset, match="`z`"):
-        data.check({"x": x}, graph, None)
+        data.check({"x": x}, graph)
 
 
 def test_no_sample_serves_two_purposes(graph: Graph) -> None:
     """The three parts are disjoint and cover the data set."""
     x = np.arange(100, dtype=np.float32).reshape(100, 1, 1, 1) * np.ones((1, 3, 8, 8), np.float32)
-    part = data.check({"x": x}, graph, None)
+    part = data.check({"x": x}, graph)
     splits = data.divide(part, "unlabelled", np.random.default_rng(0), most_calibration=20, most_search=10)
     seen = [set(p.feeds["x"][:, 0, 0, 0].tolist()) for p in (splits.calibration, splits.search, splits.evaluation)]
     assert [len(s) for s in seen] == [20, 10, 70]
