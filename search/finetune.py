@@ -9,6 +9,7 @@ from search.data import Splits
 from search.graph.onnx_export import export
 from search.plan import Candidate, Knobs
 from search.progress import Progress, Stopped
+from search.recover.augment import Augmentation
 from search.recover.budget import RESERVE, Recovery, Select
 from search.recover.train import FEWEST_SAMPLES, Trainer
 from search.request import JobSpec
@@ -23,6 +24,7 @@ def train(
     candidates: Sequence[Candidate],
     knobs: Knobs,
     splits: Splits,
+    augmentation: Augmentation,
     spec: JobSpec,
     select: Select,
     units: Units,
@@ -35,6 +37,7 @@ def train(
         candidates: repaired, the slowest first.
         knobs: the dense network.
         splits: data; the train part is learned from, the search part decides.
+        augmentation: of the samples to learn from.
         spec: the request.
         select: which candidates are worth more training.
         units: finished and unfinished courses.
@@ -52,7 +55,14 @@ def train(
             "the points are repaired in closed form only"
         )
         return list(candidates)
-    trainer = Trainer(knobs.graph, knobs.groups.shapes, splits.train, splits.search, seed=spec.search.seed)
+    trainer = Trainer(
+        knobs.graph,
+        knobs.groups.shapes,
+        splits.train,
+        splits.search,
+        seed=spec.search.seed,
+        augmentation=augmentation,
+    )
     if trainer.labels is None and splits.train.labels is not None:
         progress.warn("all labels are the same class; training follows the dense model's answers only")
     reason = trainer.why_not()

@@ -25,6 +25,7 @@ from search.options import Options, states_for
 from search.plan import Candidate, Knobs, Plan, plan_key
 from search.progress import Progress
 from search.prune.groups import removable_parameters
+from search.recover import augment
 from search.recover.datafree import DATA_FREE, STEPS, synthesise
 from search.recover.least_squares import samples_that_fit
 from search.report import DataRegime, Front, PrunableGroup, Report
@@ -76,7 +77,7 @@ def compress(
     """
     progress.stage("import")
     graph = load(model)
-    splits, knobs = _prepare(spec, graph, data, progress)
+    splits, knobs, augmentation = _prepare(spec, graph, data, progress)
     progress.stage("calibrate")
     targets = [_target(name, spec, knobs, cache_dir, progress) for name in spec.profiles]
     _explain(spec, targets, knobs, progress)
@@ -94,7 +95,9 @@ def compress(
     if spec.search.finetune_minutes > 0:
         progress.part(0.0, finetune.REPAIR_SHARE)
     candidates = search.candidates(_distinct(choices), problems)
-    candidates = finetune.train(candidates, knobs, splits, spec, _worth(targets, spec), units, cache_dir, progress)
+    candidates = finetune.train(
+        candidates, knobs, splits, augmentation, spec, _worth(targets, spec), units, cache_dir, progress
+    )
     found = {plan_key(c.plan): c for c in candidates}
 
     progress.stage("export")
@@ -125,8 +128,13 @@ def compress(
     return _report(spec, knobs, splits, targets, fronts, progress, complete=complete)
 
 
-def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress) -> tuple[Splits, Knobs]:
-    """Check the data against the model, couple the channels, divide the samples."""
+def _prepare(
+    spec: JobSpec, graph: Graph, data: Path | None, progress: Progress
+) -> tuple[Splits, Knobs, augment.Augmentation]:
+    """Check the data against the model, couple the channels, divide the samples.
+
+    Candidates are ranked on augmented samples: a network's answers to images that it knows by heart hide what a pruned copy lost.
+    """
     rng = np.random.default_rng((spec.search.seed, 0))
     trains = spec.search.finetune_minutes > 0
     part = _synthesised(graph, rng, progress, trains=trains) if data is None else check(read_npz(data), graph)
@@ -141,6 +149,8 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
         most_search=MOST_SEARCH_SAMPLES,
         most_evaluation=MOST_EVALUATION_SAMPLES if trains else None,
     )
+    augmentation = augment.suited(graph, splits.train, np.random.default_rng((spec.search.seed, 3)))
+    splits = dataclasses.replace(splits, search=augmentation.of(splits.search, rng))
     if words := doubt(splits.evaluation, graph):
         progress.warn(words)
     if len(splits.evaluation) < 100:
@@ -153,7 +163,7 @@ def _prepare(spec: JobSpec, graph: Graph, data: Path | None, progress: Progress)
     for frozen in knobs.groups.frozen:
         if "is an output of the model" not in frozen.reason:
             progress.warn(f"`{frozen.node}` keeps its width: {frozen.reason}")
-    return splits, knobs
+    return splits, knobs, augmentation
 
 
 def _synthesised(graph: Graph, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:

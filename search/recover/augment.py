@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from search.data import Part
+from search.evaluate.parity import Session
 from search.graph.ir import Array, Graph
+from search.graph.onnx_export import export
 
 LEAST_AGREEMENT = 0.75
 """Share of samples that keep the dense model's answer: mirrored photographs 0.85 and more, mirrored digits about 0.4."""
@@ -24,6 +27,10 @@ class Augmentation:
     flip: bool = False
     shift: int = 0
 
+    def of(self, part: Part, rng: np.random.Generator) -> Part:
+        """The same samples and labels, each image augmented on its own."""
+        return dataclasses.replace(part, feeds={name: self(value, rng) for name, value in part.feeds.items()})
+
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """The batch, each image augmented on its own; what a shift leaves empty repeats the border's value 0."""
         if self.flip:
@@ -35,6 +42,25 @@ class Augmentation:
         windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
         row, column = rng.integers(0, 2 * self.shift + 1, (2, len(x)))
         return np.ascontiguousarray(windows[np.arange(len(x)), :, row, column])
+
+
+NONE = Augmentation()
+"""Samples as they are."""
+
+
+def suited(graph: Graph, part: Part, rng: np.random.Generator) -> Augmentation:
+    """The augmentation that suits a data set; none where labels would move with the image, or may depend on where things are.
+
+    Args:
+        graph: the dense network.
+        part: samples whose labels are understood.
+        rng: draws the probes.
+    """
+    session, task = Session(export(graph)), part.task
+    probe = part.take(slice(PROBE_SAMPLES)).feeds
+    if task is None or not task.classifies_samples(session(probe)[0]):
+        return NONE
+    return choose(graph, probe, lambda feeds: task.answers(session(feeds)[0]).reshape(-1), rng)
 
 
 def choose(
@@ -56,11 +82,11 @@ def choose(
         class that the model gives to `SEVERAL`; none for anything but images.
     """
     if len(graph.inputs) != 1 or graph.inputs[0].dtype.kind != "f":
-        return Augmentation()
+        return NONE
     name = graph.inputs[0].name
     x = feeds[name][:PROBE_SAMPLES]
     if x.ndim != 4 or x.shape[1] not in (1, 3) or min(x.shape[2:]) < SMALLEST_SIDE:
-        return Augmentation()
+        return NONE
     answers = classes({name: x})
     found, counts = np.unique(answers, return_counts=True)
 

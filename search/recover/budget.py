@@ -102,7 +102,7 @@ class Recovery:
         done = {plan_key(c.plan): c for c in candidates}
         alive = list(candidates)
         try:
-            seconds -= self._choose_rate(middle_of_time(alive), seconds)
+            seconds -= self._choose_rate(alive[middle_of_time(self._weights(alive))], seconds)
             alive = self._entrants(alive, seconds, select, points)
             rounds = seconds_of_rounds(seconds, rounds_of(len(alive), points))
             for number, share in enumerate(rounds):
@@ -123,7 +123,7 @@ class Recovery:
         """As many candidates as can have a useful course in the first round, at least so many points."""
         alive = list(candidates)
         while len(alive) > points:
-            each = shares(alive, seconds_of_rounds(seconds, rounds_of(len(alive), points))[0])
+            each = shares(self._weights(alive), seconds_of_rounds(seconds, rounds_of(len(alive), points))[0])
             fewer = list(select(alive, max(points, math.ceil(len(alive) / 2))))
             steps = [self._steps(c, share, compiled=False) for c, share in zip(alive, each, strict=True)]
             if np.median(steps) >= USEFUL_STEPS or len(fewer) == len(alive):  # several targets may want different ones
@@ -131,16 +131,22 @@ class Recovery:
             alive = fewer
         return alive
 
-    def _steps(self, candidate: Candidate, seconds: float, *, compiled: bool) -> int:
+    def _weights(self, candidates: Sequence[Candidate]) -> list[float]:
+        """Parts of the time in which together they come closest to the dense network."""
+        return [weight(c.divergence, self.pace.seconds_of_step(self._macs(c))) for c in candidates]
+
+    def _macs(self, candidate: Candidate) -> int:
         graph = self._student(candidate).graph
-        inputs = {info.name: self.trainer.shapes[info.name] for info in graph.inputs}
-        return self.pace.steps(seconds, macs_of(graph, inputs), compiled=compiled)
+        return macs_of(graph, {info.name: self.trainer.shapes[info.name] for info in graph.inputs})
+
+    def _steps(self, candidate: Candidate, seconds: float, *, compiled: bool) -> int:
+        return self.pace.steps(seconds, self._macs(candidate), compiled=compiled)
 
     def _round(
         self, alive: Sequence[Candidate], number: int, rounds: int, seconds: float, done: dict[PlanKey, Candidate]
     ) -> list[Candidate]:
         trained: list[Candidate] = []
-        for candidate, share in zip(alive, shares(alive, seconds), strict=True):
+        for candidate, share in zip(alive, shares(self._weights(alive), seconds), strict=True):
             self.progress.check(reserve=RESERVE)
             neighbour = trained[-1] if trained and number == 0 else None
             trained.append(self._course(candidate, neighbour, number, share))
@@ -252,19 +258,30 @@ class Recovery:
         return self.trainer.judge(student.graph)(self._kept(student, course, 0, key).last)
 
 
-def shares(candidates: Sequence[Candidate], seconds: float) -> list[float]:
-    """Seconds for each candidate, in proportion to the root of its divergence: where little was lost there is little to gain.
+def weight(divergence: float, step_s: float) -> float:
+    """A candidate's part of the time: sqrt(divergence * seconds of a step).
 
-    A network at 0.016 nats gained nothing in 90 seconds that were a quarter of a job's time.
+    Where n steps of c seconds leave a / n of a divergence, the sum over all candidates is least when the time n c of each is in
+    proportion to sqrt(a c). Where little was lost there is little to gain: a network at 0.016 nats gained nothing in 90
+    seconds that were a quarter of a job's time.
     """
-    roots = np.sqrt([max(c.divergence, 1e-9) for c in candidates])
-    return [float(share) for share in seconds * roots / roots.sum()]
+    return math.sqrt(max(divergence, 1e-9) * step_s)
 
 
-def middle_of_time(candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate in whose course half of the time is over."""
-    over = np.cumsum(shares(candidates, 1.0))
-    return candidates[int(np.searchsorted(over, 0.5))]
+def shares(weights: Sequence[float], seconds: float) -> list[float]:
+    """Seconds divided in proportion to weights."""
+    return [float(share) for share in seconds * np.asarray(weights) / np.sum(weights)]
+
+
+def middle_of_time(weights: Sequence[float]) -> int:
+    """Position in whose course half of the time is over.
+
+    Example:
+        >>> middle_of_time([1.0, 2.0, 4.0])
+        2
+    """
+    over = np.cumsum(shares(weights, 1.0))
+    return int(np.searchsorted(over, 0.5))
 
 
 def rounds_of(candidates: int, points: int) -> int:

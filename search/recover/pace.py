@@ -50,9 +50,15 @@ class Pace:
 
     def steps(self, seconds: float, macs: int, *, compiled: bool) -> int:
         """Steps of a course that fit, with all its judgements, for a network of so many multiply-accumulates."""
-        share = (macs / max(1, self.macs)) ** NARROWER
-        left = seconds - (0.0 if compiled else self.setup_s) - JUDGEMENTS * self.judgement_s * share
-        return max(0, int(left / max(self.batch_s, self.batch_s / self.cores + self.step_s * share)))
+        left = seconds - (0.0 if compiled else self.setup_s) - JUDGEMENTS * self.judgement_s * self._share(macs)
+        return max(0, int(left / self.seconds_of_step(macs)))
+
+    def seconds_of_step(self, macs: int) -> float:
+        """Of a network of so many multiply-accumulates, with its batch."""
+        return max(self.batch_s, self.batch_s / self.cores + self.step_s * self._share(macs))
+
+    def _share(self, macs: int) -> float:
+        return float((macs / max(1, self.macs)) ** NARROWER)
 
 
 def macs_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> int:

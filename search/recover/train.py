@@ -18,7 +18,7 @@ from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
 from search.graph.segments import stretches
-from search.recover import augment
+from search.recover.augment import NONE, Augmentation
 from search.recover.descent import Course, Outcome, Store, Student, descend
 from search.recover.loss import Batch, Weights, objective_for
 from search.recover.teacher import Teacher, tunable
@@ -40,9 +40,16 @@ class Trainer:
     """Trains pruned copies of a dense network."""
 
     def __init__(
-        self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], train: Part, search: Part, *, seed: int
+        self,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]],
+        train: Part,
+        search: Part,
+        *,
+        seed: int,
+        augmentation: Augmentation = NONE,
     ) -> None:
-        """Open the teacher, choose the augmentation.
+        """Open the teacher.
 
         Args:
             graph: the dense network.
@@ -50,6 +57,7 @@ class Trainer:
             train: samples to learn from, with labels where there are any.
             search: samples to be judged on; nothing is learned from them.
             seed: of the order of samples and their augmentation.
+            augmentation: of the samples to learn from, anew in every epoch.
         """
         self.search, self.seed = search, seed
         self.teacher = Teacher(graph, shapes, matched_values(graph, shapes))
@@ -58,20 +66,10 @@ class Trainer:
         self.train = train.understood(self.dense[0])
         self.objective = objective_for(self.dense, self.train.labels, self.train.task)
         self.labels = useful_labels(self.train.labels)
-        self.augmentation = self._augmentation()
+        self.augmentation = augmentation
         wanted = min(BATCH, len(train))
         self.sparing = samples_that_train(graph, shapes) < wanted
         self.batch = min(wanted, samples_that_train(graph, shapes, sparing=self.sparing))
-
-    def _augmentation(self) -> augment.Augmentation:
-        """No flips or shifts where labels would have to move with the image, or may depend on where things are."""
-        task = self.train.task
-        if task is None or not task.classifies_samples(self.dense[0]):
-            return augment.Augmentation()
-        rng = np.random.default_rng((self.seed, 2))
-        return augment.choose(
-            self.teacher.graph, self.train.feeds, lambda feeds: task.answers(self.teacher(feeds)[0][0]).reshape(-1), rng
-        )
 
     @property
     def weights(self) -> Weights:
@@ -103,9 +101,9 @@ class Trainer:
         def batch(step: int) -> Batch:
             part = self.train.take(_indices(first + step, self.batch, len(self.train), self.seed))
             rng = np.random.default_rng((self.seed, 3, first + step))
-            feeds = {name: self.augmentation(value, rng) for name, value in part.feeds.items()}
-            answers, values = self.teacher(feeds)
-            return Batch(feeds, answers, values, None if self.labels is None else part.labels)
+            part = self.augmentation.of(part, rng)
+            answers, values = self.teacher(part.feeds)
+            return Batch(part.feeds, answers, values, None if self.labels is None else part.labels)
 
         return batch
 

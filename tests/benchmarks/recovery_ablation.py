@@ -19,6 +19,7 @@ import numpy as np
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
 from search.data import Part
+from search.evaluate.dense import understood
 from search.evaluate.parity import Session
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
@@ -26,6 +27,7 @@ from search.graph.onnx_import import load
 from search.plan import Candidate, Knobs, Plan
 from search.prune.blocks import DROPPED
 from search.prune.surgery import mask
+from search.recover.augment import suited
 from search.recover.deployed import cut_graph
 from search.recover.descent import Course
 from search.recover.least_squares import Repairer
@@ -57,7 +59,9 @@ class Experiment:
         part = Part({"x": x}, y).take(rng.permutation(len(x)))
         graph = load((shared / "models" / "resnet20.onnx").read_bytes())
         part = Part({graph.inputs[0].name: part.feeds["x"]}, part.labels)
-        self.search, self.train = part.take(slice(512)), part.take(slice(512, None))
+        part = understood(part, graph)
+        augmentation = suited(graph, part, rng)
+        self.search, self.train = augmentation.of(part.take(slice(512)), rng), part.take(slice(512, None))
         self.knobs = Knobs(graph, {graph.inputs[0].name: (1, 3, 32, 32)})
         calibration = self.train.take(slice(512))
         self.repairer = Repairer(graph, self.knobs.groups, calibration.feeds, rng=rng, blocks=self.knobs.blocks)
@@ -66,7 +70,9 @@ class Experiment:
             graph, self.knobs.groups, self.repairer.targets, calibration.feeds, calibration.labels, seed
         )
         self.orders = {g.id: CRITERIA["obs"](g, evidence) for g in self.knobs.groups.prunable}
-        self.trainer = Trainer(graph, self.knobs.groups.shapes, self.train, self.search, seed=seed)
+        self.trainer = Trainer(
+            graph, self.knobs.groups.shapes, self.train, self.search, seed=seed, augmentation=augmentation
+        )
         self.sets = {name: images(shared, f"test_{name}") for name in ("dev500", "jpeg4k")}
 
     @property

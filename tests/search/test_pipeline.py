@@ -13,10 +13,14 @@ import numpy as np
 import onnx
 import pytest
 
+from search import pipeline
 from search.evaluate.parity import Session
+from search.graph.onnx_import import load
+from search.progress import Progress
+from search.recover import augment
 from search.report import Report
 from search.request import Constraints, JobSpec, Objective, SearchOptions
-from tests.search.graph.nets import Net
+from tests.search.graph.nets import Net, images
 
 TARGETS = ("tpu-v5e", "a100-tensorrt-fp16")
 
@@ -198,3 +202,19 @@ def test_a_request_without_channels_gets_an_empty_front(tmp_path: Path) -> None:
     report = report_of(folder)
     assert report.fronts["a100-tensorrt-fp16"].points == ()
     assert any("gains nothing from unstructured" in warning for warning in report.warnings)
+
+
+def test_candidates_are_ranked_on_views_of_the_samples(tmp_path: Path) -> None:
+    """Mirrored and shifted images decide, where answers stay; weights are fitted to, and judged on, images as they are."""
+    net = Net(("N", 3, 16, 16))
+    net.classifier(net.op("Relu", net.conv("x", 3, 4)), 4)
+    graph, x = load(net.bytes()), images(200, 3, 1, 1) * np.ones((1, 1, 16, 16), np.float32)
+    x[:, :, 6:10, 6:10] = images(200, 3, 4, 4, seed=1)
+    np.savez(tmp_path / "data.npz", x=x)
+    splits, _, augmentation = pipeline._prepare(JobSpec(TARGETS), graph, tmp_path / "data.npz", Progress(None))
+    assert augmentation != augment.NONE
+    given = {sample.tobytes() for sample in x}
+    parts = {"search": splits.search, "calibration": splits.calibration, "evaluation": splits.evaluation}
+    known = {name: np.mean([sample.tobytes() in given for sample in part.feeds["x"]]) for name, part in parts.items()}
+    assert known["calibration"] == known["evaluation"] == 1
+    assert known["search"] < 0.5

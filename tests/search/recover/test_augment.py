@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from search.data import Part
+from search.evaluate.dense import understood
 from search.graph.ir import Array, Graph
 from search.graph.onnx_import import load
-from search.prune.groups import find_groups
-from search.recover.augment import Augmentation, choose
-from search.recover.train import Trainer
+from search.recover.augment import Augmentation, choose, suited
 from tests.search.graph.nets import Net, images
 
 
@@ -87,10 +86,8 @@ def test_only_classes_of_whole_images_are_augmented(tail: str, labels: Array | N
     if tail == "number":
         net.op("Squeeze", net.nodes[-1].output[0], net.constant([1]))
     network = load(net.bytes())
-    shapes = find_groups(network, {"x": (1, 1, 16, 16)}).shapes
-    train, search = (Part({"x": images(64, 1, 16, 16, seed=seed)}, None) for seed in (1, 2))
-    trainer = Trainer(network, shapes, Part(train.feeds, labels), search, seed=0)
-    assert trainer.augmentation.flip is augmented
+    part = understood(Part({"x": images(64, 1, 16, 16)}, labels), network)
+    assert suited(network, part, np.random.default_rng(0)).flip is augmented
 
 
 def test_what_is_no_image_stays_as_it_is() -> None:
