@@ -1,8 +1,10 @@
-"""Inputs for a job without data: smooth noise, moved until the dense network sees in it what it saw in training.
+"""Inputs for a job without data: pictures of no thing in particular, moved until the dense network sees its own data in them.
 
-What a network remembers of its training inputs are the running statistics of its batch norms, and what makes it answer
-with confidence. Inputs follow both by gradient descent (DeepInversion, Yin et al. 2020, eq. 2 to 4, without the competition
-term). Exporters fold batch norms away; then confidence and smoothness remain.
+Photographs are made of things that hide one another. Leaves that fall on one another (the dead leaves model: Lee, Mumford and
+Huang, "Occlusion models for natural images", 2001) have their edges and their spectrum, and what networks learn from them holds
+for photographs too (Baradad et al., "Learning to See by Looking at Noise", 2021). What a network remembers of its own inputs are
+the running statistics of its batch norms, and what makes it answer with confidence; inputs follow both by gradient descent
+(DeepInversion, Yin et al. 2020, eq. 2 to 4, without the competition term).
 """
 
 from __future__ import annotations
@@ -25,6 +27,11 @@ RATE = 0.1
 BATCH = 64
 MOST_MACS = 5e11
 """Half a minute on one core; networks for which that is too little keep the smooth noise."""
+LEAVES = 60
+SMALLEST_LEAF, LARGEST_LEAF = 1 / 16, 0.6
+"""Radii in parts of an image's side."""
+TINT = 0.25
+"""Deviation of a leaf's channels from its grey."""
 STATISTICS, CONFIDENCE, ROUGHNESS = 1.0, 0.1, 0.01
 """Weights of the terms; statistics count most where there are any."""
 
@@ -50,7 +57,7 @@ def synthesise(
     Returns:
         Input name to values shaped as in ``feeds``.
     """
-    moving = {name: smooth(value.shape, rng) for name, value in feeds.items() if value.dtype == np.float32}
+    moving = {name: drawn(value.shape, rng) for name, value in feeds.items() if value.dtype == np.float32}
     fixed = {name: value for name, value in feeds.items() if name not in moving}
     samples = len(next(iter(feeds.values())))
     macs = macs_of(graph, {name: (1, *value.shape[1:]) for name, value in feeds.items()})
@@ -69,15 +76,38 @@ def synthesise(
     return {**fixed, **{name: np.concatenate([part[name] for part in parts])[:samples] for name in moving}}
 
 
-def smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Standard normal values; images (N, C, H, W) with the 1/f spectrum of photographs (Field 1987), whatever their size."""
-    noise = rng.standard_normal(shape)
+def drawn(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Leaves for images (N, C, H, W), standard normal values for anything else; the deviation is one."""
     if len(shape) == 4:
-        frequency = np.hypot(np.fft.fftfreq(shape[2])[:, None], np.fft.rfftfreq(shape[3])[None])
-        spectrum = np.fft.rfft2(noise) / np.maximum(frequency, 1 / max(shape[2:]))
-        noise = np.fft.irfft2(spectrum, s=shape[2:])
-        noise /= noise.std()
-    return noise.astype(np.float32)
+        return leaves(shape, rng)
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def leaves(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Ellipses and rectangles of any size and colour fallen on one another, (N, C, H, W): the dead leaves model.
+
+    The number of leaves larger than r falls as 1 / r^2, which makes the pictures look the same at every scale (Lee, Mumford and
+    Huang 2001). Channels of a leaf are alike, as those of photographs are.
+    """
+    samples, channels, *size = shape
+    side = min(size)
+    row, column = (axis.astype(np.float32) for axis in np.mgrid[: size[0], : size[1]])
+    radii = np.minimum(SMALLEST_LEAF * side / np.sqrt(1 - rng.random((LEAVES, samples))), LARGEST_LEAF * side)
+    image = _colours(samples, channels, rng) * np.ones((1, 1, *size), np.float32)
+    for radius in -np.sort(-radii, axis=0)[..., None, None]:
+        y, x = (rng.uniform(0, n, (samples, 1, 1)).astype(np.float32) for n in size)
+        turn, narrow = rng.uniform(0, np.pi, (samples, 1, 1)), rng.uniform(0.4, 1, (samples, 1, 1))
+        along = ((row - y) * np.cos(turn) + (column - x) * np.sin(turn)) / radius
+        across = ((column - x) * np.cos(turn) - (row - y) * np.sin(turn)) / (radius * narrow)
+        round_ = rng.random((samples, 1, 1)) < 0.5
+        covered = np.where(round_, along**2 + across**2, np.maximum(np.abs(along), np.abs(across))) < 1
+        image = np.where(covered[:, None], _colours(samples, channels, rng), image)
+    return np.asarray(image / image.std(), np.float32)
+
+
+def _colours(samples: int, channels: int, rng: np.random.Generator) -> Array:
+    grey, tint = rng.standard_normal((samples, 1, 1, 1)), rng.standard_normal((samples, channels, 1, 1))
+    return np.asarray(grey + TINT * tint, np.float32)
 
 
 def _followed(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pytest
 
 from search.graph.onnx_import import load
-from search.recover.datafree import smooth, synthesise
+from search.recover.datafree import leaves, synthesise
 from tests.search.graph.nets import Net, images, run_ort
 
 
@@ -33,7 +36,7 @@ def test_every_class_is_answered_with_more_confidence() -> None:
     net.gemm(net.op("Flatten", net.op("Relu", net.conv("x", 3, 8))), 512, 4)
     model = net.bytes()
     rng = np.random.default_rng(0)
-    start = smooth((64, 3, 8, 8), np.random.default_rng(0))
+    start = leaves((64, 3, 8, 8), np.random.default_rng(0))
     inputs = synthesise(load(model), {"x": start}, rng)
 
     def confidence(x: np.ndarray) -> float:
@@ -45,10 +48,18 @@ def test_every_class_is_answered_with_more_confidence() -> None:
     assert len(np.unique(run_ort(model, inputs)[0].argmax(1))) > 1
 
 
-def test_noise_has_the_spectrum_of_photographs() -> None:
-    """Power falls with the square of the frequency: a quarter at twice the frequency; the deviation is one."""
-    x = smooth((400, 1, 32, 32), np.random.default_rng(0))
-    power = np.square(np.abs(np.fft.rfft2(x))).mean((0, 1))
+def test_leaves_have_the_spectrum_of_photographs() -> None:
+    """Power falls with the square of the frequency (Field 1987), a quarter at twice the frequency; the deviation is one."""
+    x = leaves((1000, 1, 32, 32), np.random.default_rng(0))
+    power = np.square(np.abs(np.fft.fft2(x))).mean((0, 1))
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.fftfreq(32)))
+    rings = [power[(frequency > f - 1 / 64) & (frequency <= f + 1 / 64)].mean() for f in (2 / 32, 4 / 32, 8 / 32)]
     assert abs(x.std() - 1) < 1e-3
-    for low, high in (((0, 3), (0, 6)), ((2, 2), (4, 4))):
-        assert 3.2 < power[low] / power[high] < 4.8  # 400 draws of an exponential: 5 % deviation of each mean
+    for low, high in itertools.pairwise(rings):
+        assert 2.5 < low / high < 7  # photographs scatter as much; white noise has 1
+
+
+def test_the_channels_of_leaves_are_alike() -> None:
+    """Grey has a deviation of one and a tint a quarter of that, so that two channels correlate by 1 / (1 + 1 / 16)."""
+    x = leaves((300, 3, 16, 16), np.random.default_rng(1)).transpose(1, 0, 2, 3).reshape(3, -1)
+    assert np.corrcoef(x)[0, 1] == pytest.approx(16 / 17, abs=0.02)
