@@ -23,7 +23,7 @@ from search.recover.descent import Course, Outcome, Store, Student, descend
 from search.recover.loss import Batch, Weights, objective_for
 from search.recover.teacher import Teacher, tunable
 
-BATCH = 128
+BATCH = 64
 FEWEST_SAMPLES = 32
 """With fewer training samples nothing is trained: closed form does as well and cannot overfit as much."""
 MEMORY_BYTES = 4 << 30

@@ -121,6 +121,7 @@ class Experiment:
         )
         self.groups: Groups = find_groups(self.graph, {"x": (1, 784)})
         self.trainer = Trainer(self.graph, self.groups.shapes, self.train, self.search, seed=seed)
+        self.trainer.batch = BATCH
         self.course = Course(steps, RATE, self.trainer.weights)
         calibration = self.train.take(slice(CALIBRATION_SAMPLES))
         self.repairer = Repairer(self.graph, self.groups, calibration.feeds, rng=np.random.default_rng(seed))
