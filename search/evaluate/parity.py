@@ -13,6 +13,8 @@ from search.graph.ir import Array
 ort.set_default_logger_severity(3)
 TOLERANCE = 1e-4
 """Float32 sums in another order; a wrong cut is off by orders of magnitude more."""
+MOST_AT_ONCE = 128
+"""Samples of a file that takes any number."""
 
 
 class Session:
@@ -24,13 +26,15 @@ class Session:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        fixed = self._session.get_inputs()[0].shape[:1]
-        self.batch = fixed[0] if fixed and isinstance(fixed[0], int) else 128
+        size = self._session.get_inputs()[0].shape[:1]
+        self.fixed = bool(size) and isinstance(size[0], int)
+        self.batch = size[0] if self.fixed else MOST_AT_ONCE
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
         """All outputs for all samples."""
         count = len(next(iter(feeds.values())))
-        parts = [self._session.run(None, part) for part in batches(feeds, self.batch)]
+        size = self.batch if self.fixed else min(self.batch, count)
+        parts = [self._session.run(None, part) for part in batches(feeds, size)]
         return [np.concatenate([part[i] for part in parts])[:count] for i in range(len(parts[0]))]
 
 
