@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import os
 import shutil
 import signal
 import sys
@@ -19,6 +20,8 @@ from search.progress import Progress, Stopped
 from search.request import JobSpec
 
 DONE, REFUSED, STOPPED = 0, 2, 3
+MOST_DEVICES = 4
+"""So that each has 16 images of a batch, fewer of which run slower."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,6 +74,16 @@ def keep_freed_memory() -> None:
         return  # another C library: slower, nothing else
 
 
+def divide_cores() -> None:
+    """Make every core a device of JAX, up to `MOST_DEVICES`: a training step is divided by samples instead of inside each operator.
+
+    A step of 64 images of a ResNet-32 on two cores: 0.27 s instead of 0.39, and 0.43 s of processor time instead of 0.51.
+    """
+    import jax  # noqa: PLC0415
+
+    jax.config.update("jax_num_cpu_devices", min(MOST_DEVICES, len(os.sched_getaffinity(0))))
+
+
 def _job(verb: str, jobdir: Path, cache_dir: Path, deadline_s: float | None) -> int:
     progress = Progress(jobdir / "events.jsonl", deadline_s=deadline_s)
     signal.signal(signal.SIGTERM, lambda *_: progress.cancel())
@@ -103,6 +116,7 @@ def _refuse_early(jobdir: Path) -> None:
 def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> int:
     from search import pipeline, plots, report_html  # JAX is loaded only once the request is good  # noqa: PLC0415
 
+    divide_cores()
     data = jobdir / "data.npz"
     try:
         report = pipeline.compress(

@@ -69,7 +69,8 @@ class Trainer:
         self.augmentation = augmentation
         wanted = min(BATCH, len(train))
         self.sparing = samples_that_train(graph, shapes) < wanted
-        self.batch = min(wanted, samples_that_train(graph, shapes, sparing=self.sparing))
+        most = min(wanted, samples_that_train(graph, shapes, sparing=self.sparing))
+        self.batch = max(1, most - most % jax.local_device_count())  # divided over the devices
 
     @property
     def weights(self) -> Weights:
