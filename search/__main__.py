@@ -75,7 +75,7 @@ def keep_freed_memory() -> None:
 
 
 def divide_cores() -> None:
-    """Make every core a device of JAX, up to `MOST_DEVICES`: a training step is divided by samples instead of inside each operator.
+    """Make every core a device of JAX, up to `MOST_DEVICES`: training is divided by samples instead of inside each operator.
 
     A step of 64 images of a ResNet-32 on two cores: 0.27 s instead of 0.39, and 0.43 s of processor time instead of 0.51.
     """

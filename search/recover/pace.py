@@ -20,7 +20,7 @@ import numpy as np
 from search.graph import fuse
 from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Graph
-from search.recover.descent import CHECKS
+from search.recover.descent import CHECKS, scatter
 from search.recover.loss import Batch
 from search.recover.train import Trainer
 
@@ -96,7 +96,7 @@ def _measure(trainer: Trainer) -> Pace:
 
     def train(batch: Batch) -> None:
         nonlocal params, state
-        params, state, loss = student.step(params, state, batch, trainer.weights, np.float32(0), student.masks)
+        params, state, loss = student.step(params, state, scatter(batch), trainer.weights, np.float32(0), student.masks)
         float(loss)  # waits for the step
 
     # what a busy machine's other work takes is not counted; an accelerator's time is seen from outside only
