@@ -81,7 +81,8 @@ def divide_cores() -> None:
     """
     import jax  # noqa: PLC0415
 
-    jax.config.update("jax_num_cpu_devices", min(MOST_DEVICES, len(os.sched_getaffinity(0))))
+    devices = min(MOST_DEVICES, len(os.sched_getaffinity(0)))
+    jax.config.update("jax_num_cpu_devices", devices)  # type: ignore[no-untyped-call]
 
 
 def _job(verb: str, jobdir: Path, cache_dir: Path, deadline_s: float | None) -> int:

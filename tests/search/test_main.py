@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,10 @@ def test_a_bad_file_is_refused_before_jax_is_loaded(
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 2, run.stderr
     assert json.loads((tmp_path / "error.json").read_text())["type"] == kind
+
+
+def test_every_core_is_a_device_of_its_own() -> None:
+    """So that training divides a batch by samples: as many devices as this process has cores, up to four."""
+    code = "from search.__main__ import divide_cores; divide_cores(); import jax; print(jax.local_device_count())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) == min(4, len(os.sched_getaffinity(0)))

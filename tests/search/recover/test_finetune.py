@@ -338,3 +338,11 @@ def test_little_time_is_not_spread_over_many() -> None:
 
     assert len(recovery._entrants(eight, 100.0, first, 2)) == 2
     assert len(recovery._entrants(eight, 13 * 8 * 60.0, first, 2)) == 8
+
+
+def test_a_batch_divides_by_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 50 samples four devices get 12 each and none is left over; otherwise each would compute all of them."""
+    monkeypatch.setattr(train.jax, "local_device_count", lambda: 4)
+    graph, groups = students.network()
+    assert students.trainer(graph, groups, samples=50).batch == 48
+    assert students.trainer(graph, groups, samples=3).batch == 3
