@@ -70,7 +70,7 @@ class Trainer:
         wanted = min(BATCH, len(train))
         self.sparing = samples_that_train(graph, shapes) < wanted
         most = min(wanted, samples_that_train(graph, shapes, sparing=self.sparing))
-        self.batch = max(1, most - most % jax.local_device_count())  # divided over the devices
+        self.batch = most - most % jax.local_device_count() or most  # divided over the devices where there is enough
 
     @property
     def weights(self) -> Weights:
