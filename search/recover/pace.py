@@ -24,7 +24,9 @@ from search.recover.descent import CHECKS, scatter
 from search.recover.loss import Batch
 from search.recover.train import Trainer
 
-TIMED_STEPS = 4
+TIMED_STEPS = 8
+UNDISTURBED = 0.25
+"""Quantile of the timed steps: other work on the machine slows some of them, and none runs faster than the machine."""
 JUDGEMENTS = CHECKS + 3
 """Of a course: those of the loop, of its start, and of the two networks that it may start from."""
 
@@ -107,9 +109,9 @@ def _measure(trainer: Trainer) -> Pace:
     steps_s = [_seconds(functools.partial(train, batches(step)), clock) for step in steps]
     inputs = {info.name: trainer.shapes[info.name] for info in dense.inputs}
     return Pace(
-        setup_s=max(0.0, steps_s[0] - float(np.median(steps_s[1:]))),
-        step_s=float(np.median(steps_s[1:])) / shared_by,
-        batch_s=float(np.median(batches_s)),
+        setup_s=max(0.0, steps_s[0] - float(np.quantile(steps_s[1:], UNDISTURBED))),
+        step_s=float(np.quantile(steps_s[1:], UNDISTURBED)) / shared_by,
+        batch_s=float(np.quantile(batches_s, UNDISTURBED)),
         judgement_s=_seconds(functools.partial(trainer.judge(dense), {}), time.process_time),
         cores=_cores(),
         macs=macs_of(dense, inputs),
