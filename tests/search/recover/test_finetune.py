@@ -219,7 +219,7 @@ def test_a_network_that_needs_much_memory_is_trained_in_stretches(monkeypatch: p
     """Where a whole batch does not fit, more samples fit in stretches, and a step comes to the same weights."""
     graph, groups = students.network()
     plenty = students.trainer(graph, groups)
-    monkeypatch.setattr(train, "MEMORY_BYTES", 2**21)
+    monkeypatch.setattr(train, "MEMORY_BYTES", 2**20)
     tight = students.trainer(graph, groups)
     assert tight.sparing
     assert not plenty.sparing
@@ -330,6 +330,7 @@ def test_little_time_is_not_spread_over_many() -> None:
     """With a second a step, 100 seconds are one course for two of eight; with time enough all eight take part."""
     recovery = object.__new__(Recovery)
     recovery._steps = lambda candidate, seconds, *, compiled: int(seconds)  # type: ignore[method-assign]
+    recovery._weights = lambda candidates: [1.0] * len(candidates)  # type: ignore[method-assign]
     eight = [Candidate({"g": i}, None, {}, {}, 0.0, "l2") for i in range(8)]  # type: ignore[arg-type]
 
     def first(candidates: Sequence[Candidate], count: int) -> Sequence[Candidate]:
