@@ -48,6 +48,15 @@ NONE = Augmentation()
 """Samples as they are."""
 
 
+def half_mixed(part: Part, rng: np.random.Generator) -> Part:
+    """The same samples, every second one halfway to another (mixup, Zhang et al. 2018), and so new to any network."""
+    other = rng.permutation(len(part))
+    feeds = {name: value.copy() for name, value in part.feeds.items()}
+    for name, value in part.feeds.items():
+        feeds[name][1::2] = 0.5 * (value + value[other])[1::2]
+    return dataclasses.replace(part, feeds=feeds)
+
+
 def suited(graph: Graph, part: Part, rng: np.random.Generator) -> Augmentation:
     """The augmentation that suits a data set; none where labels would move with the image, or may depend on where things are.
 

@@ -11,7 +11,7 @@ from search.data import Part
 from search.evaluate.dense import understood
 from search.graph.ir import Array, Graph
 from search.graph.onnx_import import load
-from search.recover.augment import Augmentation, choose, suited
+from search.recover.augment import Augmentation, choose, half_mixed, suited
 from tests.search.graph.nets import Net, images
 
 
@@ -98,3 +98,16 @@ def test_what_is_no_image_stays_as_it_is() -> None:
 
     small = choose(graph(8), {"x": images(4, 3, 8, 8)}, classes, np.random.default_rng(0))
     assert small == Augmentation(flip=False, shift=0)
+
+
+def test_every_second_sample_is_halfway_to_another() -> None:
+    """The first, third, fifth stay; twice a mixed one less itself is another sample, and nothing given is changed."""
+    x = images(40, 1, 4, 4)
+    given = x.copy()
+    found = half_mixed(Part({"x": x}, None), np.random.default_rng(0)).feeds["x"]
+    assert (x == given).all()
+    assert (found[::2] == x[::2]).all()
+    others = 2 * found[1::2] - x[1::2]
+    nearest = np.abs(others[:, None] - x[None]).max((2, 3, 4)).min(1)
+    assert nearest.max() < 1e-5
+    assert np.abs(found[1::2] - x[1::2]).max((1, 2, 3)).astype(bool).mean() > 0.8
