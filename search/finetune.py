@@ -45,7 +45,8 @@ def train(
         progress: is told what happens; may ask to stop.
 
     Returns:
-        The candidates in the same order. Those that could not be trained are as they were, and a warning says why.
+        Those that took part in training, in the same order; all where there was none, or where it ended early. Where nothing
+        could be trained they are as they were, and a warning says why.
     """
     if spec.search.finetune_minutes <= 0 or not candidates or progress.stopping:
         return list(candidates)

@@ -92,19 +92,23 @@ class Recovery:
             points: how many of them must remain.
 
         Returns:
-            All candidates, each with the best weights that it came to.
+            Those that took part, each with the best weights that it came to; the others would look better than they are on
+            samples that the dense network knows by heart. All candidates where training ended early.
         """
         alive = [self._judged(candidate) for candidate in candidates]
         done = {plan_key(c.plan): c for c in alive}
         try:
             alive = self._entrants(alive, seconds, select, points)
+            entered = {plan_key(c.plan) for c in alive}
             rounds = seconds_of_rounds(seconds, rounds_of(len(alive), points))
             for number, share in enumerate(rounds):
                 alive = self._round(alive, number, len(rounds), share, done)
                 alive = list(select(alive, max(points, math.ceil(len(alive) / 2))))
+            done = {key: candidate for key, candidate in done.items() if key in entered}
         except Stopped:
             self.progress.warn("training ended early; points that were not trained keep their repaired weights")
-        if self.schedule != "one-shot" and any(done[plan_key(c.plan)].params is c.params for c in candidates):
+        repaired = {plan_key(c.plan): c.params for c in candidates}
+        if self.schedule != "one-shot" and any(c.params is repaired[key] for key, c in done.items()):
             self.progress.warn(
                 f"where the schedule `{self.schedule}` came to nothing better in its time, points keep "
                 "the zeros of their repair; allow more search.finetune_minutes, or use the schedule `one-shot`"
