@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import io
 import lzma
-import math
 import struct
 import zipfile
 import zlib
@@ -22,9 +21,7 @@ from search.report import DataRegime, DataUse
 from search.task import Task, understand
 
 LARGEST_ARRAY_BYTES = 8 << 30
-SYNTHETIC_BYTES = 1 << 26
-"""Of a job without a data set, whose samples cost nothing, within bounds."""
-FEWEST_SYNTHETIC, MOST_SYNTHETIC = 512, 4096
+SYNTHETIC_SAMPLES = 512
 FEWEST_SAMPLES = 8
 FEWEST_DISTINCT = 10
 """Samples that differ, below which an interval from all of them says nothing."""
@@ -240,14 +237,11 @@ def _labels(labels: Array) -> Array:
     return labels.astype(np.int64)
 
 
-def synthetic(graph: Graph, rng: np.random.Generator) -> Part:
+def synthetic(graph: Graph, samples: int, rng: np.random.Generator) -> Part:
     """Standard normal inputs, and any row of a table where an input names rows, for a job without a data set."""
     feeds = {}
-    shapes = {info.name: tuple(d if isinstance(d, int) else 1 for d in info.shape[1:]) for info in graph.inputs}
-    sample_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
-    samples = min(MOST_SYNTHETIC, max(FEWEST_SYNTHETIC, SYNTHETIC_BYTES // sample_bytes))
     for info in graph.inputs:
-        shape = (samples, *shapes[info.name])
+        shape = (samples, *[d if isinstance(d, int) else 1 for d in info.shape[1:]])
         values = (
             rng.standard_normal(shape) if info.dtype.kind == "f" else rng.integers(0, _rows(graph, info.name), shape)
         )

@@ -16,7 +16,7 @@ from search.allocate.price import Pricer
 from search.allocators import allocator
 from search.budgets import goal_s, latency_budgets, per_target
 from search.candidates import Search, allocate, build_problem
-from search.data import FEWEST_DISTINCT, Part, Splits, check, divide, read_npz, synthetic
+from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.evaluate.dense import doubt, understood
 from search.graph.ir import Graph
@@ -167,7 +167,7 @@ def _prepare(
 
 
 def _synthesised(graph: Graph, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:
-    noise = synthetic(graph, rng)
+    noise = synthetic(graph, SYNTHETIC_SAMPLES, rng)
     steps = STEPS if trains else 0  # who gives no time for training waits for nothing
     progress.warn(DATA_FREE)
     return Part(synthesise(graph, noise.feeds, rng, steps=steps), None)

@@ -26,7 +26,7 @@ FEWEST_STEPS = 5
 RATE = 0.1
 BATCH = 64
 MOST_MACS = 5e11
-"""Half a minute on one core; networks for which that is too little keep the smooth noise."""
+"""Half a minute on one core; networks for which that is too little keep the leaves as they fell."""
 LEAVES = 60
 SMALLEST_LEAF, LARGEST_LEAF = 1 / 16, 0.6
 """Radii in parts of an image's side."""

@@ -173,7 +173,7 @@ def test_without_data_an_index_names_any_row() -> None:
     net = Net()
     net.inputs = [helper.make_tensor_value_info("x", TensorProto.INT64, ("N", 6))]
     net.op("ReduceMean", net.op("Gather", net.weight(7, 4), "x"))
-    part = data.synthetic(load(net.bytes()), np.random.default_rng(0))
+    part = data.synthetic(load(net.bytes()), 100, np.random.default_rng(0))
     assert part.feeds["x"].dtype == np.int64
     assert sorted(set(part.feeds["x"].reshape(-1).tolist())) == list(range(7))
 
