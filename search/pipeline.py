@@ -235,20 +235,22 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
     return list({plan_key(plan): plan for plan in turns}.values())
 
 
-def _promising(target: Target, candidates: Sequence[Candidate], most: int, spec: JobSpec) -> list[Candidate]:
+def _promising(
+    target: Target, candidates: Sequence[Candidate], most: int, spec: JobSpec, *, trained: bool = True
+) -> list[Candidate]:
     """Candidates that this target may put on its front, those near the objective's latency among them."""
     latencies = [target.pricer.latency_s(c.plan) for c in candidates]
     goal = goal_s(spec, target.pricer.latency_s({}))
     goals = [goal, MISPREDICTED * goal] if goal else []
     moved = [c.divergence for c in candidates]
-    return [candidates[i] for i in points.spread(latencies, moved, most, goals)]
+    return [candidates[i] for i in points.spread(latencies, moved, most, goals, trained=trained)]
 
 
 def _worth(targets: Sequence[Target], spec: JobSpec) -> finetune.Select:
     """Candidates that some target would put on its front, in the order given."""
 
     def select(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-        kept = {id(c) for target in targets for c in _promising(target, candidates, count, spec)}
+        kept = {id(c) for target in targets for c in _promising(target, candidates, count, spec, trained=False)}
         return [c for c in candidates if id(c) in kept]
 
     return select

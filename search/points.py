@@ -249,14 +249,20 @@ def _most_accurate(points: Sequence[Point], condition: str) -> tuple[str | None,
 
 
 def spread(
-    latencies_s: Sequence[float], divergences: Sequence[float], count: int, goals_s: Sequence[float] = ()
+    latencies_s: Sequence[float],
+    divergences: Sequence[float],
+    count: int,
+    goals_s: Sequence[float] = (),
+    *,
+    trained: bool = True,
 ) -> list[int]:
     """Positions of the candidates worth finishing: undominated on the search split, spread over latency.
 
-    The best one within each of ``goals_s`` is among them.
+    The best one within each of ``goals_s`` is among them. Those yet to be ``trained`` are spread by latency alone: what
+    they have lost says little of what they will lose.
     """
     kept = pareto.front(latencies_s, [-float(d) for d in divergences])
-    moved = [-float(np.log1p(divergences[i])) for i in kept]
+    moved = [-float(np.log1p(divergences[i])) for i in kept] if trained else None
     within = [[i for i, k in enumerate(kept) if latencies_s[k] <= goal] for goal in goals_s]
     goals = {each[-1] for each in within if each}  # ascending latency is descending divergence
     return [kept[i] for i in pareto.thin([latencies_s[i] for i in kept], count, moved, goals)]
