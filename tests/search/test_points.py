@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from search.points import choose_best
+from search.points import choose_best, spread
 from search.report import Accuracy, Latency, Point
 from search.request import Constraints, JobSpec, Objective
 
@@ -66,3 +68,19 @@ def test_a_file_that_is_too_large_is_named_with_the_smallest() -> None:
     _, reason = choose_best(FRONT, DENSE, JobSpec(constraints=Constraints(max_bytes=200)))
     assert "200" in reason
     assert "300" in reason
+
+
+def test_points_to_be_trained_are_spread_by_latency_alone() -> None:
+    """By hand: of five in equal steps along the curve, training is not drawn to where most is lost before it."""
+    latencies = [math.exp(-((k / 4) ** 2)) for k in (4, 3, 2, 1, 0)]
+    lost = [8.0, 7.9, 7.8, 0.1, 0.0]
+    assert spread(latencies, lost, 3, trained=False) == [0, 2, 4]
+    assert spread(latencies, lost, 3) == [0, 3, 4]
+
+
+def test_the_best_within_a_goal_is_kept_and_the_dominated_are_not() -> None:
+    """A goal keeps the costliest that meets it; what costs more and moved more is never spread over."""
+    latencies, lost = [1.0, 2.0, 2.1, 3.0, 4.0], [5.0, 1.0, 2.0, 0.5, 0.0]
+    assert 1 in spread(latencies, lost, 3, [2.5], trained=False)
+    assert 3 in spread(latencies, lost, 3, [3.5], trained=False)
+    assert 2 not in spread(latencies, lost, 5, trained=False)
