@@ -47,8 +47,8 @@ def thin(
 ) -> list[int]:
     """At most ``count`` positions of ascending costs, both ends and ``keep`` included, evenly spread along the curve.
 
-    The curve is that of the logarithm of the cost and, where it is given, the quality, each as the square root of its
-    distance from the costliest point: most points stand where little is lost.
+    Without qualities that is along the logarithm of the cost. With them the curve is that of both, each as the square root of
+    its distance from the costliest point: most points stand where little is lost.
 
     Example:
         >>> thin([1.0, 1.1, 2.0, 4.0], 3)
@@ -57,8 +57,9 @@ def thin(
     if len(costs) <= count:
         return list(range(len(costs)))
     kept = list(range(len(costs)))
-    lost = np.zeros(len(costs)) if qualities is None else max(qualities) - np.asarray(qualities)
-    curve = np.stack([_scaled(np.log(max(costs)) - np.log(costs)), _scaled(lost)], 1)
+    saved = np.log(max(costs)) - np.log(costs)
+    lost = None if qualities is None else max(qualities) - np.asarray(qualities)
+    curve = saved[:, None] if lost is None else np.stack([_scaled(saved), _scaled(lost)], 1)
     while len(kept) > count:  # drop the inner point whose neighbours are closest to each other
         inner = [i for i in range(1, len(kept) - 1) if kept[i] not in keep]
         if not inner:

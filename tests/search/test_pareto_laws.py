@@ -55,5 +55,10 @@ def test_thin_keeps_what_it_is_told_to(costs: list[float], count: int, data: st.
 
 
 def test_thin_drops_the_crowded_one() -> None:
+    """Of 2.0 and 2.1 the second goes: from 2 to 4 the logarithm changes by 0.693, from 1 to 2.1 by 0.742."""
+    assert pareto.thin([1.0, 2.0, 2.1, 4.0, 8.0], 4) == [0, 1, 3, 4]
+
+
+def test_thin_along_qualities_goes_by_roots() -> None:
     """Of 2.0 and 2.1 the first goes: from 1 to 2.1 the root of the logarithm changes by 0.285, from 2 to 4 by 0.344."""
-    assert pareto.thin([1.0, 2.0, 2.1, 4.0, 8.0], 4) == [0, 2, 3, 4]
+    assert pareto.thin([1.0, 2.0, 2.1, 4.0, 8.0], 4, [0.0] * 5) == [0, 2, 3, 4]
