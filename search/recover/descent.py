@@ -154,7 +154,7 @@ def descend(
     run = _Run.begin(student, judge, store)
     keeper = _Keeper(store)
     every = max(1, course.steps // course.checks)
-    for step, batch in _ahead(batches, run.step, course.steps):
+    for step, batch in ahead(batches, run.step, course.steps):
         with keeper.saving(run):
             check()
         run.params, run.state, loss = student.step(
@@ -261,7 +261,7 @@ class _Keeper:
             self.saved_at = time.monotonic()
 
 
-def _ahead(batches: Callable[[int], Batch], first: int, last: int) -> Iterator[tuple[int, Batch]]:
+def ahead(batches: Callable[[int], Batch], first: int, last: int) -> Iterator[tuple[int, Batch]]:
     """Steps and their batches; the next batch is made while the current step runs."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         coming = pool.submit(batches, first)

@@ -20,13 +20,15 @@ import numpy as np
 from search.graph import fuse
 from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Graph
-from search.recover.descent import CHECKS, scatter
+from search.recover.descent import CHECKS, ahead
 from search.recover.loss import Batch
 from search.recover.train import Trainer
 
 TIMED_STEPS = 8
 UNDISTURBED = 0.25
 """Quantile of the timed steps: other work on the machine slows some of them, and none runs faster than the machine."""
+LEAST_SHARE = 0.1
+"""Of a step in the time that passes, where making its batch takes longer than the step."""
 JUDGEMENTS = CHECKS + 3
 """Of a course: those of the loop, of its start, and of the two networks that it may start from."""
 
@@ -41,7 +43,7 @@ class Pace:
     setup_s: float
     """Compiling a step, on one core."""
     step_s: float
-    """A step on all cores, or on the accelerator; falls with the multiply-accumulates of a pruned network."""
+    """A step beside the making of the next batch; falls with the multiply-accumulates of a pruned network."""
     batch_s: float
     """Making a batch, augmentation and the dense network's answers, on one core, while the step before runs."""
     judgement_s: float
@@ -98,20 +100,30 @@ def _measure(trainer: Trainer) -> Pace:
 
     def train(batch: Batch) -> None:
         nonlocal params, state
-        params, state, loss = student.step(params, state, scatter(batch), trainer.weights, np.float32(0), student.masks)
+        params, state, loss = student.step(params, state, batch, trainer.weights, np.float32(0), student.masks)
         float(loss)  # waits for the step
 
-    # what a busy machine's other work takes is not counted; an accelerator's time is seen from outside only
-    on_cpu = jax.default_backend() == "cpu"
-    clock, shared_by = (time.process_time, _cores()) if on_cpu else (time.monotonic, 1)
-    steps = range(1 + TIMED_STEPS)
-    batches_s = [_seconds(functools.partial(batches, step), time.process_time) for step in steps]
-    steps_s = [_seconds(functools.partial(train, batches(step)), clock) for step in steps]
+    steps = 1 + TIMED_STEPS
+    batches_s = [_seconds(functools.partial(batches, step), time.process_time) for step in range(steps)]
+    passed_s, worked_s = [], []
+    since, worked = time.monotonic(), time.process_time()
+    for _, batch in ahead(batches, 0, steps):
+        train(batch)
+        passed_s.append(time.monotonic() - since)
+        worked_s.append(time.process_time() - worked)
+        since, worked = time.monotonic(), time.process_time()
+    if jax.default_backend() == "cpu":
+        # what a busy machine's other work takes is not counted: processor time, on as many cores as were ever at work
+        at_work = max(work / passed for work, passed in zip(worked_s[1:], passed_s[1:], strict=True))
+        whole_s = float(np.quantile(worked_s[1:], UNDISTURBED)) / at_work
+    else:  # an accelerator's time is seen from outside only
+        whole_s = float(np.quantile(passed_s[1:], UNDISTURBED))
+    batch_s = float(np.quantile(batches_s, UNDISTURBED))
     inputs = {info.name: trainer.shapes[info.name] for info in dense.inputs}
     return Pace(
-        setup_s=max(0.0, steps_s[0] - float(np.quantile(steps_s[1:], UNDISTURBED))),
-        step_s=float(np.quantile(steps_s[1:], UNDISTURBED)) / shared_by,
-        batch_s=float(np.quantile(batches_s, UNDISTURBED)),
+        setup_s=max(0.0, min(passed_s[0], worked_s[0]) - whole_s),
+        step_s=max(whole_s - batch_s / _cores(), LEAST_SHARE * whole_s),
+        batch_s=batch_s,
         judgement_s=_seconds(functools.partial(trainer.judge(dense), {}), time.process_time),
         cores=_cores(),
         macs=macs_of(dense, inputs),
