@@ -131,7 +131,7 @@ class Recovery:
         alive = list(candidates)
         while len(alive) > points:
             each = shares(self._weights(alive), seconds_of_rounds(seconds, rounds_of(len(alive), points))[0])
-            fewer = list(select(alive, max(points, math.ceil(len(alive) / 2))))
+            fewer = list(select(alive, fewer_than(len(alive), points)))
             steps = [self._steps(c, share, compiled=False) for c, share in zip(alive, each, strict=True)]
             if np.median(steps) >= USEFUL_STEPS or len(fewer) == len(alive):  # several targets may want different ones
                 break
@@ -267,6 +267,16 @@ def rounds_of(candidates: int, points: int) -> int:
         (2, 3, 1)
     """
     return 1 + max(0, math.ceil(math.log2(max(1, candidates) / points)))
+
+
+def fewer_than(candidates: int, points: int) -> int:
+    """The next smaller number of candidates that rounds of halving bring down to so many points.
+
+    Example:
+        >>> fewer_than(28, 6), fewer_than(24, 6), fewer_than(7, 6)
+        (24, 12, 6)
+    """
+    return int(points * 2 ** (rounds_of(candidates, points) - 2))
 
 
 def seconds_of_rounds(seconds: float, rounds: int) -> list[float]:

@@ -28,6 +28,7 @@ from search.plan import Candidate, Knobs, Plan
 from search.prune.blocks import DROPPED
 from search.prune.surgery import mask
 from search.recover.augment import suited
+from search.recover.budget import RATE
 from search.recover.deployed import cut_graph
 from search.recover.descent import Course
 from search.recover.least_squares import Repairer
@@ -35,7 +36,6 @@ from search.recover.loss import Weights
 from search.recover.train import LABELLED, Trainer
 from tests.benchmarks.recovery import images
 
-RATE = 2e-3
 ROWS: dict[str, tuple[bool, Weights | None]] = {
     "nothing": (False, None),
     "repair": (True, None),
