@@ -153,7 +153,7 @@ class Recovery:
         self, alive: Sequence[Candidate], number: int, rounds: int, seconds: float, done: dict[PlanKey, Candidate]
     ) -> list[Candidate]:
         trained: list[Candidate] = []
-        for candidate, share in zip(alive, shares(self._weights(alive), seconds), strict=True):
+        for candidate, share in zip(alive, self._shares(alive, seconds, compiled=number > 0), strict=True):
             self.progress.check(reserve=RESERVE)
             neighbour = trained[-1] if trained and number == 0 else None
             trained.append(self._course(candidate, neighbour, number, share))
@@ -163,11 +163,24 @@ class Recovery:
             self.progress.step(number * len(alive) + len(trained), rounds * len(alive), "courses")
         return trained
 
+    def _shares(self, alive: Sequence[Candidate], seconds: float, *, compiled: bool) -> list[float]:
+        """Seconds of every candidate: by its weight, 0 where that were too short a course, which leaves the others more."""
+        equal = [self._steps(c, seconds / len(alive), compiled=compiled) for c in alive]
+        if min(equal) < FEWEST_STEPS:
+            self.progress.warn("the time for training is too short for some points; these keep their repaired weights")
+        weights = self._weights(alive)
+        while any(weights):
+            found = shares(weights, seconds)
+            least = min((i for i, w in enumerate(weights) if w), key=weights.__getitem__)
+            if self._steps(alive[least], found[least], compiled=compiled) >= FEWEST_STEPS:
+                return found
+            weights[least] = 0.0
+        return weights
+
     def _course(self, candidate: Candidate, neighbour: Candidate | None, number: int, seconds: float) -> Candidate:
         student = self._student(candidate)
         steps = self._steps(candidate, seconds, compiled=number > 0)
         if steps < FEWEST_STEPS:
-            self.progress.warn("the time for training is too short for some points; these keep their repaired weights")
             return candidate
         key = [candidate.plan, candidate.criterion, number, steps, self.schedule]
         course = Course(steps, RATE, self.trainer.weights)

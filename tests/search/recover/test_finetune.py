@@ -340,6 +340,21 @@ def test_little_time_is_not_spread_over_many() -> None:
     assert len(recovery._entrants(eight, 13 * 8 * 60.0, first, 2)) == 8
 
 
+def test_where_little_was_lost_no_useless_course_is_run() -> None:
+    """With a second a step: of 100 s a point whose part is 1 s gets none and the others 99; of 12 s nobody but one gets any."""
+    recovery = object.__new__(Recovery)
+    recovery.progress = Progress(None)
+    recovery._steps = lambda candidate, seconds, *, compiled: int(seconds)  # type: ignore[method-assign]
+    recovery._weights = lambda candidates: [c.divergence for c in candidates]  # type: ignore[method-assign]
+    three = [Candidate({"g": i}, None, {}, {}, lost, "l2") for i, lost in enumerate((1.0, 33.0, 66.0))]  # type: ignore[arg-type]
+    found = recovery._shares(three, 100.0, compiled=True)
+    assert found[0] == 0
+    assert found[1:] == pytest.approx([100 / 3, 200 / 3])
+    assert not recovery.progress.warnings
+    assert recovery._shares(three, 12.0, compiled=True) == pytest.approx([0, 0, 12])
+    assert any("too short" in words for words in recovery.progress.warnings)
+
+
 def test_a_batch_divides_by_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 50 samples four devices get 12 each and none is left over; otherwise each would compute all of them."""
     monkeypatch.setattr(train.jax, "local_device_count", lambda: 4)
