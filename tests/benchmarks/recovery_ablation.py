@@ -5,7 +5,7 @@
 DIR holds ``models/resnet20.onnx`` and ``data/cifar10_*.npz``. The plan is fixed, so that rows differ in recovery alone: the
 inner width of every block of the second and third stage is halved and the second block is dropped. Every row that trains
 takes the same steps on the same samples. Change of accuracy against dense, on 500 clean images and 4,000 that went through
-JPEG. Rows that are done are kept in ``--out``.
+JPEG. Rows that are done are kept in ``--out``. The last row has no data at all: synthetic images in every place of real ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
-from search.data import Part
+from search.data import SYNTHETIC_SAMPLES, Part, synthetic
 from search.evaluate.dense import understood
 from search.evaluate.parity import Session
 from search.graph.ir import Array, Graph
@@ -29,11 +29,12 @@ from search.prune.blocks import DROPPED
 from search.prune.surgery import mask
 from search.recover.augment import suited
 from search.recover.budget import RATE
+from search.recover.datafree import synthesise
 from search.recover.deployed import cut_graph
 from search.recover.descent import Course
 from search.recover.least_squares import Repairer
 from search.recover.loss import Weights
-from search.recover.train import LABELLED, Trainer
+from search.recover.train import DISTIL, LABELLED, Trainer
 from tests.benchmarks.recovery import images
 
 ROWS: dict[str, tuple[bool, Weights | None]] = {
@@ -45,23 +46,29 @@ ROWS: dict[str, tuple[bool, Weights | None]] = {
     "all but distillation": (True, LABELLED._replace(answers=0.0)),
     "all but labels": (True, LABELLED._replace(labels=0.0)),
     "labels alone": (True, Weights(answers=0.0, values=0.0, labels=1.0)),
+    "repair, no data": (True, None),
+    "all but labels, no data": (True, DISTIL),
 }
 """Name to whether the start is repaired, and the terms of training, None without."""
+NO_DATA = ("repair, no data", "all but labels, no data")
 
 
 class Experiment:
     """One seed: data divided, the network calibrated."""
 
-    def __init__(self, shared: Path, seed: int) -> None:
-        """Repair once, open the teacher."""
+    def __init__(self, shared: Path, seed: int, *, real: bool = True) -> None:
+        """Repair once, open the teacher; all on synthetic images where there are no ``real`` ones."""
         rng = np.random.default_rng(seed)
-        x, y = images(shared, "train20k")
-        part = Part({"x": x}, y).take(rng.permutation(len(x)))
         graph = load((shared / "models" / "resnet20.onnx").read_bytes())
-        part = Part({graph.inputs[0].name: part.feeds["x"]}, part.labels)
+        if real:
+            x, y = images(shared, "train20k")
+            part = Part({graph.inputs[0].name: x}, y).take(rng.permutation(len(x)))
+        else:
+            part = Part(synthesise(graph, synthetic(graph, SYNTHETIC_SAMPLES, rng).feeds, rng), None)
         part = understood(part, graph)
         augmentation = suited(graph, part, rng)
-        self.search, self.train = augmentation.of(part.take(slice(512)), rng), part.take(slice(512, None))
+        judged = min(512, len(part) // 5)
+        self.search, self.train = augmentation.of(part.take(slice(judged)), rng), part.take(slice(judged, None))
         self.knobs = Knobs(graph, {graph.inputs[0].name: (1, 3, 32, 32)})
         calibration = self.train.take(slice(512))
         self.repairer = Repairer(graph, self.knobs.groups, calibration.feeds, rng=rng, blocks=self.knobs.blocks)
@@ -115,17 +122,22 @@ def main() -> None:
     arguments = parser.parse_args()
     known: dict[str, dict[str, float]] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for seed in range(arguments.seeds):
-        made: Experiment | None = None
+        made: dict[bool, Experiment] = {}
         for row in ("dense", *ROWS):
             key = f"{row}, {arguments.steps} steps, seed {seed}"
             if key not in known:
-                made = made or Experiment(arguments.shared, seed)
-                known[key] = made.accuracy(made.knobs.graph) if row == "dense" else made.result(row, arguments.steps)
+                real = row not in NO_DATA
+                if real not in made:
+                    made[real] = Experiment(arguments.shared, seed, real=real)
+                dense = row == "dense"
+                known[key] = (
+                    made[real].accuracy(made[real].knobs.graph) if dense else made[real].result(row, arguments.steps)
+                )
                 arguments.out.parent.mkdir(parents=True, exist_ok=True)
                 arguments.out.write_text(json.dumps(known, indent=1))
-            dense = known[f"dense, {arguments.steps} steps, seed {seed}"]
-            change = {name: known[key][name] - dense[name] for name in dense}
-            print(f"seed {seed}  {row:22} clean-500 {change['dev500']:+6.1f}   JPEG {change['jpeg4k']:+6.1f}")
+            whole = known[f"dense, {arguments.steps} steps, seed {seed}"]
+            change = {name: known[key][name] - whole[name] for name in whole}
+            print(f"seed {seed}  {row:24} clean-500 {change['dev500']:+6.1f}   JPEG {change['jpeg4k']:+6.1f}")
 
 
 if __name__ == "__main__":
