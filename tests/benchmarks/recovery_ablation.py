@@ -5,7 +5,7 @@
 DIR holds ``models/resnet20.onnx`` and ``data/cifar10_*.npz``. The plan is fixed, so that rows differ in recovery alone: the
 inner width of every block of the second and third stage is halved and the second block is dropped. Every row that trains
 takes the same steps on the same samples. Change of accuracy against dense, on 500 clean images and 4,000 that went through
-JPEG. Rows that are done are kept in ``--out``. The last row has no data at all: synthetic images in every place of real ones.
+JPEG. Rows that are done are kept in ``--out``. The last rows have no data at all: synthetic images in every place of real ones.
 """
 
 from __future__ import annotations
