@@ -49,7 +49,7 @@ def timed(*arguments, **options):
             print(time.process_time() - start, file=file)
 recover, budget.Recovery.recover = budget.Recovery.recover, timed
 if {one_round}:
-    budget.rounds_of = lambda candidates, points: 1
+    budget.seconds_of_rounds = lambda seconds, rounds: [seconds]
 raise SystemExit(main())
 """
 """A job as ever, but that it notes the processor time of its training; `one-round` halves nothing."""
