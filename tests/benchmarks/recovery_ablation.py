@@ -28,7 +28,7 @@ from search.plan import Candidate, Knobs, Plan
 from search.prune.blocks import DROPPED
 from search.prune.surgery import mask
 from search.recover.augment import suited
-from search.recover.budget import RATE
+from search.recover.budget import learning_rate
 from search.recover.datafree import synthesise
 from search.recover.deployed import cut_graph
 from search.recover.descent import Course
@@ -98,7 +98,8 @@ class Experiment:
         )
         graph = cut_graph(Candidate(self.plan, variant, keep, params, 0.0, "obs"))
         if weights is not None:
-            outcome = self.trainer.run(self.trainer.student(graph), Course(steps, RATE, weights))
+            course = Course(steps, learning_rate(self.trainer.judge(graph)({})), weights)
+            outcome = self.trainer.run(self.trainer.student(graph), course)
             graph = graph.with_initializers(outcome.params)
         return self.accuracy(graph)
 
