@@ -246,6 +246,7 @@ def test_a_point_that_training_made_worse_stays_repaired() -> None:
     recovery = object.__new__(Recovery)
     recovery.progress = Progress(None)
     ends = {0: 0.5, 1: 0.1, 2: 0.3}
+    recovery._steps = lambda candidate, seconds, *, compiled: int(seconds)  # type: ignore[method-assign]
     recovery._weights = lambda candidates: [1.0] * len(candidates)  # type: ignore[method-assign]
     recovery._course = lambda c, *_: dataclasses.replace(c, divergence=ends[c.plan["g"]])  # type: ignore[method-assign]
     before = [Candidate({"g": i}, None, {}, {}, 0.4, "l2") for i in ends]  # type: ignore[arg-type]
