@@ -27,6 +27,8 @@ from search.recover.train import Trainer
 TIMED_STEPS = 8
 UNDISTURBED = 0.25
 """Quantile of the timed steps: other work on the machine slows some of them, and none runs faster than the machine."""
+AT_WORK = 0.85
+"""Share of the devices' cores that training keeps at work on a machine with nothing else to do: 1.74 of two for a ResNet-32."""
 LEAST_SHARE = 0.1
 """Of a step in the time that passes, where making its batch takes longer than the step."""
 JUDGEMENTS = CHECKS + 3
@@ -113,8 +115,9 @@ def _measure(trainer: Trainer) -> Pace:
         worked_s.append(time.process_time() - worked)
         since, worked = time.monotonic(), time.process_time()
     if jax.default_backend() == "cpu":
-        # what a busy machine's other work takes is not counted: processor time, on as many cores as were ever at work
-        at_work = max(work / passed for work, passed in zip(worked_s[1:], passed_s[1:], strict=True))
+        # what a busy machine's other work takes is not counted: processor time, on as many cores as are at work without it
+        seen = max(work / passed for work, passed in zip(worked_s[1:], passed_s[1:], strict=True))
+        at_work = max(seen, AT_WORK * min(jax.local_device_count(), _cores()))
         whole_s = float(np.quantile(worked_s[1:], UNDISTURBED)) / at_work
     else:  # an accelerator's time is seen from outside only
         whole_s = float(np.quantile(passed_s[1:], UNDISTURBED))
