@@ -46,10 +46,15 @@ def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
     if wanted_s is not None and spec.search.finetune_minutes > 0:
         useful_s = max(useful_s, wanted_s / BEYOND_THE_GOAL)
     steps = np.linspace(0, 1, per_target(2 * spec.search.points, spec) + 1)[1:]
-    budgets = list(dense_s * (useful_s / dense_s) ** (steps**2))
-    if wanted_s is not None:
-        budgets += [wanted_s * share for share in NEAR_THE_GOAL if fastest_s <= wanted_s * share < dense_s]
-    return [float(budget) for budget in budgets]
+    budgets = dense_s * (useful_s / dense_s) ** (steps**2)
+    return [*(float(budget) for budget in budgets), *near_the_goal(problem, spec)]
+
+
+def near_the_goal(problem: Problem, spec: JobSpec) -> list[float]:
+    """Budgets in seconds about the latency that the objective asks for, those within reach; none if it asks for an accuracy."""
+    dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
+    wanted_s = goal_s(spec, dense_s) or 0.0
+    return [wanted_s * share for share in NEAR_THE_GOAL if fastest_s <= wanted_s * share < dense_s]
 
 
 def goal_s(spec: JobSpec, dense_s: float) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 from search.allocate.base import Allocator, Problem
 from search.allocate.price import Pricer
 from search.allocators import RULES
-from search.budgets import per_target
+from search.budgets import near_the_goal, per_target
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
 from search.data import Splits
@@ -26,7 +26,7 @@ from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
 BATCH = 128
-CHILDREN_PER_POINT = 2
+CHILDREN_PER_POINT = 8
 """Most children of the local search per point of the front that is asked for; several targets share them."""
 DECIDED_AFTER = 5
 """Candidates after which the criterion that won most often is the only one left in the race."""
@@ -116,7 +116,8 @@ class Search:
             searched = () if self.spec.search.allocator in RULES else problems.values()
             for problem in (problem for mine in searched for problem in mine):
                 rng = np.random.default_rng((self.spec.search.seed, 2))
-                children = refine(problem, found, self.candidate, evaluations=most, rng=rng)
+                goals_s = near_the_goal(problem, self.spec)
+                children = refine(problem, found, self.candidate, evaluations=most, rng=rng, goals_s=goals_s)
                 for child in self.progress.each(children, "children", total=most, reserve=0.25):
                     found.append(child)
                     self._announce(child, problems)

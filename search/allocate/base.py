@@ -32,6 +32,14 @@ class Problem:
         """The plan of a choice."""
         return {knob: s for element, k in choice.items() for knob, s in self.options[element][k].items()}
 
+    def choice(self, plan: Plan) -> Choice:
+        """The choice of a plan: of every element the option that sets most of it, and nothing else."""
+        return {element: self._option(options, plan) for element, options in self.options.items()}
+
+    def _option(self, options: Sequence[Plan], plan: Plan) -> int:
+        within = [k for k, option in enumerate(options) if all(plan.get(knob) == s for knob, s in option.items())]
+        return max(within, key=lambda k: len(options[k]), default=0)
+
     def error(self, choice: Choice) -> float:
         """Sum of the errors of a choice."""
         return float(sum(self.errors[element][k] for element, k in choice.items()))
