@@ -13,7 +13,6 @@ from search.plan import Plan
 from search.refine import PATIENCE, refine
 from tests.search.test_knapsack import interacting
 
-
 FASTEST: Plan = {f"g{i}": 1 for i in range(4)}
 
 
