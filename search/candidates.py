@@ -26,8 +26,9 @@ from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
 BATCH = 128
-CHILDREN_PER_POINT = 8
-"""Most children of the local search per point of the front that is asked for; several targets share them."""
+CHILDREN_PER_POINT, CHILDREN_TO_TRAIN = 2, 8
+"""Most children of the local search per point of the front that is asked for; several targets share them. More of them where
+minutes of training follow, which are lost on a candidate that another of the same latency beats before it is trained."""
 DECIDED_AFTER = 5
 """Candidates after which the criterion that won most often is the only one left in the race."""
 _DIVERGENCE = "__divergence__"
@@ -112,7 +113,8 @@ class Search:
             for plan in self.progress.each(plans, "candidates", reserve=0.25):
                 found.append(self.candidate(plan))
                 self._announce(found[-1], problems)
-            most = per_target(CHILDREN_PER_POINT * self.spec.search.points, self.spec)
+            children_per_point = CHILDREN_TO_TRAIN if self.spec.search.finetune_minutes > 0 else CHILDREN_PER_POINT
+            most = per_target(children_per_point * self.spec.search.points, self.spec)
             searched = () if self.spec.search.allocator in RULES else problems.values()
             for problem in (problem for mine in searched for problem in mine):
                 rng = np.random.default_rng((self.spec.search.seed, 2))

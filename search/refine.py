@@ -34,6 +34,8 @@ PATIENCE = 16
 ATTEMPTS = 32
 """Draws for a child that is not known yet, before the search is given up."""
 NEWTON_STEPS = 20
+BEYOND = 1.1
+"""Where the spread latencies would end, the fast end being 1: that end, which is always on the front, gets its share of them."""
 GOAL_EVERY = 2
 """After so many of the spread latencies comes one that matters most: a third of all."""
 EVENLY = (5**0.5 - 1) / 2
@@ -100,7 +102,7 @@ def _latencies(
     for i in itertools.count():
         if goals_s and i % GOAL_EVERY == 0:
             yield goals_s[i // GOAL_EVERY % len(goals_s)]
-        yield slowest_s * (fastest_s / slowest_s) ** ((start + i * EVENLY) % 1)
+        yield slowest_s * (fastest_s / slowest_s) ** min(1.0, BEYOND * ((start + i * EVENLY) % 1))
 
 
 def _allocated(problem: Problem, lessons: _Lessons[Found], latency_s: float, rng: np.random.Generator) -> Plan:

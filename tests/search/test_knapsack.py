@@ -128,3 +128,12 @@ def test_a_vanishing_budget_still_has_its_exact_answer() -> None:
     errors = {"a": np.array([0.0, 1.0]), "b": np.array([0.0])}
     for budget in (1e-21, 0.0):
         assert cheapest(times, errors, budget) == {"a": 1, "b": 0}
+
+
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_a_plan_gives_back_its_choice(positions: list[int]) -> None:
+    """Choice to plan and back; settings that no option knows are passed over."""
+    problem = interacting(0)
+    choice = dict(zip(problem.options, positions, strict=True))
+    assert problem.choice(problem.plan(choice)) == choice
+    assert problem.choice({**problem.plan(choice), "elsewhere": 7}) == choice
