@@ -42,24 +42,47 @@ def hypervolume(
     return area
 
 
-def thin(
-    costs: Sequence[float], count: int, qualities: Sequence[float] | None = None, keep: Collection[int] = ()
-) -> list[int]:
-    """At most ``count`` positions of ascending costs, both ends and ``keep`` included, evenly spread along the curve.
+def most_area(costs: Sequence[float], qualities: Sequence[float], count: int, keep: Collection[int] = ()) -> list[int]:
+    """At most ``count`` positions of a front, the cheapest and ``keep`` included, that together dominate most.
 
-    Without qualities that is along the logarithm of the cost. With them the curve is that of both, each as the square root of
-    its distance from the costliest point: most points stand where little is lost.
+    The area is that over the logarithm of the cost. Points that add least of it go one by one, so that what stays are the bends
+    of the front (greedy hypervolume subset selection, Bradstreet et al. 2006).
+
+    Args:
+        costs: ascending.
+        qualities: ascending with them.
+        count: most positions.
+        keep: positions that stay.
 
     Example:
-        >>> thin([1.0, 1.1, 2.0, 4.0], 3)
+        >>> most_area([1.0, 1.1, 2.0, 4.0], [0.0, 3.0, 3.1, 4.0], 2)
+        [0, 1]
+    """
+    kept, logs = list(range(len(costs))), np.log(costs)
+    while len(kept) > count:
+        gone = [j for j in range(1, len(kept)) if kept[j] not in keep]
+        if not gone:
+            break
+        ends = [*logs[kept], logs[-1]]
+        areas = [(ends[j + 1] - ends[j]) * (qualities[kept[j]] - qualities[kept[j - 1]]) for j in gone]
+        del kept[gone[int(np.argmin(areas))]]
+    return kept
+
+
+def thin(costs: Sequence[float], count: int, qualities: Sequence[float], keep: Collection[int] = ()) -> list[int]:
+    """At most ``count`` positions of ascending costs, both ends and ``keep`` included, evenly spread along the curve.
+
+    The curve is that of the logarithm of the cost and of the quality, each as the square root of its distance from the
+    costliest point: most points stand where little is lost.
+
+    Example:
+        >>> thin([1.0, 1.1, 2.0, 4.0], 3, [0.0, 0.0, 0.0, 0.0])
         [0, 2, 3]
     """
     if len(costs) <= count:
         return list(range(len(costs)))
     kept = list(range(len(costs)))
-    saved = np.log(max(costs)) - np.log(costs)
-    lost = None if qualities is None else max(qualities) - np.asarray(qualities)
-    curve = saved[:, None] if lost is None else np.stack([_scaled(saved), _scaled(lost)], 1)
+    curve = np.stack([_scaled(np.log(max(costs)) - np.log(costs)), _scaled(max(qualities) - np.asarray(qualities))], 1)
     while len(kept) > count:  # drop the inner point whose neighbours are closest to each other
         inner = [i for i in range(1, len(kept) - 1) if kept[i] not in keep]
         if not inner:

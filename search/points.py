@@ -256,13 +256,17 @@ def spread(
     *,
     trained: bool = True,
 ) -> list[int]:
-    """Positions of the candidates worth finishing: undominated on the search split, spread over latency.
+    """Positions of the candidates worth finishing: undominated on the search split, spread over the front.
 
-    The best one within each of ``goals_s`` is among them. Those yet to be ``trained`` are spread by latency alone: what
-    they have lost says little of what they will lose.
+    The best one within each of ``goals_s`` is among them. Those yet to be ``trained`` are the bends of the front: training, whose
+    time is short, goes to candidates that are hardly worse than slower ones, and much better than faster ones.
     """
     kept = pareto.front(latencies_s, [-float(d) for d in divergences])
-    moved = [-float(np.log1p(divergences[i])) for i in kept] if trained else None
-    within = [[i for i, k in enumerate(kept) if latencies_s[k] <= goal] for goal in goals_s]
+    costs, moved = [latencies_s[i] for i in kept], np.array([divergences[i] for i in kept], float)
+    within = [[i for i, seconds in enumerate(costs) if seconds <= goal] for goal in goals_s]
     goals = {each[-1] for each in within if each}  # ascending latency is descending divergence
-    return [kept[i] for i in pareto.thin([latencies_s[i] for i in kept], count, moved, goals)]
+    if trained:
+        chosen = pareto.thin(costs, count, list(-np.log1p(moved)), goals)
+    else:
+        chosen = pareto.most_area(costs, list(-np.sqrt(moved)), count, goals)
+    return [kept[i] for i in chosen]

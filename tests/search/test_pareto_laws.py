@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def test_hypervolume_counts_unit_squares(points: list[tuple[int, int]]) -> None:
 def test_thin_keeps_ends_and_size(costs: list[float], count: int) -> None:
     """Thinning keeps the first and the last point and at most the number asked for."""
     costs = sorted(costs)
-    kept = pareto.thin(costs, count)
+    kept = pareto.thin(costs, count, [0.0] * len(costs))
     assert kept[0] == 0
     assert kept[-1] == len(costs) - 1
     assert len(kept) == min(count, len(costs))
@@ -49,16 +50,35 @@ def test_thin_keeps_ends_and_size(costs: list[float], count: int) -> None:
 def test_thin_keeps_what_it_is_told_to(costs: list[float], count: int, data: st.DataObject) -> None:
     """A position that must stay is among those kept, at the same size."""
     wanted = data.draw(st.integers(0, len(costs) - 1))
-    kept = pareto.thin(sorted(costs), count, keep={wanted})
+    kept = pareto.thin(sorted(costs), count, [0.0] * len(costs), {wanted})
     assert wanted in kept
     assert len(kept) == min(count, len(costs))
 
 
-def test_thin_drops_the_crowded_one() -> None:
-    """Of 2.0 and 2.1 the second goes: from 2 to 4 the logarithm changes by 0.693, from 1 to 2.1 by 0.742."""
-    assert pareto.thin([1.0, 2.0, 2.1, 4.0, 8.0], 4) == [0, 1, 3, 4]
-
-
-def test_thin_along_qualities_goes_by_roots() -> None:
+def test_thin_goes_by_roots() -> None:
     """Of 2.0 and 2.1 the first goes: from 1 to 2.1 the root of the logarithm changes by 0.285, from 2 to 4 by 0.344."""
     assert pareto.thin([1.0, 2.0, 2.1, 4.0, 8.0], 4, [0.0] * 5) == [0, 2, 3, 4]
+
+
+@given(Points, st.data())
+def test_most_area_drops_what_adds_least(points: list[tuple[int, int]], data: st.DataObject) -> None:
+    """One point less: no other choice that holds the cheapest and the one to keep dominates a larger area. Else sizes hold."""
+    kept = pareto.front([float(c) for c, _ in points], [float(q) for _, q in points])
+    costs, qualities = [float(points[i][0]) for i in kept], [float(points[i][1]) for i in kept]
+    wanted, count = data.draw(st.integers(0, len(kept) - 1)), data.draw(st.integers(2, 6))
+    chosen = pareto.most_area(costs, qualities, count, {wanted})
+    assert {0, wanted} <= set(chosen)
+    assert len(chosen) == min(count, len(kept))
+    assert chosen == sorted(set(chosen))
+
+    def area(positions: list[int]) -> float:
+        taken = [(float(np.log(costs[i])), qualities[i]) for i in positions]
+        worst = float(np.log(costs[-1]))
+        return pareto.hypervolume(
+            [c for c, _ in taken], [q for _, q in taken], worst_cost=worst, worst_quality=qualities[0]
+        )
+
+    fewer = [[i for i in range(len(kept)) if i != gone] for gone in range(1, len(kept)) if gone != wanted]
+    if fewer:
+        dropped = pareto.most_area(costs, qualities, len(kept) - 1, {wanted})
+        assert np.isclose(area(dropped), max(map(area, fewer)))

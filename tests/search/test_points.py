@@ -68,12 +68,11 @@ def test_a_file_that_is_too_large_is_named_with_the_smallest() -> None:
     assert "300" in reason
 
 
-def test_points_to_be_trained_are_spread_by_latency_alone() -> None:
-    """By hand: the crowded 1.5 and 10 go, whatever was lost there before training."""
+def test_points_to_be_trained_are_the_bends_of_the_front() -> None:
+    """By hand: 17 adds no area and 4 the least, 0.09 = log(10 / 4) * (1 - 0.9); 1.5 adds 0.98 and 10 adds 0.21."""
     latencies = [1.0, 1.5, 4.0, 10.0, 17.0]
-    lost = [8.0, 7.9, 7.8, 0.1, 0.0]
-    assert spread(latencies, lost, 3, trained=False) == [0, 2, 4]
-    assert spread(latencies, lost, 3) == [0, 3, 4]
+    lost = [4.0, 1.0, 0.81, 0.25, 0.0]
+    assert spread(latencies, lost, 3, trained=False) == [0, 1, 3]
 
 
 def test_the_best_within_a_goal_is_kept_and_the_dominated_are_not() -> None:
