@@ -15,7 +15,7 @@ USELESS = 5.0
 TRIALS = 12
 NEAR_THE_GOAL = (0.85, 0.9, 0.95, 1.0)
 BEYOND_THE_GOAL = 2.0
-"""Where points are trained and the client names a speed, no minute goes to points beyond so many times that speed."""
+"""Where the client names a speed, no search and no minute of training goes to points beyond so many times that speed."""
 FURTHER_TARGET = 0.25
 """What every target but the first adds to a job's candidates: each target's front is chosen from those of all."""
 
@@ -41,10 +41,9 @@ def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
     dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
     if fastest_s >= dense_s:
         return []
-    wanted_s = goal_s(spec, dense_s)
     useful_s = _fastest_of_use(problem, dense_s, fastest_s)
-    if wanted_s is not None and spec.search.finetune_minutes > 0:
-        useful_s = max(useful_s, wanted_s / BEYOND_THE_GOAL)
+    if spec.search.finetune_minutes > 0:
+        useful_s = max(useful_s, fastest_searched_s(problem, spec))
     steps = np.linspace(0, 1, per_target(2 * spec.search.points, spec) + 1)[1:]
     budgets = dense_s * (useful_s / dense_s) ** (steps**2)
     return [*(float(budget) for budget in budgets), *near_the_goal(problem, spec)]
@@ -55,6 +54,11 @@ def near_the_goal(problem: Problem, spec: JobSpec) -> list[float]:
     dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
     wanted_s = goal_s(spec, dense_s) or 0.0
     return [wanted_s * share for share in NEAR_THE_GOAL if fastest_s <= wanted_s * share < dense_s]
+
+
+def fastest_searched_s(problem: Problem, spec: JobSpec) -> float:
+    """Latency in seconds below which nothing is searched for, only allocated; 0 where the objective asks for an accuracy."""
+    return (goal_s(spec, problem.latency_s({})) or 0.0) / BEYOND_THE_GOAL
 
 
 def goal_s(spec: JobSpec, dense_s: float) -> float | None:

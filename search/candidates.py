@@ -9,7 +9,7 @@ import numpy as np
 from search.allocate.base import Allocator, Problem
 from search.allocate.price import Pricer
 from search.allocators import RULES
-from search.budgets import near_the_goal, per_target
+from search.budgets import fastest_searched_s, near_the_goal, per_target
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
 from search.data import Splits
@@ -118,8 +118,15 @@ class Search:
             searched = () if self.spec.search.allocator in RULES else problems.values()
             for problem in (problem for mine in searched for problem in mine):
                 rng = np.random.default_rng((self.spec.search.seed, 2))
-                goals_s = near_the_goal(problem, self.spec)
-                children = refine(problem, found, self.candidate, evaluations=most, rng=rng, goals_s=goals_s)
+                children = refine(
+                    problem,
+                    found,
+                    self.candidate,
+                    evaluations=most,
+                    rng=rng,
+                    fastest_s=fastest_searched_s(problem, self.spec),
+                    goals_s=near_the_goal(problem, self.spec),
+                )
                 for child in self.progress.each(children, "children", total=most, reserve=0.25):
                     found.append(child)
                     self._announce(child, problems)

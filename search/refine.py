@@ -64,23 +64,26 @@ def refine(
     *,
     evaluations: int,
     rng: np.random.Generator,
+    fastest_s: float = 0.0,
     goals_s: Sequence[float] = (),
 ) -> Iterator[Found]:
     """Yield the evaluated children, until the front stops moving or the evaluations are spent.
 
     Args:
         problem: the target's options, errors and prices.
-        found: evaluated candidates; children are no faster than the fastest of them.
+        found: evaluated candidates; no child is asked to be faster than the fastest of them.
         evaluate: repairs a plan and measures how far it moves.
         evaluations: most children.
         rng: the seed's own; equal seeds give equal children.
+        fastest_s: nor is it asked to be faster than this.
         goals_s: latencies that matter most: every third child is for one of these, the others are spread evenly.
     """
     if not found:
         return
     known = {plan_key(c.plan) for c in found}
     lessons = _Lessons(problem, found)
-    wanted_s = _latencies(problem.latency_s({}), min(lessons.latencies_s), goals_s, rng)
+    fast_end_s = max(fastest_s, min(lessons.latencies_s))
+    wanted_s = _latencies(problem.latency_s({}), fast_end_s, goals_s, rng)
     idle = 0
     for _ in range(evaluations):
         fresh = (_allocated(problem, lessons, next(wanted_s), rng) for _ in range(ATTEMPTS))

@@ -66,6 +66,18 @@ def test_every_third_child_is_for_a_goal(seed: int) -> None:
     assert min(within) == min(c.divergence for c in everything(problem) if problem.latency_s(c.plan) <= goal_s)
 
 
+def test_nothing_is_searched_beyond_the_fast_end() -> None:
+    """Whatever is allocated for the fast end itself is priced at most there, and nothing is much faster."""
+    problem = interacting(3)
+    fastest_s, goal_s = 0.5 * problem.latency_s({}), 0.7 * problem.latency_s({})
+    rng = np.random.default_rng(0)
+    options = {"fastest_s": fastest_s, "goals_s": [goal_s]}
+    free = list(refine(problem, [superadditive(FASTEST)], superadditive, evaluations=12, rng=rng, goals_s=[goal_s]))
+    bound = list(refine(problem, [superadditive(FASTEST)], superadditive, evaluations=12, rng=rng, **options))
+    assert min(problem.latency_s(c.plan) for c in free) < 0.4 * problem.latency_s({})
+    assert min(problem.latency_s(c.plan) for c in bound) > 0.4 * problem.latency_s({})
+
+
 def test_coefficients_are_learned() -> None:
     """Where one element moves ten times what its error says, the children soon take other elements instead."""
     problem = interacting(3)
