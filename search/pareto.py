@@ -43,10 +43,11 @@ def hypervolume(
 
 
 def most_area(costs: Sequence[float], qualities: Sequence[float], count: int, keep: Collection[int] = ()) -> list[int]:
-    """At most ``count`` positions of a front, the cheapest and ``keep`` included, that together dominate most.
+    """At most ``count`` positions of a front, ``keep`` included, that together dominate most.
 
-    The area is that over the logarithm of the cost. Points that add least of it go one by one, so that what stays are the bends
-    of the front (greedy hypervolume subset selection, Bradstreet et al. 2006).
+    The area is that over the logarithm of the cost, down to as far below the cheapest as the costliest is above it. Points that
+    add least of it go one by one, so that what stays are the bends of the front (greedy hypervolume subset selection,
+    Bradstreet et al. 2006). The costliest adds nothing.
 
     Args:
         costs: ascending.
@@ -60,12 +61,12 @@ def most_area(costs: Sequence[float], qualities: Sequence[float], count: int, ke
     """
     kept, logs = list(range(len(costs))), np.log(costs)
     while len(kept) > count:
-        gone = [j for j in range(1, len(kept)) if kept[j] not in keep]
-        if not gone:
-            break
         ends = [*logs[kept], logs[-1]]
-        areas = [(ends[j + 1] - ends[j]) * (qualities[kept[j]] - qualities[kept[j - 1]]) for j in gone]
-        del kept[gone[int(np.argmin(areas))]]
+        steps = [2 * qualities[0] - qualities[-1], *(qualities[i] for i in kept)]
+        areas = {j: (ends[j + 1] - ends[j]) * (steps[j + 1] - steps[j]) for j, i in enumerate(kept) if i not in keep}
+        if not areas:
+            break
+        del kept[min(areas, key=areas.__getitem__)]
     return kept
 
 

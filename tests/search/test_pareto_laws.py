@@ -62,12 +62,12 @@ def test_thin_goes_by_roots() -> None:
 
 @given(Points, st.data())
 def test_most_area_drops_what_adds_least(points: list[tuple[int, int]], data: st.DataObject) -> None:
-    """One point less: no other choice that holds the cheapest and the one to keep dominates a larger area. Else sizes hold."""
+    """One point less: no other choice that holds the one to keep dominates a larger area. Sizes hold at any count."""
     kept = pareto.front([float(c) for c, _ in points], [float(q) for _, q in points])
     costs, qualities = [float(points[i][0]) for i in kept], [float(points[i][1]) for i in kept]
-    wanted, count = data.draw(st.integers(0, len(kept) - 1)), data.draw(st.integers(2, 6))
+    wanted, count = data.draw(st.integers(0, len(kept) - 1)), data.draw(st.integers(1, 6))
     chosen = pareto.most_area(costs, qualities, count, {wanted})
-    assert {0, wanted} <= set(chosen)
+    assert wanted in chosen
     assert len(chosen) == min(count, len(kept))
     assert chosen == sorted(set(chosen))
 
@@ -78,7 +78,7 @@ def test_most_area_drops_what_adds_least(points: list[tuple[int, int]], data: st
             [c for c, _ in taken], [q for _, q in taken], worst_cost=worst, worst_quality=qualities[0]
         )
 
-    fewer = [[i for i in range(len(kept)) if i != gone] for gone in range(1, len(kept)) if gone != wanted]
+    fewer = [[i for i in range(len(kept)) if i != gone] for gone in range(len(kept)) if gone != wanted]
     if fewer:
         dropped = pareto.most_area(costs, qualities, len(kept) - 1, {wanted})
         assert np.isclose(area(dropped), max(map(area, fewer)))

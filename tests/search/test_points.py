@@ -69,7 +69,7 @@ def test_a_file_that_is_too_large_is_named_with_the_smallest() -> None:
 
 
 def test_points_to_be_trained_are_the_bends_of_the_front() -> None:
-    """By hand: 17 adds no area and 4 the least, 0.09 = log(10 / 4) * (1 - 0.9); 1.5 adds 0.98 and 10 adds 0.21."""
+    """17 adds no area, 4 adds 0.09 = log(10 / 4) * (1 - 0.9), 10 adds 0.21, 1 adds 0.81 = log(1.5) * 2, 1.5 adds 0.98."""
     latencies = [1.0, 1.5, 4.0, 10.0, 17.0]
     lost = [4.0, 1.0, 0.81, 0.25, 0.0]
     assert spread(latencies, lost, 3, trained=False) == [0, 1, 3]
