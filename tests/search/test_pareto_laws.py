@@ -72,11 +72,9 @@ def test_most_area_drops_what_adds_least(points: list[tuple[int, int]], data: st
     assert chosen == sorted(set(chosen))
 
     def area(positions: list[int]) -> float:
-        taken = [(float(np.log(costs[i])), qualities[i]) for i in positions]
-        worst = float(np.log(costs[-1]))
-        return pareto.hypervolume(
-            [c for c, _ in taken], [q for _, q in taken], worst_cost=worst, worst_quality=qualities[0]
-        )
+        taken_costs, taken = [float(np.log(costs[i])) for i in positions], [qualities[i] for i in positions]
+        worst_cost, worst = float(np.log(costs[-1])), 2 * qualities[0] - qualities[-1]
+        return pareto.hypervolume(taken_costs, taken, worst_cost=worst_cost, worst_quality=worst)
 
     fewer = [[i for i in range(len(kept)) if i != gone] for gone in range(len(kept)) if gone != wanted]
     if fewer:
