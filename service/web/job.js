@@ -89,7 +89,7 @@ function drawJob(view, job, { guarded, refresh }) {
   if (view.status !== null && view.status !== job.status) announce(`Job ${job.status}.`);
   if (view.status !== job.status) {
     view.pill.replaceChildren(pill(job.status));
-    view.cancel.replaceChildren(ended ? "" : cancelButton(view, job, guarded, refresh));
+    drawCancel(view, job, ended, () => cancelButton(view, job, guarded, refresh));
     document.title = `${job.status}: ${jobName(job)} - Secateur`;
   }
   view.status = job.status;
@@ -111,16 +111,25 @@ function factLine(job) {
   return [job.id, `created ${when(job.created_at)}`, ended, attempt].filter(Boolean).join(" · ");
 }
 
+/** One button as long as the job may be cancelled: a new one at every change of status would take the focus from under the keys. */
+function drawCancel(view, job, ended, make) {
+  if (ended) view.cancel.replaceChildren();
+  else if (view.cancel.firstElementChild === null) view.cancel.replaceChildren(make());
+  const button = view.cancel.firstElementChild;
+  if (button === null || job.status !== "cancelling") return;
+  button.textContent = "Cancelling";
+  button.disabled = true;
+}
+
 function cancelButton(view, job, guarded, refresh) {
-  const cancelling = job.status === "cancelling";
-  const button = h("button", { type: "button", class: "quiet", disabled: cancelling }, cancelling ? "Cancelling" : "Cancel job");
+  const button = h("button", { type: "button", class: "quiet" }, "Cancel job");
   button.addEventListener("click", async () => {
     button.disabled = true;
     await guarded(() => request(job.urls.cancel, { method: "POST" }));
     await refresh();
-    // A refused cancel leaves the state as it was: let people try again. Otherwise the button has gone.
-    if (button.isConnected) button.disabled = false;
-    else view.title.focus();
+    // A refused cancel leaves the state as it was: let people try again.
+    if (view.status === "cancelling" || TERMINAL.has(view.status)) view.title.focus();
+    else button.disabled = false;
   });
   return button;
 }

@@ -147,7 +147,11 @@ def test_job_is_made_by_keyboard_only(page: Page, model: Path) -> None:
     page.keyboard.type("5")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("#job="), timeout=30_000)
-    page.get_by_role("button", name="Cancel job").press("Enter")
+    cancel = page.get_by_role("button", name="Cancel job")
+    cancel.focus()
+    expect(page.locator("#job-view .pill")).to_have_text("running", timeout=60_000)
+    expect(cancel).to_be_focused()  # whatever the status became meanwhile
+    page.keyboard.press("Enter")
     expect(page.locator("#job-view .pill")).to_have_text("cancelled", timeout=30_000)
 
 
