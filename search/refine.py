@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from scipy import linalg
@@ -108,7 +108,7 @@ def _latencies(
         yield slowest_s * (fastest_s / slowest_s) ** min(1.0, BEYOND * ((start + i * EVENLY) % 1))
 
 
-def _allocated(problem: Problem, lessons: _Lessons[Found], latency_s: float, rng: np.random.Generator) -> Plan:
+def _allocated(problem: Problem, lessons: _Lessons, latency_s: float, rng: np.random.Generator) -> Plan:
     """The best plan within a latency if the coefficients were those of one draw."""
     drawn = lessons.draw(latency_s, rng)
     errors = {name: problem.errors[name] * c for name, c in zip(problem.options, drawn, strict=True)}
@@ -116,10 +116,10 @@ def _allocated(problem: Problem, lessons: _Lessons[Found], latency_s: float, rng
     return problem.plan(choice)
 
 
-class _Lessons(Generic[Found]):
+class _Lessons:
     """What candidates teach of the coefficients."""
 
-    def __init__(self, problem: Problem, found: Sequence[Found]) -> None:
+    def __init__(self, problem: Problem, found: Sequence[Evaluated]) -> None:
         self.problem = problem
         self.latencies_s: list[float] = []
         self._divergences: list[float] = []
@@ -127,14 +127,14 @@ class _Lessons(Generic[Found]):
         for candidate in found:
             self.add(candidate)
 
-    def add(self, candidate: Found) -> None:
+    def add(self, candidate: Evaluated) -> None:
         """One more; of one that is no choice of this problem, another target's, errors are those of what it shares with it."""
         choice = self.problem.choice(candidate.plan)
         self._errors.append(np.array([self.problem.errors[name][k] for name, k in choice.items()]))
         self.latencies_s.append(self.problem.latency_s(candidate.plan))
         self._divergences.append(candidate.divergence)
 
-    def leads(self, candidate: Found) -> bool:
+    def leads(self, candidate: Evaluated) -> bool:
         """Whether none so far is as fast and as good."""
         latency_s = self.problem.latency_s(candidate.plan)
         rivals = zip(self.latencies_s, self._divergences, strict=True)

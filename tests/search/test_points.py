@@ -75,6 +75,11 @@ def test_points_to_be_trained_are_the_bends_of_the_front() -> None:
     assert spread(latencies, lost, 3, trained=False) == [0, 1, 3]
 
 
+def test_points_that_are_done_are_spread_along_the_curve() -> None:
+    """By hand: the crowded 1.5 and 4 go, where next to nothing is gained over 1; 10, where little is lost, stays."""
+    assert spread([1.0, 1.5, 4.0, 10.0, 17.0], [8.0, 7.9, 7.8, 0.1, 0.0], 3) == [0, 3, 4]
+
+
 def test_the_best_within_a_goal_is_kept_and_the_dominated_are_not() -> None:
     """A goal keeps the costliest that meets it; what costs more and moved more is never spread over."""
     latencies, lost = [1.0, 2.0, 2.1, 3.0, 4.0], [5.0, 1.0, 2.0, 0.5, 0.0]
