@@ -14,7 +14,7 @@ from hwprofiles.rules import executed_structures, sparsity_rule
 from search import finetune, points, profiles
 from search.allocate.price import Pricer
 from search.allocators import allocator
-from search.budgets import goal_s, latency_budgets, per_target
+from search.budgets import goal_s, latency_budgets, per_target, wishes_s
 from search.candidates import Search, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
@@ -121,6 +121,8 @@ def compress(
         )
         front, models = points.build_front(target.profile, target.pricer, finisher.dense, finished, spec, watch)
         fronts[target.profile.id] = front
+        if words := points.missed(front, spec):
+            progress.warn(words)
         for path, content in models.items():
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             (out / path).write_bytes(content)
@@ -238,10 +240,10 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
 def _promising(
     target: Target, candidates: Sequence[Candidate], most: int, spec: JobSpec, *, trained: bool = True
 ) -> list[Candidate]:
-    """Candidates that this target may put on its front, those near the objective's latency among them."""
-    latencies = [target.pricer.latency_s(c.plan) for c in candidates]
-    goal = goal_s(spec, target.pricer.latency_s({}))
-    goals = [goal, MISPREDICTED * goal] if goal else []
+    """Candidates that this target may put on its front, those near the latencies that the request names among them."""
+    latencies, dense_s = [target.pricer.latency_s(c.plan) for c in candidates], target.pricer.latency_s({})
+    goal = goal_s(spec, dense_s)
+    goals = [*([goal, MISPREDICTED * goal] if goal else []), *wishes_s(spec, dense_s)]
     moved = [c.divergence for c in candidates]
     return [candidates[i] for i in points.spread(latencies, moved, most, goals, trained=trained)]
 

@@ -146,7 +146,9 @@ def build_front(
     front = [best_first[i] for i in kept if i > 0]
     best, reason = choose_best(front, control, spec)
     latencies, accuracies = [p.latency_ms.value for p in front], [p.accuracy.value for p in front]
-    chosen = [i for i, point in enumerate(front) if point.id == best]
+    fast_enough = [[p for p in front if p.speedup >= speedup] for speedup in spec.search.at_speedups]
+    wanted = {best, *(points[-1].id for points in fast_enough if points)}  # ascending latency is ascending accuracy
+    chosen = [i for i, point in enumerate(front) if point.id in wanted]
     front = [front[i] for i in pareto.thin(latencies, spec.search.points, accuracies, chosen)]
     models = {point.artifact: models[point.artifact] for point in front}
     models[control.artifact] = dense.model
@@ -224,6 +226,18 @@ def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[s
     return (
         best.id,
         f"fastest of {len(good)} points that lose at most {100 * drop:g} points of {dense.accuracy.metric} on held-out data",
+    )
+
+
+def missed(front: Front, spec: JobSpec) -> str | None:
+    """In words, the wanted speed-ups that no point of a front has; None where there are none."""
+    fastest = max((point.speedup for point in front.points), default=1.0)
+    speedups = ", ".join(f"{speedup:g}" for speedup in spec.search.at_speedups if speedup > fastest)
+    name = front.dense.profile
+    return (
+        f"no point is {speedups} times as fast as dense on {name}; the fastest is {fastest:.2f} times"
+        if speedups
+        else None
     )
 
 

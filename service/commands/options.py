@@ -69,6 +69,13 @@ _SPEC_FLAGS = (
     click.option("--max-bytes", type=int, help="Constraint on the choice of best: largest file."),
     click.option("--max-memory-bytes", type=int, help="Constraint on the choice of best: weights and activations."),
     click.option("--points", type=int, default=_DEFAULTS.points, show_default=True, help="Most points on a front."),
+    click.option(
+        "--at-speedup",
+        "at_speedups",
+        type=float,
+        multiple=True,
+        help="A point is wanted this many times as fast as dense, whatever the objective; may be repeated.",
+    ),
     click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same bytes."),
     click.option("--seeds", type=int, default=_DEFAULTS.seeds, show_default=True, help="Repetitions of the search."),
     click.option(
@@ -109,7 +116,7 @@ _SPEC_FLAGS = (
 )
 _SPEC_NAMES = (
     *("profiles", "max_latency_ms", "speedup", "max_accuracy_drop", "exclude", "structures", "min_widths"),
-    *("max_bytes", "max_memory_bytes", "points", "seed", "seeds", "criterion", "allocator"),
+    *("max_bytes", "max_memory_bytes", "points", "at_speedups", "seed", "seeds", "criterion", "allocator"),
     *("finetune_minutes", "schedule", "deadline_minutes"),
 )
 

@@ -65,15 +65,17 @@ def images(shared: Path, name: str) -> tuple[Array, Array]:
     return np.ascontiguousarray(((x - MEAN) / DEVIATION).transpose(0, 3, 1, 2)), y
 
 
-def prepare(folder: Path, shared: Path, model: str, way: str, minutes: float, points: int) -> None:
+def prepare(
+    folder: Path, shared: Path, model: str, way: str, minutes: float, points: int, at: tuple[float, ...]
+) -> None:
     """Write a job directory, unless it is there."""
     labelled, trains = WAYS[way]
     folder.mkdir(parents=True, exist_ok=True)
     spec = JobSpec(
         (TARGET,),
-        Objective(speedup=1.5),
+        Objective(max_accuracy_drop=0.01),
         Constraints(structures=("channel", "depth")),
-        SearchOptions(points=points, finetune_minutes=minutes if trains else 0, deadline_minutes=120),
+        SearchOptions(points=points, at_speedups=at, finetune_minutes=minutes if trains else 0, deadline_minutes=120),
     )
     (folder / "request.json").write_text(spec.to_json())
     (folder / "model.onnx").write_bytes((shared / "models" / f"{model}.onnx").read_bytes())
@@ -120,13 +122,13 @@ def input_name(model: bytes) -> str:
     return str(onnx.load_from_string(model).graph.input[0].name)
 
 
-def show(title: str, rows: list[dict[str, float]]) -> None:
+def show(title: str, rows: list[dict[str, float]], at: tuple[float, ...]) -> None:
     """The whole front, then the points at the speed-ups asked for."""
     dense, *points = rows
     print(f"{title}: dense {dense['dev500']:.1f} / {dense['jpeg4k']:.1f} (clean-500 / JPEG), then speed-up: change")
     for row in sorted(points, key=lambda row: -row["speedup"]):
         print(f"  {row['speedup']:.2f}x: {_change(row, dense)}")
-    for level in SPEEDUPS:
+    for level in at:
         fast = [row for row in points if row["speedup"] >= level]
         best = max(fast, key=lambda row: row["reported"], default=None)
         print(f"  at {level}x: " + (f"{_change(best, dense)} ({best['speedup']:.2f}x)" if best else "no point"))
@@ -159,20 +161,22 @@ def main() -> None:
     parser.add_argument("--way", action="append", choices=WAYS)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--points", type=int, default=6)
+    parser.add_argument("--at", type=float, nargs="+", default=SPEEDUPS, help="speed-ups that a point is wanted at")
     parser.add_argument("--out", type=Path, default=Path("out/recovery"))
     parser.add_argument("--cache-dir", type=Path, default=Path("out/cache"))
     parser.add_argument("--plot", type=Path, help="where to draw the fronts")
     arguments = parser.parse_args()
-    fronts = {}
+    fronts, at = {}, tuple(arguments.at)
     for way in arguments.way or ("repair", "unlabelled", "labelled", "data-free"):
-        folder = arguments.out / f"{arguments.model}-{way}-{arguments.minutes:g}-{arguments.points}"
-        prepare(folder, arguments.shared, arguments.model, way, arguments.minutes, arguments.points)
+        name = f"{arguments.model}-{way}-{arguments.minutes:g}-{arguments.points}-at-{'-'.join(f'{s:g}' for s in at)}"
+        folder = arguments.out / name
+        prepare(folder, arguments.shared, arguments.model, way, arguments.minutes, arguments.points, at)
         report = run(folder, arguments.cache_dir, way)
         path = folder / "judged.json"
         rows = json.loads(path.read_text()) if path.exists() else judge(folder, report, arguments.shared)
         if report.complete:
             path.write_text(json.dumps(rows))
-        show(f"{arguments.model}, {way}, {training_cpu_s(folder):.0f} s of processor time for training", rows)
+        show(f"{arguments.model}, {way}, {training_cpu_s(folder):.0f} s of processor time for training", rows, at)
         fronts[way] = rows
     if arguments.plot:
         draw(arguments.plot, fronts)
