@@ -145,11 +145,7 @@ def build_front(
     kept = pareto.front([p.latency_ms.value for p in best_first], [p.accuracy.value for p in best_first])
     front = [best_first[i] for i in kept if i > 0]
     best, reason = choose_best(front, control, spec)
-    latencies, accuracies = [p.latency_ms.value for p in front], [p.accuracy.value for p in front]
-    fast_enough = [[p for p in front if p.speedup >= speedup] for speedup in spec.search.at_speedups]
-    wanted = {best, *(points[-1].id for points in fast_enough if points)}  # ascending latency is ascending accuracy
-    chosen = [i for i, point in enumerate(front) if point.id in wanted]
-    front = [front[i] for i in pareto.thin(latencies, spec.search.points, accuracies, chosen)]
+    front = thinned(front, best, spec)
     models = {point.artifact: models[point.artifact] for point in front}
     models[control.artifact] = dense.model
     return Front(control, tuple(front), best, reason), models
@@ -227,6 +223,21 @@ def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[s
         best.id,
         f"fastest of {len(good)} points that lose at most {100 * drop:g} points of {dense.accuracy.metric} on held-out data",
     )
+
+
+def thinned(front: Sequence[Point], best: str | None, spec: JobSpec) -> list[Point]:
+    """At most as many points as were asked for: the ``best``, the most accurate at every wanted speed-up, others spread evenly.
+
+    Args:
+        front: undominated, by ascending latency, and so by ascending accuracy.
+        best: id of what the objective picked.
+        spec: the request.
+    """
+    fast_enough = [[p for p in front if p.speedup >= speedup] for speedup in spec.search.at_speedups]
+    wanted = {best, *(points[-1].id for points in fast_enough if points)}
+    latencies, accuracies = [p.latency_ms.value for p in front], [p.accuracy.value for p in front]
+    chosen = [i for i, point in enumerate(front) if point.id in wanted]
+    return [front[i] for i in pareto.thin(latencies, spec.search.points, accuracies, chosen)]
 
 
 def missed(front: Front, spec: JobSpec) -> str | None:

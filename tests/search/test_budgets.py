@@ -7,7 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from search.budgets import BEYOND_THE_GOAL, NEAR_THE_GOAL, USELESS, latency_budgets
+from search.budgets import (
+    BEYOND_THE_GOAL,
+    NEAR_THE_GOAL,
+    USELESS,
+    fastest_searched_s,
+    latency_budgets,
+    near_the_goal,
+)
 from search.request import JobSpec, Objective, SearchOptions
 from tests.search.test_knapsack import interacting
 
@@ -44,6 +51,21 @@ def test_a_front_ends_beyond_the_objective() -> None:
     assert min(found) > fastest_s
     untrained = dataclasses.replace(spec, search=SearchOptions())
     assert min(latency_budgets(mild, untrained)) == pytest.approx(fastest_s)
+
+
+def test_speeds_that_points_are_wanted_at_have_their_own_budgets() -> None:
+    """By hand: twice as fast, less a margin of 3 %, is 0.485 of dense; nothing beyond the fastest of them is searched for."""
+    problem = interacting(1)
+    dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
+    speedups = (1 + 0.2 * (dense_s / fastest_s - 1), 1 + 0.6 * (dense_s / fastest_s - 1), 2 * dense_s / fastest_s)
+    spec = JobSpec(search=SearchOptions(at_speedups=speedups))
+    found = near_the_goal(problem, spec)
+    assert found == pytest.approx([0.97 * dense_s / s * share for s in speedups[:2] for share in (0.95, 1.0)])
+    assert latency_budgets(problem, spec)[-4:] == found
+    assert fastest_searched_s(problem, spec) == pytest.approx(0.97 * dense_s / speedups[2])
+    both = dataclasses.replace(spec, objective=Objective(speedup=10 * speedups[2]))
+    assert fastest_searched_s(problem, both) == pytest.approx(dense_s / (20 * speedups[2]))
+    assert fastest_searched_s(problem, JobSpec()) == 0
 
 
 def test_no_budget_where_nothing_is_faster() -> None:

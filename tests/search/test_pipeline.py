@@ -164,6 +164,15 @@ def test_unreachable_target_names_the_best_reachable(tmp_path: Path) -> None:
     assert 1 < reachable["tpu-v5e"]["speedup"] < 500
 
 
+def test_a_speedup_that_is_wanted_and_not_reached_is_named(tmp_path: Path) -> None:
+    """The front is returned all the same."""
+    search = SearchOptions(points=2, at_speedups=(1.1, 500.0))
+    folder = job(tmp_path / "j", JobSpec(("a100-tensorrt-fp16",), search=search))
+    assert run(folder) == 0
+    assert report_of(folder).fronts["a100-tensorrt-fp16"].points
+    assert any("no point is 500 times as fast as dense" in warning for warning in report_of(folder).warnings)
+
+
 @pytest.mark.parametrize(
     ("model", "kind"),
     [(b"", "invalid-model"), (b"\x89PNG\r\n\x1a\n" + bytes(100), "invalid-model"), (network()[:5000], "invalid-model")],

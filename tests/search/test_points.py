@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from search.points import choose_best, spread
-from search.report import Accuracy, Latency, Point
-from search.request import Constraints, JobSpec, Objective
+from search.points import choose_best, missed, spread, thinned
+from search.report import Accuracy, Front, Latency, Point
+from search.request import Constraints, JobSpec, Objective, SearchOptions
 
 
 def point(name: str, *, drop: float, ms: float, size: int) -> Point:
@@ -66,6 +66,19 @@ def test_a_file_that_is_too_large_is_named_with_the_smallest() -> None:
     _, reason = choose_best(FRONT, DENSE, JobSpec(constraints=Constraints(max_bytes=200)))
     assert "200" in reason
     assert "300" in reason
+
+
+def test_the_most_accurate_point_at_a_wanted_speedup_stays() -> None:
+    """Ten points, one a millisecond; of three, both ends and what was picked stay, and so does what is wanted beside them."""
+    front = [point(f"p{ms}", drop=0.2 - 0.02 * ms, ms=float(ms), size=1) for ms in range(1, 10)]
+    for speedup, name in ((10 / 3, "p3"), (3.2, "p3"), (1.3, "p7"), (1.2, "p8")):
+        spec = JobSpec(search=SearchOptions(points=3, at_speedups=(speedup,)))
+        assert [p.id for p in thinned(front, None, spec)] == ["p1", name, "p9"]
+    spec = JobSpec(search=SearchOptions(points=3, at_speedups=(2.0, 50.0)))
+    assert [p.id for p in thinned(front, "p2", spec)] == ["p1", "p2", "p5", "p9"]
+    words = missed(Front(DENSE, tuple(front), None, ""), JobSpec(search=SearchOptions(at_speedups=(2.0, 50.0, 70.0))))
+    assert words == "no point is 50, 70 times as fast as dense on p; the fastest is 10.00 times"
+    assert missed(Front(DENSE, tuple(front), None, ""), JobSpec(search=SearchOptions(at_speedups=(10.0,)))) is None
 
 
 def test_points_to_be_trained_are_the_bends_of_the_front() -> None:

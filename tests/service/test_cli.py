@@ -157,6 +157,7 @@ def test_every_field_has_a_flag() -> None:
         },
         "search": {
             "points": 3,
+            "at_speedups": [1.5, 3.0],
             "seed": 4,
             "seeds": 1,
             "criterion": "l1",
@@ -169,7 +170,7 @@ def test_every_field_has_a_flag() -> None:
     line = "--profile a --profile b --max-latency-ms 8 --max-accuracy-drop 0.02 --exclude head* --structures channel "
     line += "--structures nm --points 3 --seed 4 --seeds 1 --criterion l1 --finetune-minutes 2 --schedule gradual "
     line += "--deadline-minutes 5 --allocator erk --min-width stem* 0.5 --min-width * 0.25 --max-bytes 4096 "
-    line += "--max-memory-bytes 8192"
+    line += "--max-memory-bytes 8192 --at-speedup 1.5 --at-speedup 3"
     assert spec(*line.split()) == JobSpec.from_json(json.dumps({"schema_version": 1, **fields}))
 
 
@@ -183,6 +184,8 @@ def test_the_accuracy_drop_alone_is_the_objective() -> None:
 
 def test_a_value_out_of_range_is_a_usage_error() -> None:
     """The same limits hold as over HTTP."""
+    with pytest.raises(click.UsageError, match=r"raise search\.points"):
+        spec("--points", "2", *("--at-speedup", "2") * 3)
     with pytest.raises(click.UsageError, match=r"search\.points"):
         spec("--points", "99")
 

@@ -215,6 +215,18 @@ def test_a_batch_fits_into_memory() -> None:
     assert samples_that_train(graph, groups.shapes) > 1000
 
 
+@pytest.mark.parametrize(("wrong", "weight"), [(0, 0.0), (8, 8 / 128), (64, 0.1)])
+def test_labels_that_are_known_by_heart_count_for_nothing(wrong: int, weight: float) -> None:
+    """Their weight is the share that the dense network gets wrong, a tenth at most; other terms are as without labels."""
+    graph, groups = students.network()
+    scores = run_ort(export(graph), {"x": images(128, 3, 8, 8)})[0]
+    labels = scores.argmax(1)
+    labels[:wrong] = (labels[:wrong] + 1) % scores.shape[1]
+    weights = students.trainer(graph, groups, labels=labels).weights
+    assert weights.labels == pytest.approx(weight)
+    assert weights._replace(labels=0.0) == students.trainer(graph, groups).weights
+
+
 def test_a_network_that_needs_much_memory_is_trained_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a whole batch does not fit, more samples fit in stretches, and a step comes to the same weights."""
     graph, groups = students.network()
