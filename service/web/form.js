@@ -141,7 +141,8 @@ function sendFile(purpose) {
 function jobBody(model, dataset) {
   const chosen = document.querySelector("[name=objective]:checked").value;
   const value = Number(byId(chosen).value);
-  const exclude = byId("exclude").value.split(",").map((name) => name.trim()).filter(Boolean);
+  const list = (id) => byId(id).value.split(",").map((part) => part.trim()).filter(Boolean);
+  const exclude = list("exclude");
   const number = (id) => Number(byId(id).value);
   return {
     model,
@@ -152,6 +153,7 @@ function jobBody(model, dataset) {
     ...(exclude.length ? { constraints: { exclude } } : {}),
     search: {
       points: number("points"),
+      at_speedups: list("at_speedups").map(Number),
       seed: number("seed"),
       finetune_minutes: number("finetune_minutes"),
       deadline_minutes: number("deadline_minutes"),

@@ -35,6 +35,7 @@ def start_job(page: Page, model: Path, dataset: Path | None) -> str:
     choose_only(page, TARGET)
     page.get_by_text("More settings").click()
     page.get_by_label("Points on a front").fill("4")
+    page.get_by_label("Points wanted at").fill("1.1, 500")
     page.get_by_role("button", name="Start pruning").click()
     page.wait_for_url(re.compile("#job="), timeout=30_000)
     expect(page.locator("#job-view h2")).to_be_focused()
@@ -74,6 +75,7 @@ def test_from_upload_to_download(page: Page, service: str, model: Path, dataset:
     job = start_job(page, model, dataset)
     expect(page.locator("#job-view progress")).to_be_visible()
     expect_success(page)
+    expect(page.locator("#job-view")).to_contain_text("no point is 500 times as fast as dense")
     page.get_by_text("Events", exact=True).click()
     for stage in ("import", "search", "evaluate"):
         expect(page.locator(".log")).to_contain_text(f"stage: {stage}")
