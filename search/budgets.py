@@ -18,7 +18,6 @@ BEYOND_THE_GOAL = 2.0
 """Where the client names a speed, no search and no minute of training goes to points beyond so many times that speed."""
 WITH_MARGIN = 0.97
 """Part of a wanted latency that a candidate may be priced at: prices of a calibrated machine were up to 3 % too low."""
-NEAR_A_WISH = (0.95, 1.0)
 FURTHER_TARGET = 0.25
 """What every target but the first adds to a job's candidates: each target's front is chosen from those of all."""
 
@@ -56,7 +55,7 @@ def near_the_goal(problem: Problem, spec: JobSpec) -> list[float]:
     """Budgets in seconds about the latencies that the request names, those within reach; none if it names none."""
     dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
     about = [(goal_s(spec, dense_s) or 0.0) * share for share in NEAR_THE_GOAL]
-    about += [wish_s * share for wish_s in wishes_s(spec, dense_s) for share in NEAR_A_WISH]
+    about += wishes_s(spec, dense_s)
     return [budget for budget in about if fastest_s <= budget < dense_s]
 
 

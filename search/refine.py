@@ -36,8 +36,6 @@ ATTEMPTS = 32
 NEWTON_STEPS = 20
 BEYOND = 1.1
 """Where the spread latencies would end, the fast end being 1: that end, which is always on the front, gets its share of them."""
-GOAL_EVERY = 2
-"""After so many of the spread latencies comes one that matters most: a third of all."""
 EVENLY = (5**0.5 - 1) / 2
 """Multiples of the golden ratio, without their whole part, cover what lies between 0 and 1 evenly at any number of them."""
 
@@ -76,7 +74,7 @@ def refine(
         evaluations: most children.
         rng: the seed's own; equal seeds give equal children.
         fastest_s: nor is it asked to be faster than this.
-        goals_s: latencies that matter most: every third child is for one of these, the others are spread evenly.
+        goals_s: latencies that matter most: every second child is for one of these, the others are spread evenly.
     """
     if not found:
         return
@@ -100,11 +98,11 @@ def refine(
 def _latencies(
     slowest_s: float, fastest_s: float, goals_s: Sequence[float], rng: np.random.Generator
 ) -> Iterator[float]:
-    """Without end: evenly spread over the logarithm of the latency, in turn with the goals."""
+    """Without end: evenly spread over the logarithm of the latency, every second one a goal."""
     start = float(rng.random())
     for i in itertools.count():
-        if goals_s and i % GOAL_EVERY == 0:
-            yield goals_s[i // GOAL_EVERY % len(goals_s)]
+        if goals_s:
+            yield goals_s[i % len(goals_s)]
         yield slowest_s * (fastest_s / slowest_s) ** min(1.0, BEYOND * ((start + i * EVENLY) % 1))
 
 

@@ -60,8 +60,8 @@ def test_speeds_that_points_are_wanted_at_have_their_own_budgets() -> None:
     speedups = (1 + 0.2 * (dense_s / fastest_s - 1), 1 + 0.6 * (dense_s / fastest_s - 1), 2 * dense_s / fastest_s)
     spec = JobSpec(search=SearchOptions(at_speedups=speedups))
     found = near_the_goal(problem, spec)
-    assert found == pytest.approx([0.97 * dense_s / s * share for s in speedups[:2] for share in (0.95, 1.0)])
-    assert latency_budgets(problem, spec)[-4:] == found
+    assert found == pytest.approx([0.97 * dense_s / s for s in speedups[:2]])
+    assert latency_budgets(problem, spec)[-2:] == found
     assert fastest_searched_s(problem, spec) == pytest.approx(0.97 * dense_s / speedups[2])
     both = dataclasses.replace(spec, objective=Objective(speedup=10 * speedups[2]))
     assert fastest_searched_s(problem, both) == pytest.approx(dense_s / (20 * speedups[2]))

@@ -55,14 +55,14 @@ def test_children_are_new_and_as_fast_and_get_better() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_third_child_is_for_a_goal(seed: int) -> None:
-    """With one goal a third of the children keep its latency, and one of them is the best that there is."""
+def test_every_second_child_is_for_a_goal(seed: int) -> None:
+    """With one goal half of the children keep its latency, and one of them is the best that there is."""
     problem = interacting(seed)
     goal_s = 0.6 * problem.latency_s({})
     parent, rng = superadditive(FASTEST), np.random.default_rng(seed)
     found = list(refine(problem, [parent], superadditive, evaluations=30, rng=rng, goals_s=[goal_s]))
     within = [child.divergence for child in found if problem.latency_s(child.plan) <= goal_s]
-    assert len(within) >= len(found) / 3
+    assert len(within) >= len(found) / 2
     assert min(within) == min(c.divergence for c in everything(problem) if problem.latency_s(c.plan) <= goal_s)
 
 
