@@ -45,7 +45,7 @@ def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
         return []
     useful_s = _fastest_of_use(problem, dense_s, fastest_s)
     if spec.search.finetune_minutes > 0:
-        useful_s = max(useful_s, fastest_searched_s(problem, spec))
+        useful_s = max(useful_s, fastest_searched_s(spec, dense_s))
     steps = np.linspace(0, 1, per_target(2 * spec.search.points, spec) + 1)[1:]
     budgets = dense_s * (useful_s / dense_s) ** (steps**2)
     return [*(float(budget) for budget in budgets), *near_the_goal(problem, spec)]
@@ -59,9 +59,8 @@ def near_the_goal(problem: Problem, spec: JobSpec) -> list[float]:
     return [budget for budget in about if fastest_s <= budget < dense_s]
 
 
-def fastest_searched_s(problem: Problem, spec: JobSpec) -> float:
+def fastest_searched_s(spec: JobSpec, dense_s: float) -> float:
     """Latency in seconds below which nothing is searched for, only allocated; 0 where the request names no latency."""
-    dense_s = problem.latency_s({})
     goal = goal_s(spec, dense_s)
     return min([*([goal / BEYOND_THE_GOAL] if goal else []), *wishes_s(spec, dense_s)], default=0.0)
 

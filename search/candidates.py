@@ -124,7 +124,7 @@ class Search:
                     self.candidate,
                     evaluations=most,
                     rng=rng,
-                    fastest_s=fastest_searched_s(problem, self.spec),
+                    fastest_s=fastest_searched_s(self.spec, problem.latency_s({})),
                     goals_s=near_the_goal(problem, self.spec),
                 )
                 for child in self.progress.each(children, "children", total=most, reserve=0.25):

@@ -14,7 +14,7 @@ from hwprofiles.rules import executed_structures, sparsity_rule
 from search import finetune, points, profiles
 from search.allocate.price import Pricer
 from search.allocators import allocator
-from search.budgets import goal_s, latency_budgets, per_target, wishes_s
+from search.budgets import fastest_searched_s, goal_s, latency_budgets, per_target, wishes_s
 from search.candidates import Search, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
@@ -245,7 +245,9 @@ def _promising(
     goal = goal_s(spec, dense_s)
     goals = [*([goal, MISPREDICTED * goal] if goal else []), *wishes_s(spec, dense_s)]
     moved = [c.divergence for c in candidates]
-    return [candidates[i] for i in points.spread(latencies, moved, most, goals, trained=trained)]
+    fastest_s = fastest_searched_s(spec, dense_s)
+    chosen = points.spread(latencies, moved, most, goals, trained=trained, fastest_s=fastest_s)
+    return [candidates[i] for i in chosen]
 
 
 def _worth(targets: Sequence[Target], spec: JobSpec) -> finetune.Select:

@@ -280,13 +280,17 @@ def spread(
     goals_s: Sequence[float] = (),
     *,
     trained: bool = True,
+    fastest_s: float = 0.0,
 ) -> list[int]:
     """Positions of the candidates worth finishing: undominated on the search split, spread over the front.
 
     The best one within each of ``goals_s`` is among them. Those yet to be ``trained`` are the bends of the front: training, whose
-    time is short, goes to candidates that are hardly worse than slower ones, and much better than faster ones.
+    time is short, goes to candidates that are hardly worse than slower ones, and much better than faster ones; of those within
+    ``fastest_s`` only to the best.
     """
     kept = pareto.front(latencies_s, [-float(d) for d in divergences])
+    if not trained:
+        kept = kept[max(0, sum(latencies_s[i] <= fastest_s for i in kept) - 1) :]
     costs, moved = [latencies_s[i] for i in kept], np.array([divergences[i] for i in kept], float)
     within = [[i for i, seconds in enumerate(costs) if seconds <= goal] for goal in goals_s]
     goals = {each[-1] for each in within if each}  # ascending latency is descending divergence

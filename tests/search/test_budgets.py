@@ -62,10 +62,10 @@ def test_speeds_that_points_are_wanted_at_have_their_own_budgets() -> None:
     found = near_the_goal(problem, spec)
     assert found == pytest.approx([0.97 * dense_s / s for s in speedups[:2]])
     assert latency_budgets(problem, spec)[-2:] == found
-    assert fastest_searched_s(problem, spec) == pytest.approx(0.97 * dense_s / speedups[2])
+    assert fastest_searched_s(spec, dense_s) == pytest.approx(0.97 * dense_s / speedups[2])
     both = dataclasses.replace(spec, objective=Objective(speedup=10 * speedups[2]))
-    assert fastest_searched_s(problem, both) == pytest.approx(dense_s / (20 * speedups[2]))
-    assert fastest_searched_s(problem, JobSpec()) == 0
+    assert fastest_searched_s(both, dense_s) == pytest.approx(dense_s / (20 * speedups[2]))
+    assert fastest_searched_s(JobSpec(), dense_s) == 0
 
 
 def test_no_budget_where_nothing_is_faster() -> None:

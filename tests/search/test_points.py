@@ -88,6 +88,14 @@ def test_points_to_be_trained_are_the_bends_of_the_front() -> None:
     assert spread(latencies, lost, 3, trained=False) == [0, 1, 3]
 
 
+def test_of_points_beyond_what_is_wanted_the_best_is_trained() -> None:
+    """Of 1 and 1.5, both within 2, the time goes to 1.5; where they are trained already both may stay; 0.9 has neither."""
+    latencies, lost = [1.0, 1.5, 4.0, 10.0], [4.0, 1.0, 0.81, 0.25]
+    assert spread(latencies, lost, 4, [2.0], trained=False, fastest_s=2.0) == [1, 2, 3]
+    assert spread(latencies, lost, 4, [2.0], trained=True, fastest_s=2.0) == [0, 1, 2, 3]
+    assert spread(latencies, lost, 4, trained=False, fastest_s=0.9) == [0, 1, 2, 3]
+
+
 def test_points_that_are_done_are_spread_along_the_curve() -> None:
     """By hand: the crowded 1.5 and 4 go, where next to nothing is gained over 1; 10, where little is lost, stays."""
     assert spread([1.0, 1.5, 4.0, 10.0, 17.0], [8.0, 7.9, 7.8, 0.1, 0.0], 3) == [0, 3, 4]
