@@ -226,7 +226,7 @@ def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[s
 
 
 def thinned(front: Sequence[Point], best: str | None, spec: JobSpec) -> list[Point]:
-    """At most as many points as were asked for: the ``best``, the most accurate at every wanted speed-up, others spread evenly.
+    """The ``best``, the most accurate at every wanted speed-up, and others spread evenly up to as many as were asked for.
 
     Args:
         front: undominated, by ascending latency, and so by ascending accuracy.

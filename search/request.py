@@ -92,7 +92,7 @@ class SearchOptions:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     points: Annotated[int, Interval(ge=2, le=32)] = 8
-    """Most points on a front, per target."""
+    """Most points on a front, per target; those that are wanted at a speed-up stay in any case."""
     at_speedups: Annotated[tuple[Annotated[float, Gt(1), Le(1000)], ...], Len(0, 16)] = ()
     """Speed-ups that a point is wanted at, whatever the objective; the search looks hardest there."""
     seed: Annotated[int, Interval(ge=0, le=2**31 - 1)] = 0
@@ -109,13 +109,6 @@ class SearchOptions:
     """When unstructured zeros are chosen where points are trained: once by the repair, or anew while they are trained."""
     deadline_minutes: Annotated[float, Interval(gt=0, le=1440)] = 60.0
     """The job ends by then, with the best front so far."""
-
-    def __post_init__(self) -> None:
-        """Refuse more wanted points than the front may have."""
-        if len(self.at_speedups) > self.points:
-            raise ValueError(
-                f"search.at_speedups has {len(self.at_speedups)} speed-ups for at most {self.points} points; raise search.points"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
