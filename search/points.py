@@ -244,12 +244,9 @@ def missed(front: Front, spec: JobSpec) -> str | None:
     """In words, the wanted speed-ups that no point of a front has; None where there are none."""
     fastest = max((point.speedup for point in front.points), default=1.0)
     speedups = ", ".join(f"{speedup:g}" for speedup in spec.search.at_speedups if speedup > fastest)
-    name = front.dense.profile
-    return (
-        f"no point is {speedups} times as fast as dense on {name}; the fastest is {fastest:.2f} times"
-        if speedups
-        else None
-    )
+    if not speedups:
+        return None
+    return f"no point is {speedups} times as fast as dense on {front.dense.profile}; the fastest is {fastest:.2f} times"
 
 
 def _small(points: Sequence[Point], constraints: Constraints) -> tuple[list[Point], str]:

@@ -1,11 +1,13 @@
 """What recovery gives back along the front of a CIFAR-10 ResNet: repair only, training without labels, training with labels.
 
-    python -m tests.benchmarks.recovery --shared DIR [--model resnet20] [--way repair ...] [--minutes 10] [--plot SVG]
+    python -m tests.benchmarks.recovery --shared DIR [--model resnet20] [--way repair ...] [--minutes 10] [--points 6]
+        [--at 1.5 2 3] [--plot SVG]
 
 DIR holds ``models/*.onnx`` and ``data/cifar10_*.npz``. Every way is one job on the 20,000 training images (none for
 ``data-free``), kept under ``--out`` and resumed there. The files of its front are then timed against the dense network in
 turn, in thread CPU time, and judged on images that no job has seen: 500 clean ones and 4,000 that went through JPEG.
-At each speed-up stands the point that the job's own report calls most accurate among those at least as fast.
+The job is asked for points at the speed-ups of ``--at``; at each of them stands the point that the job's own report calls
+most accurate among those at least as fast.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def test_a_file_that_is_too_large_is_named_with_the_smallest() -> None:
 
 
 def test_the_most_accurate_point_at_a_wanted_speedup_stays() -> None:
-    """Ten points, one a millisecond; of three, both ends and what was picked stay, and so does what is wanted beside them."""
+    """Nine points, one a millisecond; of three, both ends and what was picked stay, and so does what is wanted beside them."""
     front = [point(f"p{ms}", drop=0.2 - 0.02 * ms, ms=float(ms), size=1) for ms in range(1, 10)]
     for speedup, name in ((10 / 3, "p3"), (3.2, "p3"), (1.3, "p7"), (1.2, "p8")):
         spec = JobSpec(search=SearchOptions(points=3, at_speedups=(speedup,)))
