@@ -17,7 +17,7 @@ NEAR_THE_GOAL = (0.85, 0.9, 0.95, 1.0)
 BEYOND_THE_GOAL = 2.0
 """Where the client names a speed, no search and no minute of training goes to points beyond so many times that speed."""
 WITH_MARGIN = 0.97
-"""Part of a wanted latency that a candidate may be priced at: most prices of a calibrated machine were up to 3 % too low, some 5 %."""
+"""Part of a wanted latency that a price may take: most prices of a calibrated machine were up to 3 % too low, some 5 %."""
 FURTHER_TARGET = 0.25
 """What every target but the first adds to a job's candidates: each target's front is chosen from those of all."""
 
