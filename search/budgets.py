@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from search.allocate.base import Problem
 from search.allocate.knapsack import knapsack
+from search.plan import Plan
 from search.request import JobSpec
 
 USELESS = 5.0
@@ -17,7 +19,7 @@ NEAR_THE_GOAL = (0.85, 0.9, 0.95, 1.0)
 BEYOND_THE_GOAL = 2.0
 """Where the client names a speed, no search and no minute of training goes to points beyond so many times that speed."""
 WITH_MARGIN = 0.97
-"""Part of a wanted latency that a price may take: most prices of a calibrated machine were up to 3 % too low, some 5 %."""
+"""Part of a wanted latency that a price may take: the timing of one file differs by that much from run to run."""
 FURTHER_TARGET = 0.25
 """What every target but the first adds to a job's candidates: each target's front is chosen from those of all."""
 
@@ -45,7 +47,7 @@ def latency_budgets(problem: Problem, spec: JobSpec) -> list[float]:
         return []
     useful_s = _fastest_of_use(problem, dense_s, fastest_s)
     if spec.search.finetune_minutes > 0:
-        useful_s = max(useful_s, fastest_searched_s(spec, dense_s))
+        useful_s = max(useful_s, fastest_searched_s(problem, spec))
     steps = np.linspace(0, 1, per_target(2 * spec.search.points, spec) + 1)[1:]
     budgets = dense_s * (useful_s / dense_s) ** (steps**2)
     return [*(float(budget) for budget in budgets), *near_the_goal(problem, spec)]
@@ -55,19 +57,37 @@ def near_the_goal(problem: Problem, spec: JobSpec) -> list[float]:
     """Budgets in seconds about the latencies that the request names, those within reach; none if it names none."""
     dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
     about = [(goal_s(spec, dense_s) or 0.0) * share for share in NEAR_THE_GOAL]
-    about += wishes_s(spec, dense_s)
+    about += problem.named_s
     return [budget for budget in about if fastest_s <= budget < dense_s]
 
 
-def fastest_searched_s(spec: JobSpec, dense_s: float) -> float:
+def fastest_searched_s(problem: Problem, spec: JobSpec) -> float:
     """Latency in seconds below which nothing is searched for, only allocated; 0 where the request names no latency."""
-    goal = goal_s(spec, dense_s)
-    return min([*([goal / BEYOND_THE_GOAL] if goal else []), *wishes_s(spec, dense_s)], default=0.0)
+    goal = goal_s(spec, problem.latency_s({}))
+    return min([*([goal / BEYOND_THE_GOAL] if goal else []), *problem.named_s], default=0.0)
 
 
-def wishes_s(spec: JobSpec, dense_s: float) -> list[float]:
-    """Prices, in seconds, up to which a candidate most likely has one of the speed-ups that a point is wanted at."""
-    return [WITH_MARGIN * dense_s / speedup for speedup in spec.search.at_speedups]
+def named_s(
+    problem: Problem, spec: JobSpec, measured: Callable[[Sequence[Plan]], Sequence[float]] | None = None
+) -> list[float]:
+    """Prices, in seconds, up to which a candidate most likely has one of the speed-ups that the request names.
+
+    Of the objective as well as of the points that are wanted. A latency model that is right on average may be off by a tenth for
+    one network; where that network can be timed, one plan at each of the prices tells by how much.
+
+    Args:
+        problem: the target's options, errors and prices.
+        spec: the request.
+        measured: plans to their measured speed-ups; None where the target cannot be timed here.
+    """
+    dense_s = problem.latency_s({})
+    speedups = [*spec.search.at_speedups, *([spec.objective.speedup] if spec.objective.speedup else [])]
+    prices_s = [WITH_MARGIN * dense_s / speedup for speedup in speedups]
+    if measured is None or not prices_s:
+        return prices_s
+    plans = [problem.plan(choice) for choice in knapsack(problem, prices_s)]
+    found = zip(plans, measured(plans), speedups, strict=True)
+    return [WITH_MARGIN * problem.latency_s(plan) * fast / speedup for plan, fast, speedup in found]
 
 
 def goal_s(spec: JobSpec, dense_s: float) -> float | None:

@@ -18,6 +18,7 @@ from search.graph.ir import Array, Graph
 from search.options import Options
 from search.plan import Candidate, Knobs, Plan, Setting, blocks_of, plan_key, widths_of, zeros_of
 from search.progress import Progress, Stopped
+from search.prune.surgery import cut
 from search.recover.least_squares import Repairer
 from search.refine import refine
 from search.request import JobSpec
@@ -101,6 +102,12 @@ class Search:
 
         return float(self.units.result("sensitivity", [plan, criterion], compute)[_DIVERGENCE])
 
+    def untrained(self, plan: Plan) -> Graph:
+        """The network of a plan, cut, with the dense network's weights: as fast as any candidate of that plan."""
+        variant = self.knobs.variant(plan)
+        keep = self.knobs.keep(plan, next(iter(self.orders.values())), variant)
+        return cut(variant.graph, variant.groups, keep)
+
     def candidates(self, plans: Sequence[Plan], problems: Mapping[str, Sequence[Problem]]) -> list[Candidate]:
         """Repair and measure every plan, then search around the best; the slowest first. Ends early when told to stop.
 
@@ -124,7 +131,7 @@ class Search:
                     self.candidate,
                     evaluations=most,
                     rng=rng,
-                    fastest_s=fastest_searched_s(self.spec, problem.latency_s({})),
+                    fastest_s=fastest_searched_s(problem, self.spec),
                     goals_s=near_the_goal(problem, self.spec),
                 )
                 for child in self.progress.each(children, "children", total=most, reserve=0.25):

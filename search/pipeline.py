@@ -12,14 +12,16 @@ import numpy as np
 from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import finetune, points, profiles
+from search.allocate.base import Problem
 from search.allocate.price import Pricer
 from search.allocators import allocator
-from search.budgets import fastest_searched_s, goal_s, latency_budgets, per_target, wishes_s
-from search.candidates import Search, allocate, build_problem
+from search.budgets import fastest_searched_s, goal_s, latency_budgets, named_s, per_target
+from search.candidates import Search, Sensitivities, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.evaluate.dense import doubt, understood
 from search.graph.ir import Graph
+from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.options import Options, states_for
 from search.plan import Candidate, Knobs, Plan, plan_key
@@ -88,15 +90,16 @@ def compress(
     progress.stage("sensitivity")
     sensitivities = search.sensitivities([options for target in targets for options in target.states])
     progress.stage("search")
-    problems = {t.profile.id: [build_problem(t.pricer, s, sensitivities) for s in t.states] for t in targets}
+    problems = {t.profile.id: _problems(t, sensitivities, search, spec, cache_dir) for t in targets}
     way = allocator(spec.search.allocator, knobs, spec.search.seed)
     choices = [allocate(problem, latency_budgets(problem, spec), way) for mine in problems.values() for problem in mine]
     progress.stage("recover")
     if spec.search.finetune_minutes > 0:
         progress.part(0.0, finetune.REPAIR_SHARE)
     candidates = search.candidates(_distinct(choices), problems)
+    firsts = [mine[0] for mine in problems.values()]
     candidates = finetune.train(
-        candidates, knobs, splits, augmentation, spec, _worth(targets, spec), units, cache_dir, progress
+        candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
     )
     found = {plan_key(c.plan): c for c in candidates}
 
@@ -105,7 +108,7 @@ def compress(
     evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
     finisher = points.Finisher(knobs, evaluation, units)
     most = per_target(2 * spec.search.points, spec)
-    chosen = [_promising(target, list(found.values()), most, spec) for target in targets]
+    chosen = [_promising(problem, list(found.values()), most, spec) for problem in firsts]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
     files = {key: finisher.finish(candidate) for key, candidate in progress.finish(wanted.items(), "files")}
 
@@ -185,6 +188,24 @@ def _target(name: str, spec: JobSpec, knobs: Knobs, cache_dir: Path, progress: P
     return Target(profile, Pricer(knobs, profile), states)
 
 
+def _problems(
+    target: Target, sensitivities: Sensitivities, search: Search, spec: JobSpec, cache_dir: Path
+) -> list[Problem]:
+    """One for each state of a target, with prices of the speed-ups that the request names, found by timing where it can be."""
+
+    def measured(plans: Sequence[Plan]) -> list[float]:
+        watch = stopwatch(target.profile, search.splits.search, cache_dir / "measurements")
+        files = [export(graph) for graph in (search.knobs.graph, *map(search.untrained, plans))]
+        return [timed.speedup for timed in watch(files)[1:]]
+
+    found = []
+    for options in target.states:
+        problem = build_problem(target.pricer, options, sensitivities)
+        prices_s = named_s(problem, spec, measured if target.profile.measurable_here else None)
+        found.append(dataclasses.replace(problem, named_s=prices_s))
+    return found
+
+
 def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: Progress) -> None:
     """Say before the search what cannot help."""
     if not knobs.groups.prunable and not knobs.blocks:
@@ -238,23 +259,23 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
 
 
 def _promising(
-    target: Target, candidates: Sequence[Candidate], most: int, spec: JobSpec, *, trained: bool = True
+    problem: Problem, candidates: Sequence[Candidate], most: int, spec: JobSpec, *, trained: bool = True
 ) -> list[Candidate]:
-    """Candidates that this target may put on its front, those near the latencies that the request names among them."""
-    latencies, dense_s = [target.pricer.latency_s(c.plan) for c in candidates], target.pricer.latency_s({})
-    goal = goal_s(spec, dense_s)
-    goals = [*([goal, MISPREDICTED * goal] if goal else []), *wishes_s(spec, dense_s)]
+    """Candidates that a target may put on its front, those near the latencies that the request names among them."""
+    latencies = [problem.latency_s(c.plan) for c in candidates]
+    goal = goal_s(spec, problem.latency_s({}))
+    goals = [*([goal, MISPREDICTED * goal] if goal else []), *problem.named_s]
     moved = [c.divergence for c in candidates]
-    fastest_s = fastest_searched_s(spec, dense_s)
+    fastest_s = fastest_searched_s(problem, spec)
     chosen = points.spread(latencies, moved, most, goals, trained=trained, fastest_s=fastest_s)
     return [candidates[i] for i in chosen]
 
 
-def _worth(targets: Sequence[Target], spec: JobSpec) -> finetune.Select:
+def _worth(problems: Sequence[Problem], spec: JobSpec) -> finetune.Select:
     """Candidates that some target would put on its front, in the order given."""
 
     def select(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-        kept = {id(c) for target in targets for c in _promising(target, candidates, count, spec, trained=False)}
+        kept = {id(c) for problem in problems for c in _promising(problem, candidates, count, spec, trained=False)}
         return [c for c in candidates if id(c) in kept]
 
     return select

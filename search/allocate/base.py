@@ -27,6 +27,8 @@ class Problem:
     """Predicted latency of the whole network."""
     tables: Tables
     """The same from look-ups, for many choices at once; it leaves out what only whole networks show."""
+    named_s: Sequence[float] = ()
+    """Prices of the speed-ups that the request names (`search.budgets.named_s`)."""
 
     def plan(self, choice: Choice) -> dict[str, Setting]:
         """The plan of a choice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from search.budgets import (
     USELESS,
     fastest_searched_s,
     latency_budgets,
+    named_s,
     near_the_goal,
 )
+from search.plan import Plan
 from search.request import JobSpec, Objective, SearchOptions
 from tests.search.test_knapsack import interacting
 
@@ -59,13 +62,28 @@ def test_speeds_that_points_are_wanted_at_have_their_own_budgets() -> None:
     dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
     speedups = (1 + 0.2 * (dense_s / fastest_s - 1), 1 + 0.6 * (dense_s / fastest_s - 1), 2 * dense_s / fastest_s)
     spec = JobSpec(search=SearchOptions(at_speedups=speedups))
+    problem = dataclasses.replace(problem, named_s=named_s(problem, spec))
     found = near_the_goal(problem, spec)
     assert found == pytest.approx([0.97 * dense_s / s for s in speedups[:2]])
     assert latency_budgets(problem, spec)[-2:] == found
-    assert fastest_searched_s(spec, dense_s) == pytest.approx(0.97 * dense_s / speedups[2])
+    assert fastest_searched_s(problem, spec) == pytest.approx(0.97 * dense_s / speedups[2])
     both = dataclasses.replace(spec, objective=Objective(speedup=10 * speedups[2]))
-    assert fastest_searched_s(both, dense_s) == pytest.approx(dense_s / (20 * speedups[2]))
-    assert fastest_searched_s(JobSpec(), dense_s) == 0
+    assert fastest_searched_s(problem, both) == pytest.approx(dense_s / (20 * speedups[2]))
+    assert fastest_searched_s(interacting(1), JobSpec()) == 0
+
+
+def test_a_mispriced_network_gets_other_prices_for_the_speeds_named() -> None:
+    """By hand: where plans are 1.1 times as fast as priced, 1.1 times the latency is allowed; the objective counts as well."""
+    problem = interacting(1)
+    dense_s = problem.latency_s({})
+    spec = JobSpec(objective=Objective(speedup=1.2), search=SearchOptions(at_speedups=(1.1,)))
+
+    def measured(plans: Sequence[Plan]) -> list[float]:
+        return [1.1 * dense_s / problem.latency_s(plan) for plan in plans]
+
+    assert named_s(problem, spec) == pytest.approx([0.97 * dense_s / 1.1, 0.97 * dense_s / 1.2])
+    assert named_s(problem, spec, measured) == pytest.approx([0.97 * dense_s, 1.1 * 0.97 * dense_s / 1.2])
+    assert named_s(problem, JobSpec(), measured) == []
 
 
 def test_no_budget_where_nothing_is_faster() -> None:
