@@ -72,7 +72,7 @@ class Bench:
         """Calibrate, measure sensitivities, order units by every criterion used; without ``rules`` by ours only."""
         spec = JobSpec(tuple(targets), constraints=Constraints(structures=structures), search=SearchOptions(seed=seed))
         progress = Progress(None)
-        splits, knobs = pipeline._prepare(spec, load(model), data, progress)
+        splits, knobs, _ = pipeline._prepare(spec, load(model), data, progress)
         pricers = {name: Pricer(knobs, profiles.resolve(name, workdir / "cache", progress)) for name in targets}
         units = Units(workdir / "units", digest(model, seed))
         search = Search(knobs, splits, spec, units, progress)

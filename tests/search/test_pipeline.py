@@ -14,12 +14,15 @@ import onnx
 import pytest
 
 from search import pipeline
+from search.candidates import Search
 from search.evaluate.parity import Session
 from search.graph.onnx_import import load
 from search.progress import Progress
 from search.recover import augment
+from search.recover.deployed import cut_graph
 from search.report import Report
 from search.request import Constraints, JobSpec, Objective, SearchOptions
+from search.units import Units
 from tests.search.graph.nets import Net, images
 
 TARGETS = ("tpu-v5e", "a100-tensorrt-fp16")
@@ -181,6 +184,20 @@ def test_a_speedup_that_is_wanted_and_not_reached_is_named(tmp_path: Path) -> No
 def test_files_that_are_no_model(tmp_path: Path, model: bytes, kind: str) -> None:
     """Refused with a stable type."""
     assert problem(job(tmp_path / "j", JobSpec(("tpu-v5e",)), model=model))["type"] == kind
+
+
+def test_a_trial_network_has_the_kernels_of_its_candidate(tmp_path: Path) -> None:
+    """What is timed before the search differs from what the search finds in the values of weights alone."""
+    spec = JobSpec(TARGETS[:1])
+    folder, progress = job(tmp_path / "a", spec), Progress(None)
+    splits, knobs, _ = pipeline._prepare(spec, load(network()), folder / "data.npz", progress)
+    search = Search(knobs, splits, spec, Units(tmp_path / "units", "key"), progress)
+    plan = {group.id: len(group) // 2 for group in knobs.groups.prunable}
+    trial, found = search.untrained(plan), cut_graph(search.candidate(plan))
+    assert [node.op for node in trial.nodes] == [node.op for node in found.nodes]
+    shapes = {name: value.shape for name, value in found.initializers.items()}
+    assert {name: value.shape for name, value in trial.initializers.items()} == shapes
+    assert any(shape != knobs.graph.initializers[name].shape for name, shape in shapes.items())
 
 
 def test_excluded_layers_stay(tmp_path: Path) -> None:
