@@ -27,7 +27,7 @@ from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
 BATCH = 128
-CHILDREN_PER_POINT, CHILDREN_TO_TRAIN = 2, 8
+CHILDREN_PER_POINT, CHILDREN_TO_TRAIN = 2, 12
 """Most children of the local search per point of the front that is asked for; several targets share them. More of them where
 minutes of training follow, which are lost on a candidate that another of the same latency beats before it is trained."""
 DECIDED_AFTER = 5
