@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,6 +31,8 @@ BATCH = 128
 CHILDREN_PER_POINT, CHILDREN_TO_TRAIN = 2, 12
 """Most children of the local search per point of the front that is asked for; several targets share them. More of them where
 minutes of training follow, which are lost on a candidate that another of the same latency beats before it is trained."""
+TO_FINISH, MOST_KEPT = 0.25, 0.75
+"""Share of the deadline that the search leaves for files and their judgement; the most that it leaves for these and training."""
 DECIDED_AFTER = 5
 """Candidates after which the criterion that won most often is the only one left in the race."""
 _DIVERGENCE = "__divergence__"
@@ -117,32 +120,44 @@ class Search:
         """
         found: list[Candidate] = []
         try:
-            for plan in self.progress.each(plans, "candidates", reserve=0.25):
+            for plan in self.progress.each(plans, "candidates", reserve=TO_FINISH):
                 found.append(self.candidate(plan))
                 self._announce(found[-1], problems)
-            children_per_point = CHILDREN_TO_TRAIN if self.spec.search.finetune_minutes > 0 else CHILDREN_PER_POINT
-            most = per_target(children_per_point * self.spec.search.points, self.spec)
-            searched = () if self.spec.search.allocator in RULES else problems.values()
-            for problem in (problem for mine in searched for problem in mine):
-                rng = np.random.default_rng((self.spec.search.seed, 2))
-                children = refine(
-                    problem,
-                    found,
-                    self.candidate,
-                    evaluations=most,
-                    rng=rng,
-                    fastest_s=fastest_searched_s(problem, self.spec),
-                    goals_s=near_the_goal(problem, self.spec),
-                )
-                for child in self.progress.each(children, "children", total=most, reserve=0.25):
-                    found.append(child)
-                    self._announce(child, problems)
+            searched = () if self.spec.search.allocator in RULES else [p for mine in problems.values() for p in mine]
+            children = itertools.chain.from_iterable(self._children(problem, found) for problem in searched)
+            most = self._most_children() * len(searched)
+            for child in self.progress.each(children, "children", total=most, reserve=TO_FINISH):
+                found.append(child)
+                self._announce(child, problems)
+                if self.progress.left() < self._kept():
+                    self.progress.warn("the search ended early, so that time is left for training and for the files")
+                    break
         except Stopped:
             if not found:
                 raise
             self.progress.warn(f"the search ended early, with {len(found)} of {len(plans)} candidates")
         first = next(iter(problems.values()))[0]
         return sorted(found, key=lambda candidate: -first.latency_s(candidate.plan))
+
+    def _children(self, problem: Problem, found: Sequence[Candidate]) -> Iterator[Candidate]:
+        return refine(
+            problem,
+            found,
+            self.candidate,
+            evaluations=self._most_children(),
+            rng=np.random.default_rng((self.spec.search.seed, 2)),
+            fastest_s=fastest_searched_s(problem, self.spec),
+            goals_s=near_the_goal(problem, self.spec),
+        )
+
+    def _most_children(self) -> int:
+        """Of one problem."""
+        each = CHILDREN_TO_TRAIN if self.spec.search.finetune_minutes > 0 else CHILDREN_PER_POINT
+        return per_target(each * self.spec.search.points, self.spec)
+
+    def _kept(self) -> float:
+        """Share of the deadline that children leave alone."""
+        return min(MOST_KEPT, TO_FINISH + self.spec.search.finetune_minutes / self.spec.search.deadline_minutes)
 
     def _announce(self, candidate: Candidate, problems: Mapping[str, Sequence[Problem]]) -> None:
         """Tell where a candidate stands. Its quality is exp(-divergence): 1 is the dense network."""

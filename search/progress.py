@@ -105,6 +105,12 @@ class Progress:
             self._ended_early = True
             raise Stopped("deadline")
 
+    def left(self) -> float:
+        """Share of the deadline that is left, 1 where there is none."""
+        if self._deadline is None or self._budget_s is None:
+            return 1.0
+        return (self._deadline - self._clock()) / self._budget_s
+
     @property
     def cancelled(self) -> bool:
         """Whether the job was told to stop."""

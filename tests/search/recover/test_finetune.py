@@ -56,7 +56,12 @@ def data_file(folder: Path, *, samples: int = 400, **arrays: Any) -> Path:
 
 
 def run(
-    folder: Path, data: Path | None, *, model: bytes | None = None, spec: JobSpec = SPEC, stop_after: int | None = None
+    folder: Path,
+    data: Path | None,
+    *,
+    model: bytes | None = None,
+    spec: JobSpec = SPEC,
+    progress: Progress | None = None,
 ) -> Report:
     """One job in this process, on a machine whose pace is known: a second for a step of the dense network."""
     model = network() if model is None else model
@@ -66,24 +71,31 @@ def run(
         known = Pace(0.0, 1.0, 0.0, 0.0, len(os.sched_getaffinity(0)), 200_000)
         name = f"pace-{digest(export(load(model)), batch)[:24]}.json"
         (paces / name).write_text(json.dumps(dataclasses.asdict(known)))
-    progress = StopsLater(stop_after)
-    return compress(spec, model, data, folder, folder.parent / "cache", progress)
+    return compress(spec, model, data, folder, folder.parent / "cache", progress or Progress(None))
 
 
 class StopsLater(Progress):
     """Is told to stop at a certain training step."""
 
-    def __init__(self, steps: int | None) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__(None)
-        self.left = steps
+        self.steps_left = steps
 
     def check(self, *, reserve: float = 0.0) -> None:
         """Count down the checks inside courses."""
-        if self.left is not None and reserve == 0.15:
-            self.left -= 1
-            if self.left < 0:
+        if reserve == 0.15:
+            self.steps_left -= 1
+            if self.steps_left < 0:
                 self.cancel()
         super().check(reserve=reserve)
+
+
+class Late(Progress):
+    """Has used most of its time."""
+
+    def left(self) -> float:
+        """Less than the training of any job needs."""
+        return 0.2
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -104,12 +116,21 @@ def test_a_job_that_trains_is_better_and_ends_the_same_when_resumed(tmp_path: Pa
     assert trained.headline.startswith("Unlabelled")
     assert trained.data.training > trained.data.calibration
     assert best_agreement(trained) > best_agreement(repaired)
-    stopped = run(tmp_path / "c", data, model=model, stop_after=20)
+    stopped = run(tmp_path / "c", data, model=model, progress=StopsLater(20))
     assert not stopped.complete
     assert list((tmp_path / "c" / "units").glob("training-*.npz"))
     run(tmp_path / "c", data, model=model)
     resumed = files_of(tmp_path / "c")
     assert all(resumed[name] == model for name, model in files_of(tmp_path / "a").items())
+
+
+def test_the_search_leaves_time_for_training(tmp_path: Path) -> None:
+    """Where less of the deadline is left than training needs, the search ends after a child, says so, and points are trained."""
+    data, model = data_file(tmp_path), network(128)
+    report = run(tmp_path / "a", data, model=model, progress=Late(None))
+    assert sum("time is left for training" in warning for warning in report.warnings) == 1
+    assert len(list((tmp_path / "a" / "units").glob("trained-*.npz"))) > 0
+    assert report.complete
 
 
 def test_labels_of_one_class_teach_nothing(tmp_path: Path) -> None:
@@ -166,7 +187,7 @@ def test_sums_of_indices_are_no_values_to_match(tmp_path: Path) -> None:
 def test_a_job_that_is_stopped_before_training_is_not_trained(tmp_path: Path) -> None:
     """Cancelled at the first check: the repaired front, marked as incomplete."""
     try:
-        report = run(tmp_path / "a", data_file(tmp_path), stop_after=0)
+        report = run(tmp_path / "a", data_file(tmp_path), progress=StopsLater(0))
     except Stopped:
         pytest.fail("there were repaired candidates to return")
     assert not report.complete
