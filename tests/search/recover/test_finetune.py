@@ -75,15 +75,15 @@ def run(
 
 
 class StopsLater(Progress):
-    """Is told to stop at a certain training step."""
+    """Is told to stop at a certain training step; None: never."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int | None) -> None:
         super().__init__(None)
         self.steps_left = steps
 
     def check(self, *, reserve: float = 0.0) -> None:
         """Count down the checks inside courses."""
-        if reserve == 0.15:
+        if self.steps_left is not None and reserve == 0.15:
             self.steps_left -= 1
             if self.steps_left < 0:
                 self.cancel()

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from search.graph.ir import Array
 from search.request import Constraints, JobSpec, SearchOptions
 from tests.search.graph.nets import images
-from tests.search.recover.test_finetune import files_of, run
+from tests.search.recover.test_finetune import StopsLater, files_of, run
 from tests.search.structures.test_cluster import PHONE, inverted_residuals
 
 MODEL = inverted_residuals().bytes()
@@ -48,7 +48,7 @@ def test_a_schedule_moves_zeros_and_keeps_their_number(tmp_path: Path) -> None:
     data = tmp_path / "data.npz"
     np.savez(data, x=images(200, 3, 16, 16))
     for name, minutes, stop in (("repaired", 0.0, None), ("whole", 0.2, None), ("resumed", 0.2, 12)):
-        report = run(tmp_path / name, data, model=MODEL, spec=spec(minutes), stop_after=stop)
+        report = run(tmp_path / name, data, model=MODEL, spec=spec(minutes), progress=StopsLater(stop))
         assert report.complete is (stop is None)
     resumed = run(tmp_path / "resumed", data, model=MODEL, spec=spec(0.2))
     repaired, whole = files_of(tmp_path / "repaired"), files_of(tmp_path / "whole")
