@@ -19,7 +19,7 @@ NEAR_THE_GOAL = (0.85, 0.9, 0.95, 1.0)
 BEYOND_THE_GOAL = 2.0
 """Where the client names a speed, no search and no minute of training goes to points beyond so many times that speed."""
 WITH_MARGIN = 0.97
-"""Part of a wanted latency that a price may take: the timing of one file differs by that much from run to run."""
+"""Part of a wanted latency that a price may take: timings of one file mostly differ by less from run to run, some by 5 %."""
 FURTHER_TARGET = 0.25
 """What every target but the first adds to a job's candidates: each target's front is chosen from those of all."""
 
@@ -72,8 +72,8 @@ def named_s(
 ) -> list[float]:
     """Prices, in seconds, up to which a candidate most likely has one of the speed-ups that the request names.
 
-    Of the objective as well as of the points that are wanted. A latency model that is right on average may be off by a tenth for
-    one network; where that network can be timed, one plan at each of the prices tells by how much.
+    Of the objective as well as of the points that are wanted. A latency model that is right on average is off by some per cent
+    for one network; where that network can be timed, one plan at each of the prices tells by how much.
 
     Args:
         problem: the target's options, errors and prices.

@@ -129,7 +129,7 @@ class Search:
             for child in self.progress.each(children, "children", total=most, reserve=TO_FINISH):
                 found.append(child)
                 self._announce(child, problems)
-                if self.progress.left() < self._kept():
+                if self.progress.late(self._kept()):
                     self.progress.warn("the search ended early, so that time is left for training and for the files")
                     break
         except Stopped:

@@ -97,19 +97,15 @@ class Progress:
         if self._cancelled:
             self._ended_early = True
             raise Stopped("cancelled")
-        if (
-            self._deadline is not None
-            and self._budget_s is not None
-            and self._clock() > self._deadline - reserve * self._budget_s
-        ):
+        if self.late(reserve):
             self._ended_early = True
             raise Stopped("deadline")
 
-    def left(self) -> float:
-        """Share of the deadline that is left, 1 where there is none."""
+    def late(self, reserve: float) -> bool:
+        """Whether less than a share ``reserve`` of the deadline is left; never where there is none."""
         if self._deadline is None or self._budget_s is None:
-            return 1.0
-        return (self._deadline - self._clock()) / self._budget_s
+            return False
+        return self._clock() > self._deadline - reserve * self._budget_s
 
     @property
     def cancelled(self) -> bool:

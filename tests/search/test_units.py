@@ -87,13 +87,14 @@ def test_progress_stops_when_told_and_at_the_deadline() -> None:
     assert progress.stopping
 
 
-def test_progress_knows_what_is_left_of_the_deadline() -> None:
-    """By hand: a second of five has passed; without a deadline all is left."""
+def test_progress_knows_how_late_it_is() -> None:
+    """By hand: a second of five has passed, so four fifths are left; without a deadline it is never late."""
     now_s = [7.0]
     progress = Progress(None, deadline_s=5, clock=lambda: now_s[0])
     now_s[0] = 8.0
-    assert progress.left() == pytest.approx(0.8)
-    assert Progress(None).left() == 1
+    assert progress.late(0.81)
+    assert not progress.late(0.79)
+    assert not Progress(None).late(1.0)
 
 
 def test_parts_of_a_stage_follow_each_other(tmp_path: Path) -> None:

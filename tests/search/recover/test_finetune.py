@@ -91,11 +91,11 @@ class StopsLater(Progress):
 
 
 class Late(Progress):
-    """Has used most of its time."""
+    """Has two fifths of its time left."""
 
-    def left(self) -> float:
-        """Less than the training of any job needs."""
-        return 0.2
+    def late(self, reserve: float) -> bool:
+        """Enough to finish a job without training."""
+        return reserve > 0.4
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -127,7 +127,8 @@ def test_a_job_that_trains_is_better_and_ends_the_same_when_resumed(tmp_path: Pa
 def test_the_search_leaves_time_for_training(tmp_path: Path) -> None:
     """Where less of the deadline is left than training needs, the search ends after a child, says so, and points are trained."""
     data, model = data_file(tmp_path), network(128)
-    report = run(tmp_path / "a", data, model=model, progress=Late(None))
+    spec = JobSpec((TARGET,), search=SearchOptions(points=2, finetune_minutes=0.3, deadline_minutes=1))
+    report = run(tmp_path / "a", data, model=model, spec=spec, progress=Late(None))
     assert sum("time is left for training" in warning for warning in report.warnings) == 1
     assert len(list((tmp_path / "a" / "units").glob("trained-*.npz"))) > 0
     assert report.complete
