@@ -1,4 +1,4 @@
-"""The one training loop: Adam on a cosine, judged on data it does not learn from, able to stop and go on at any step."""
+"""The one training loop: Nadam on a cosine, judged on data it does not learn from, able to stop and go on at any step."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ PATIENCE = 4
 the closed-form optimum, and only the end of the cosine comes below it."""
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
+GRADIENTS, SQUARES = 0.9, 0.95
+"""What a step keeps of the averages before, of gradients and of their squares. With Nesterov's look ahead (Nadam, Dozat 2016) 600
+steps bring a repaired ResNet-20 at 3x from 2.03 nats to 1.14, where Adam with 0.999 for squares comes to 1.22, and 1,500 steps of
+it to 1.09; 400 steps bring a ResNet-32 at 1.5x from 0.51 to 0.39, and to 0.44."""
 CHECKPOINT_S = 30.0
 Params = dict[str, Any]
 
@@ -100,7 +104,9 @@ class Student:
         """
         self.graph, self.names = graph, names
         self.masks = dict(masks or {})
-        self.optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
+        self.optimiser = optax.chain(
+            optax.clip_by_global_norm(1.0), optax.scale_by_adam(GRADIENTS, SQUARES, nesterov=True)
+        )
         wanted = [*(info.name for info in graph.outputs), *values]
         run = (checkpointed if sparing else forward)(graph, outputs=wanted, products=products)
         count = len(graph.outputs)
