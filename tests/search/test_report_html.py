@@ -123,6 +123,14 @@ def test_page_states_the_figures_of_every_point(front: Front) -> None:
     assert "it is the output of the network" in texts
 
 
+@pytest.mark.parametrize(("training", "said"), [(256, False), (4000, True)])
+def test_page_counts_the_samples_that_training_adds(front: Front, training: int, said: bool) -> None:
+    """Calibration is part of what is learned from, so the count stands there only where it is another one."""
+    report = dataclasses.replace(make_report(("host", front)), data=DataUse("labelled", 256, 512, 2000, training))
+    texts = _Page(report_html.render(report)).texts
+    assert (f"{training} samples, those of calibration among them" in texts) == said
+
+
 def test_page_needs_nothing_else(front: Front) -> None:
     """No script and nothing from anywhere: every reference points into the page itself."""
     html = report_html.render(make_report(("host", front)))
