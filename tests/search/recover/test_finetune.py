@@ -25,7 +25,7 @@ from search.prune.blocks import Variant
 from search.prune.groups import find_groups
 from search.prune.surgery import mask
 from search.recover import train
-from search.recover.budget import Recovery, shares, weight
+from search.recover.budget import USEFUL_STEPS, Recovery, shares, weight
 from search.recover.deployed import cut_graph, made_zeros
 from search.recover.descent import Course
 from search.recover.pace import JUDGEMENTS, NARROWER, Pace, pace
@@ -362,7 +362,7 @@ def test_a_neighbours_weights_are_judged_under_the_mask(tmp_path: Path) -> None:
 
 
 def test_little_time_is_not_spread_over_many() -> None:
-    """With a second a step, 100 seconds are one course for two of eight; with time enough all eight take part."""
+    """With a second a step, 100 seconds are one course for two of eight; eight take part where a thirteenth is useful to each."""
     recovery = object.__new__(Recovery)
     recovery._steps = lambda candidate, seconds, *, compiled: int(seconds)  # type: ignore[method-assign]
     recovery._weights = lambda candidates: [1.0] * len(candidates)  # type: ignore[method-assign]
@@ -372,7 +372,8 @@ def test_little_time_is_not_spread_over_many() -> None:
         return candidates[:count]
 
     assert len(recovery._entrants(eight, 100.0, first, 2)) == 2
-    assert len(recovery._entrants(eight, 13 * 8 * 60.0, first, 2)) == 8
+    assert len(recovery._entrants(eight, 13 * 8 * (USEFUL_STEPS - 1.0), first, 2)) == 4
+    assert len(recovery._entrants(eight, 13 * 8 * float(USEFUL_STEPS), first, 2)) == 8
 
 
 def test_where_little_was_lost_no_useless_course_is_run() -> None:
