@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import optax
 from onnx import TensorProto, helper, numpy_helper
 
 from search.criteria import CRITERIA
@@ -75,10 +76,14 @@ def network(rng: np.random.Generator) -> Graph:
 def train_dense(
     graph: Graph, train: Part, held_out: Part, steps: int, seed: int, store: Checkpoint
 ) -> dict[str, Array]:
-    """Plain supervised training with the product's own loop."""
+    """Plain supervised training with the product's own loop, by Adam with the memory that it is known with.
+
+    What a network stands depends on its training: without 70 % of its units one of the product's steps has 80.6 %, not 96.2.
+    """
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(len(train)) for _ in range(steps * BATCH // len(train) + 1)])
     student = Student(graph, trainable(graph), Objective("scores", classes=True))
+    student.optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
 
     def batch(step: int) -> Batch:
         part = train.take(order[step * BATCH : (step + 1) * BATCH])
