@@ -30,8 +30,8 @@ from search.units import Units
 FEWEST_STEPS = 8
 """A course shorter than this only disturbs the repaired weights."""
 USEFUL_STEPS = 150
-"""Where a course of the first round would be shorter, fewer candidates enter it: shorter ones do not tell them apart. With 60 a
-first round took a quarter of a ResNet-32's ten minutes, and its points ended half a point to one and a half behind."""
+"""Where a course of the first round would be shorter, fewer candidates enter it: shorter ones do not tell them apart. With 60
+a first round for six candidates took a quarter of a ResNet-32's ten minutes."""
 GROWTH = 3.0
 """Time of a round over that of the round before."""
 RATE = 1e-3
