@@ -28,9 +28,10 @@ from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
 BATCH = 128
-CHILDREN_PER_POINT, CHILDREN_TO_TRAIN = 2, 12
-"""Most children of the local search per point of the front that is asked for; several targets share them. More of them where
-minutes of training follow, which are lost on a candidate that another of the same latency beats before it is trained."""
+CHILDREN_PER_POINT, CHILDREN_OF_FEW = 2, 12
+"""Most children of the local search per point of the front that is asked for; several targets share them. More of them where few
+candidates count: where the client names speed-ups, and where minutes of training follow, which are lost on a candidate that
+another of the same latency beats before it is trained."""
 TO_FINISH, MOST_KEPT = 0.25, 0.75
 """Share of the deadline that the search leaves for files and their judgement; the most that it leaves for these and training."""
 DECIDED_AFTER = 5
@@ -152,8 +153,9 @@ class Search:
 
     def _most_children(self) -> int:
         """Of one problem."""
-        each = CHILDREN_TO_TRAIN if self.spec.search.finetune_minutes > 0 else CHILDREN_PER_POINT
-        return per_target(each * self.spec.search.points, self.spec)
+        search = self.spec.search
+        each = CHILDREN_OF_FEW if search.at_speedups or search.finetune_minutes > 0 else CHILDREN_PER_POINT
+        return per_target(each * search.points, self.spec)
 
     def _kept(self) -> float:
         """Share of the deadline that children leave alone."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from search.criteria import gradients
+from search.criteria.curvature import output_curvature
 from search.graph.ir import Array, Graph
 from search.prune.groups import Group, Groups
 from search.recover.least_squares import Target
@@ -40,6 +41,13 @@ class Evidence:
     def gate_gradients(self) -> dict[str, Array]:
         """Group id to (N, units): see `search.criteria.gradients`. Computed when a criterion first asks."""
         return gradients.gate_gradients(self.graph, self.groups, self.feeds, self.labels, self.seed, self.task)
+
+    @functools.cached_property
+    def curvature(self) -> dict[str, float]:
+        """Output of a linear map to what its errors cost: see `search.criteria.curvature`. Computed when first asked for."""
+        readers = {slot.node for group in self.groups.prunable for slot in group.slots if slot.role == "consumes"}
+        axes = {t.linear.output: t.linear.axis for node, t in self.targets.items() if node in readers}
+        return output_curvature(self.graph, self.groups.shapes, axes, self.feeds, self.seed)
 
 
 Criterion = Callable[[Group, Evidence], Array]

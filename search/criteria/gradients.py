@@ -74,7 +74,7 @@ def _drawn(output: Array, rng: np.random.Generator) -> tuple[Task, Array]:
     """Targets of the first output, drawn from what the network predicts: classes for scores (N, C), values otherwise."""
     if not is_scores([output]):
         return Task("values"), np.asarray(output + rng.standard_normal(output.shape), np.float32)
-    noisy = _log_probabilities(jnp.asarray(output), 1) + rng.gumbel(size=output.shape)
+    noisy = log_probabilities(jnp.asarray(output), 1) + rng.gumbel(size=output.shape)
     return Task("classes"), np.asarray(noisy.argmax(1), np.int64)
 
 
@@ -83,7 +83,7 @@ def _loss(task: Task) -> Callable[[Any, Any], Any]:
 
     def classes(output: Any, target: Any) -> Any:
         chosen = jnp.expand_dims(target[None], task.axis)
-        return -jnp.take_along_axis(_log_probabilities(output, task.axis), chosen, task.axis).mean()
+        return -jnp.take_along_axis(log_probabilities(output, task.axis), chosen, task.axis).mean()
 
     def binary(output: Any, target: Any) -> Any:
         return binary_cross_entropy(output, target[None], task.threshold).mean()
@@ -94,7 +94,7 @@ def _loss(task: Task) -> Callable[[Any, Any], Any]:
     return {"classes": classes, "binary": binary, "values": values}[task.kind]
 
 
-def _log_probabilities(output: Any, axis: int) -> Any:
+def log_probabilities(output: Any, axis: int) -> Any:
     """Of scores or of probabilities along an axis, told apart by their sum."""
     is_probability = (output.min() >= 0) & (jnp.abs(output.sum(axis) - 1).max() < 1e-3)
     return jnp.where(is_probability, jnp.log(jnp.maximum(output, 1e-12)), jax.nn.log_softmax(output, axis=axis))

@@ -3,10 +3,13 @@
 For a consumer with inputs X and H = X'X / R + lambda I, removing the input columns S costs
 rho_S = sum_i W_iS ((H^-1)_SS)^-1 W_iS'  and is made up for by  W <- W - W_S ((H^-1)_SS)^-1 (H^-1)_S,: .
 Sources: Hassibi & Stork, "Second order derivatives for network pruning" (1993); ZipLM, Kurtic et al. (2023), eq. 3-5.
-Units that several nodes read are scored by the sum over all of them, each relative to its output's energy.
+Units that several nodes read are scored by the sum over all of them, each times what an error of its output does to the
+answers (`search.criteria.curvature`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,6 +29,8 @@ def obs(group: Group, evidence: Evidence) -> Array:
         for slot in group.slots
         if slot.role == "consumes" and slot.node in evidence.targets
     ]
+    if len(consumers) > 1:
+        _set_prices(consumers, evidence)
     alive = np.ones(len(group), bool)
     order: list[int] = []
     while alive.any() and consumers:
@@ -39,10 +44,18 @@ def obs(group: Group, evidence: Evidence) -> Array:
     return np.array([*order, *np.flatnonzero(alive)], dtype=np.int64)
 
 
+def _set_prices(consumers: Sequence[_Consumer], evidence: Evidence) -> None:
+    """Of an error of each consumer's output; relative to that output's energy where no gradient tells of any."""
+    found = [evidence.curvature.get(consumer.output, 0.0) for consumer in consumers]
+    for consumer, curvature in zip(consumers, found, strict=True):
+        consumer.price = curvature if any(found) else 1 / consumer.energy
+
+
 class _Consumer:
     """One linear map that reads the group's units: its weights (d, m) and inverse Hessian (d, d) as units go."""
 
     def __init__(self, target: Target, ids: Array, group: Group) -> None:
+        self.output, self.price = target.linear.output, 1.0
         moments = target.moments
         gram = moments.gram[0].astype(np.float64)
         damping = DAMPING * np.trace(gram) / len(gram) + 1e-12
@@ -54,8 +67,8 @@ class _Consumer:
         self.columns = [(c[:, None] * taps + np.arange(taps)).reshape(-1) for c in channels]
 
     def costs(self, units: Array) -> Array:
-        """Cost rho of every unit in ``units``, over the output's energy."""
-        return np.array([self._cost(self.columns[unit]) for unit in units]) / self.energy
+        """Cost rho of every unit in ``units``, times the price of an error."""
+        return self.price * np.array([self._cost(self.columns[unit]) for unit in units])
 
     def _cost(self, columns: Array) -> float:
         weight = self.weight[columns]

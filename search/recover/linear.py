@@ -83,6 +83,11 @@ class Linear:
         """Channels stand on axis 1 and positions behind it; otherwise channels come last."""
         return self.node.op in ("Conv", "BatchNormalization")
 
+    @property
+    def axis(self) -> int:
+        """Of the output's channels."""
+        return 1 if self._spatial else -1
+
     def positions(self, out_shape: tuple[int, ...], samples: int, most_rows: int, rng: np.random.Generator) -> Array:
         """Output positions to look at, the same for every sample, so that about ``most_rows`` rows result."""
         places = int(np.prod(out_shape[2:])) if self._spatial else int(np.prod(out_shape[1:-1]))

@@ -103,6 +103,57 @@ def test_obs_removes_what_a_refit_misses_least(evidence: Evidence) -> None:
     assert CRITERIA["obs"](group, evidence).tolist() == expected
 
 
+def linear_tail(last: str = "Identity", domain: str = "") -> tuple[Net, Evidence]:
+    """Two convolutions, the second without activation, a mean over 64 positions, a product with weights (5, 4)."""
+    net = Net(seed=3)
+    net.classifier(net.conv(net.op("Relu", net.conv("x", 3, 6)), 6, 4), 4, 5)
+    net.op(last, net.nodes[-1].output[0], domain=domain)
+    return net, evidence_of(net)
+
+
+def test_curvature_is_what_a_linear_tail_says() -> None:
+    """Directions V, centred, are gradients by the scores; V W / positions those by the convolution."""
+    net, found = linear_tail()
+    answers = run_ort(net.bytes(), {"x": images(SAMPLES, 3, 8, 8)})[0].astype(float)
+    drawn = np.random.default_rng((found.seed, 5)).standard_normal(answers.shape)
+    directions = (drawn - drawn.mean(1, keepdims=True)) / np.sqrt((answers**2).mean())
+    weight = next(value for value in found.graph.initializers.values() if value.shape == (5, 4))
+    expected = [((directions @ weight) ** 2).mean() / 64, (directions**2).mean()]
+    assert list(found.curvature.values()) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("last", "domain"), [("Floor", ""), ("Gelu", "com.microsoft")])
+def test_nothing_is_known_of_answers_without_a_gradient(last: str, domain: str) -> None:
+    """Behind a step function every gradient is zero; behind an operator that only ONNX Runtime knows there is none."""
+    assert not any(linear_tail(last, domain)[1].curvature.values())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_obs_sums_over_readers_by_what_their_errors_cost(residual: Evidence, known: bool) -> None:
+    """The first unit to go leaves the least summed error of its readers' refits, times their curvature or over their energy."""
+    evidence = dataclasses.replace(residual)
+    if not known:
+        vars(evidence)["curvature"] = {}
+    shared = 0
+    for group in evidence.groups.prunable:
+        slots = [s for s in group.slots if s.role == "consumes" and s.node in evidence.targets]
+        shared += len(slots) > 1
+        costs = np.zeros(len(group))
+        for slot in slots:
+            target = evidence.targets[slot.node]
+            gram, cross = target.moments.gram[0].astype(float), target.moments.cross[0].astype(float)
+            gram = gram + (DAMPING * np.trace(gram) / len(gram) + 1e-12) * np.eye(len(gram))
+            dense = np.linalg.solve(gram, cross)
+            price = evidence.curvature[target.linear.output] if known else 1 / (dense * cross).sum()
+            for i, unit in enumerate(group.units):
+                left = np.repeat(slot.ids != unit, len(gram) // len(slot.ids))
+                missed = dense.copy()
+                missed[left] -= np.linalg.solve(gram[np.ix_(left, left)], gram[left] @ dense)
+                costs[i] += price * (missed * (gram @ missed)).sum()
+        assert CRITERIA["obs"](group, evidence)[0] == np.argmin(costs)
+    assert shared
+
+
 def test_random_follows_the_seed(evidence: Evidence) -> None:
     """The same seed gives the same order, another seed another one."""
     group = evidence.groups.prunable[0]
