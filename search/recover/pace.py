@@ -28,7 +28,8 @@ TIMED_STEPS = 8
 UNDISTURBED = 0.25
 """Quantile of the timed steps: other work on the machine slows some of them, and none runs faster than the machine."""
 AT_WORK = 0.85
-"""Share of the devices' cores that training keeps at work on a machine with nothing else to do: 1.74 of two for a ResNet-32."""
+"""Share of the devices' cores that a course keeps at work on a machine with nothing else to do: 1.70 to 1.78 of two for ResNets.
+Single steps keep more, the judgements between them fewer."""
 LEAST_SHARE = 0.1
 """Of a step in the time that passes, where making its batch takes longer than the step."""
 JUDGEMENTS = CHECKS + 3
@@ -116,8 +117,7 @@ def _measure(trainer: Trainer) -> Pace:
         since, worked = time.monotonic(), time.process_time()
     if jax.default_backend() == "cpu":
         # what a busy machine's other work takes is not counted: processor time, on as many cores as are at work without it
-        seen = max(work / passed for work, passed in zip(worked_s[1:], passed_s[1:], strict=True))
-        at_work = max(seen, AT_WORK * min(jax.local_device_count(), _cores()))
+        at_work = AT_WORK * min(jax.local_device_count(), _cores())
         whole_s = float(np.quantile(worked_s[1:], UNDISTURBED)) / at_work
     else:  # an accelerator's time is seen from outside only
         whole_s = float(np.quantile(passed_s[1:], UNDISTURBED))
