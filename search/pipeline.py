@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from search import finetune, points, profiles
 from search.allocate.base import Problem
 from search.allocate.price import Pricer
 from search.allocators import allocator
-from search.budgets import fastest_searched_s, goal_s, latency_budgets, named_s, per_target
+from search.budgets import fastest_searched_s, goal_s, latency_budgets, named_s, per_target, timed
 from search.candidates import Search, Sensitivities, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
@@ -97,7 +97,7 @@ def compress(
     if spec.search.finetune_minutes > 0:
         progress.part(0.0, finetune.REPAIR_SHARE)
     candidates = search.candidates(_distinct(choices), problems)
-    firsts = [mine[0] for mine in problems.values()]
+    firsts = [_timed(t, problems[t.profile.id][0], candidates, search, spec, cache_dir) for t in targets]
     candidates = finetune.train(
         candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
     )
@@ -192,18 +192,34 @@ def _problems(
     target: Target, sensitivities: Sensitivities, search: Search, spec: JobSpec, cache_dir: Path
 ) -> list[Problem]:
     """One for each state of a target, with prices of the speed-ups that the request names, found by timing where it can be."""
+    measured = _measured(target, search, cache_dir)
+    found = []
+    for options in target.states:
+        problem = build_problem(target.pricer, options, sensitivities)
+        prices_s = named_s(problem, spec, measured)
+        found.append(dataclasses.replace(problem, named_s=prices_s))
+    return found
+
+
+def _timed(
+    target: Target, problem: Problem, candidates: Sequence[Candidate], search: Search, spec: JobSpec, cache_dir: Path
+) -> Problem:
+    """The problem with prices of the candidates that count found by timing, where that can be."""
+    measured = _measured(target, search, cache_dir)
+    return problem if measured is None or search.progress.stopping else timed(problem, spec, candidates, measured)
+
+
+def _measured(target: Target, search: Search, cache_dir: Path) -> Callable[[Sequence[Plan]], list[float]] | None:
+    """Plans to the measured speed-ups of their networks; None where the target is another machine."""
+    if not target.profile.measurable_here:
+        return None
 
     def measured(plans: Sequence[Plan]) -> list[float]:
         watch = stopwatch(target.profile, search.splits.search, cache_dir / "measurements")
         files = [export(graph) for graph in (search.knobs.graph, *map(search.untrained, plans))]
-        return [timed.speedup for timed in watch(files)[1:]]
+        return [found.speedup for found in watch(files)[1:]]
 
-    found = []
-    for options in target.states:
-        problem = build_problem(target.pricer, options, sensitivities)
-        prices_s = named_s(problem, spec, measured if target.profile.measurable_here else None)
-        found.append(dataclasses.replace(problem, named_s=prices_s))
-    return found
+    return measured
 
 
 def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: Progress) -> None:

@@ -20,9 +20,10 @@ from search.structures.pattern import Pattern, Zeros
 Setting = int | str | float
 _SUFFIXES: Mapping[Pattern, str] = {"unstructured": "/zeros", "nm": "/nm", "block": "/block"}
 Plan = Mapping[str, Setting]
+PlanKey = tuple[tuple[str, str], ...]
 
 
-def plan_key(plan: Plan) -> tuple[tuple[str, str], ...]:
+def plan_key(plan: Plan) -> PlanKey:
     """A hashable name of a plan."""
     return tuple(sorted((knob, str(setting)) for knob, setting in plan.items()))
 

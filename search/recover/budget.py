@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from search.graph.ir import Array, Graph
-from search.plan import Candidate, plan_key
+from search.plan import Candidate, PlanKey, plan_key
 from search.progress import Progress, Stopped
 from search.recover.deployed import chosen_zeros, cut_graph, inherit, made_zeros, refilled
 from search.recover.descent import Course, Outcome, Student, best_so_far
@@ -46,7 +46,6 @@ _DIVERGED = "__diverged__"
 _LAST = "__last__/"
 Select = Callable[[Sequence[Candidate], int], Sequence[Candidate]]
 """(candidates, how many) to those that are worth more training, in the same order."""
-PlanKey = tuple[tuple[str, str], ...]
 
 
 class Recovery:

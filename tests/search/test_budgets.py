@@ -16,8 +16,10 @@ from search.budgets import (
     latency_budgets,
     named_s,
     near_the_goal,
+    timed,
 )
-from search.plan import Plan
+from search.plan import Candidate, Plan
+from search.prune.blocks import Variant
 from search.request import JobSpec, Objective, SearchOptions
 from tests.search.test_knapsack import interacting
 
@@ -84,6 +86,25 @@ def test_a_mispriced_network_gets_other_prices_for_the_speeds_named() -> None:
     assert named_s(problem, spec) == pytest.approx([0.97 * dense_s / 1.1, 0.97 * dense_s / 1.2])
     assert named_s(problem, spec, measured) == pytest.approx([0.97 * dense_s, 1.1 * 0.97 * dense_s / 1.2])
     assert named_s(problem, JobSpec(), measured) == []
+
+
+def test_candidates_about_a_named_speed_are_timed_until_one_has_it() -> None:
+    """By hand: far ones are not asked for, the best near one is as slow as priced, the next 1.2 times as fast and so enough."""
+    latencies_s = {8: 1.0, 7: 0.8, 6: 0.55, 5: 0.52, 4: 0.48, 3: 0.45}
+    problem = dataclasses.replace(interacting(1), latency_s=lambda plan: latencies_s[plan["g0"]], named_s=[0.5])
+    nothing = Variant(*[None] * 2)  # type: ignore[arg-type]
+    candidates = [Candidate({"g0": n}, nothing, {}, {}, 1 / n, "obs") for n in latencies_s]
+    asked: list[Plan] = []
+
+    def measured(plans: Sequence[Plan]) -> list[float]:
+        asked.extend(plans)
+        return [{6: 1 / 0.55, 5: 1.2 / 0.52}[plan["g0"]] for plan in plans]
+
+    found = timed(problem, JobSpec(search=SearchOptions(at_speedups=(2.0,))), candidates, measured)
+    assert asked == [{"g0": 6}, {"g0": 5}]
+    again = {**latencies_s, 6: 0.55 / 0.985, 5: 0.52 / 1.2 / 0.985}
+    assert {n: found.latency_s({"g0": n}) for n in latencies_s} == pytest.approx(again)
+    assert found.latency_s({"g0": 5}) < 0.5 < found.latency_s({"g0": 6})
 
 
 def test_no_budget_where_nothing_is_faster() -> None:
