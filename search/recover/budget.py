@@ -39,6 +39,8 @@ RATE = 1e-3
 unseen images to -9.5 points at 7e-4, to -7.2 at 2e-3, to -7.1 at 5e-3, by then further from the dense network."""
 LOWEST_RATE, HIGHEST_RATE = 4e-4, 2.5e-3
 """Where little was lost, short courses at higher rates end behind their start; where all was lost, nothing is gained."""
+FALL = 0.57
+"""Exponent by which what is lost falls with the steps: a ResNet-20 at 3x lost 4.7 points after 600 steps, 2.8 after 1,500."""
 RESERVE = 0.15
 """Share of the deadline that is kept for exporting and judging what there is."""
 _SCORE = "__score__"
@@ -261,12 +263,12 @@ class Recovery:
 
 
 def weight(divergence: float, step_s: float) -> float:
-    """A candidate's part of the time: sqrt(divergence * seconds of a step).
+    """A candidate's part of the time: (divergence * step_s^q)^(1 / (1 + q)), q = `FALL`.
 
-    Where n steps of c seconds leave a / n of a divergence, the sum over all candidates is least when the time n c of each is in
-    proportion to sqrt(a c). Where little was lost there is little to gain.
+    Where n steps of c seconds leave a n^-q of a divergence, the sum over all candidates is least when the time n c of each is in
+    proportion to (a c^q)^(1 / (1 + q)). Where little was lost there is little to gain.
     """
-    return math.sqrt(max(divergence, 1e-9) * step_s)
+    return float((max(divergence, 1e-9) * step_s**FALL) ** (1 / (1 + FALL)))
 
 
 def learning_rate(divergence: float) -> float:

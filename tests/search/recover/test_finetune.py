@@ -25,7 +25,7 @@ from search.prune.blocks import Variant
 from search.prune.groups import find_groups
 from search.prune.surgery import mask
 from search.recover import train
-from search.recover.budget import USEFUL_STEPS, Recovery, shares, weight
+from search.recover.budget import FALL, USEFUL_STEPS, Recovery, shares, weight
 from search.recover.deployed import cut_graph, made_zeros
 from search.recover.descent import Course
 from search.recover.pace import JUDGEMENTS, NARROWER, Pace, pace
@@ -266,12 +266,12 @@ def test_a_network_that_needs_much_memory_is_trained_in_stretches(monkeypatch: p
 
 
 def test_time_goes_where_it_helps_most() -> None:
-    """Against every other division of 100 seconds in steps of one: the least sum of divergences that fall as a / n."""
+    """Against every other division of 100 seconds in steps of one: the least sum of divergences that fall as a n^-q."""
     lost, step_s = np.array([0.1, 0.1, 0.4]), np.array([0.5, 2.0, 1.0])
     chosen = shares([weight(d, s) for d, s in zip(lost, step_s, strict=True)], 100.0)
     assert sum(chosen) == pytest.approx(100)
     tried = [(i, j, 100 - i - j) for i in range(1, 99) for j in range(1, 100 - i)]
-    left = [float((lost * step_s / seconds).sum()) for seconds in tried]
+    left = [float((lost * (step_s / seconds) ** FALL).sum()) for seconds in tried]
     assert chosen == pytest.approx(tried[int(np.argmin(left))], abs=1)
 
 
