@@ -28,7 +28,7 @@ from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
 BATCH = 128
-CHILDREN_PER_POINT, CHILDREN_OF_FEW = 2, 12
+CHILDREN_PER_POINT, CHILDREN_OF_FEW = 2, 24
 """Most children of the local search per point of the front that is asked for; several targets share them. More of them where few
 candidates count: where the client names speed-ups, and where minutes of training follow, which are lost on a candidate that
 another of the same latency beats before it is trained."""
