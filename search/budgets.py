@@ -87,7 +87,7 @@ def named_s(
         spec: the request.
         measured: plans to their measured speed-ups; None where the target cannot be timed here.
     """
-    dense_s, speedups = problem.latency_s({}), _named(spec)
+    dense_s, speedups = problem.latency_s({}), named(spec)
     prices_s = [WITH_MARGIN * dense_s / speedup for speedup in speedups]
     if measured is None or not prices_s:
         return prices_s
@@ -115,7 +115,7 @@ def timed(
         measured: plans to their measured speed-ups.
     """
     prices_s: dict[PlanKey, float] = {}
-    for wanted, price_s in zip(_named(spec), problem.named_s, strict=True):
+    for wanted, price_s in zip(named(spec), problem.named_s, strict=True):
         about = [c for c in candidates if abs(math.log(problem.latency_s(c.plan) / price_s)) < MISPRICED]
         for candidate in sorted(about, key=lambda c: c.divergence)[:MOST_TIMED]:
             [found] = measured([candidate.plan])
@@ -129,7 +129,7 @@ def timed(
     return dataclasses.replace(problem, latency_s=latency_s)
 
 
-def _named(spec: JobSpec) -> list[float]:
+def named(spec: JobSpec) -> list[float]:
     """Speed-ups that points are wanted at, and the objective's."""
     return [*spec.search.at_speedups, *([spec.objective.speedup] if spec.objective.speedup else [])]
 
