@@ -22,7 +22,7 @@ BEYOND_THE_GOAL = 2.0
 WITH_MARGIN = 0.97
 """Part of a wanted latency that a price may take: timings of one file mostly differ by less from run to run, some by 5 %."""
 TIMED_AGAIN = 0.985
-"""Part of a measured speed-up that a candidate can count on when its finished file is timed."""
+"""Part of a measured speed-up that a candidate can count on when its finished file is timed: 3.37x was 3.31x, 1.66x was 1.64x."""
 MISPRICED = 0.15
 """Logarithm of the factor by which one network is priced wrong, at most: a ResNet-32 searched for at 3x was 3.37x."""
 MOST_TIMED = 8
@@ -87,7 +87,7 @@ def named_s(
         spec: the request.
         measured: plans to their measured speed-ups; None where the target cannot be timed here.
     """
-    dense_s, speedups = problem.latency_s({}), named(spec)
+    dense_s, speedups = problem.latency_s({}), named_speedups(spec)
     prices_s = [WITH_MARGIN * dense_s / speedup for speedup in speedups]
     if measured is None or not prices_s:
         return prices_s
@@ -115,7 +115,7 @@ def timed(
         measured: plans to their measured speed-ups.
     """
     prices_s: dict[PlanKey, float] = {}
-    for wanted, price_s in zip(named(spec), problem.named_s, strict=True):
+    for wanted, price_s in zip(named_speedups(spec), problem.named_s, strict=True):
         about = [c for c in candidates if abs(math.log(problem.latency_s(c.plan) / price_s)) < MISPRICED]
         for candidate in sorted(about, key=lambda c: c.divergence)[:MOST_TIMED]:
             [found] = measured([candidate.plan])
@@ -129,7 +129,7 @@ def timed(
     return dataclasses.replace(problem, latency_s=latency_s)
 
 
-def named(spec: JobSpec) -> list[float]:
+def named_speedups(spec: JobSpec) -> list[float]:
     """Speed-ups that points are wanted at, and the objective's."""
     return [*spec.search.at_speedups, *([spec.objective.speedup] if spec.objective.speedup else [])]
 

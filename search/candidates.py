@@ -10,7 +10,7 @@ import numpy as np
 from search.allocate.base import Allocator, Problem
 from search.allocate.price import Pricer
 from search.allocators import RULES
-from search.budgets import fastest_searched_s, named, near_the_goal, per_target
+from search.budgets import fastest_searched_s, named_speedups, near_the_goal, per_target
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
 from search.data import Splits
@@ -31,7 +31,7 @@ BATCH = 128
 CHILDREN_PER_POINT, CHILDREN_TO_TRAIN, CHILDREN_PER_SPEED = 2, 12, 24
 """Most children of the local search per point of the front that is asked for; several targets share them. More of them where
 minutes of training follow, which are lost on a candidate that another of the same latency beats before it is trained, and at
-least so many per speed-up that the client names: at 2x the best one of a ResNet-20 was the eightieth."""
+least so many per speed-up that the client names: about 2x those of a ResNet-20 still improved after the sixtieth."""
 TO_FINISH, MOST_KEPT = 0.25, 0.75
 """Share of the deadline that the search leaves for files and their judgement; the most that it leaves for these and training."""
 DECIDED_AFTER = 5
@@ -155,7 +155,7 @@ class Search:
         """Of one problem."""
         search = self.spec.search
         each = CHILDREN_TO_TRAIN if search.finetune_minutes > 0 else CHILDREN_PER_POINT
-        return per_target(max(each * search.points, CHILDREN_PER_SPEED * len(named(self.spec))), self.spec)
+        return per_target(max(each * search.points, CHILDREN_PER_SPEED * len(named_speedups(self.spec))), self.spec)
 
     def _kept(self) -> float:
         """Share of the deadline that children leave alone."""

@@ -29,13 +29,12 @@ def obs(group: Group, evidence: Evidence) -> Array:
         for slot in group.slots
         if slot.role == "consumes" and slot.node in evidence.targets
     ]
-    if len(consumers) > 1:
-        _set_prices(consumers, evidence)
+    prices = _prices(consumers, evidence)
     alive = np.ones(len(group), bool)
     order: list[int] = []
     while alive.any() and consumers:
         left = np.flatnonzero(alive)
-        costs = sum(consumer.costs(left) for consumer in consumers)
+        costs = sum(price * consumer.costs(left) for price, consumer in zip(prices, consumers, strict=True))
         going = left[np.argsort(costs, kind="stable")[: max(1, len(group) // STEPS)]]
         for consumer in consumers:
             consumer.remove(going)
@@ -44,18 +43,19 @@ def obs(group: Group, evidence: Evidence) -> Array:
     return np.array([*order, *np.flatnonzero(alive)], dtype=np.int64)
 
 
-def _set_prices(consumers: Sequence[_Consumer], evidence: Evidence) -> None:
+def _prices(consumers: Sequence[_Consumer], evidence: Evidence) -> list[float]:
     """Of an error of each consumer's output; relative to that output's energy where no gradient tells of any."""
+    if len(consumers) == 1:
+        return [1.0]
     found = [evidence.curvature.get(consumer.output, 0.0) for consumer in consumers]
-    for consumer, curvature in zip(consumers, found, strict=True):
-        consumer.price = curvature if any(found) else 1 / consumer.energy
+    return found if any(found) else [1 / consumer.energy for consumer in consumers]
 
 
 class _Consumer:
     """One linear map that reads the group's units: its weights (d, m) and inverse Hessian (d, d) as units go."""
 
     def __init__(self, target: Target, ids: Array, group: Group) -> None:
-        self.output, self.price = target.linear.output, 1.0
+        self.output = target.linear.output
         moments = target.moments
         gram = moments.gram[0].astype(np.float64)
         damping = DAMPING * np.trace(gram) / len(gram) + 1e-12
@@ -67,8 +67,8 @@ class _Consumer:
         self.columns = [(c[:, None] * taps + np.arange(taps)).reshape(-1) for c in channels]
 
     def costs(self, units: Array) -> Array:
-        """Cost rho of every unit in ``units``, times the price of an error."""
-        return self.price * np.array([self._cost(self.columns[unit]) for unit in units])
+        """Cost rho of every unit in ``units``."""
+        return np.array([self._cost(self.columns[unit]) for unit in units])
 
     def _cost(self, columns: Array) -> float:
         weight = self.weight[columns]
