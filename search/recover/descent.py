@@ -1,4 +1,4 @@
-"""The one training loop: Nadam on a cosine, judged on data it does not learn from, able to stop and go on at any step."""
+"""The one training loop: Nadam, averaged weights, judged on data they do not learn from, able to stop and go on at any step."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ CHECKS = 8
 """How often a run is judged on the search split."""
 PATIENCE = 4
 """Judgements in a row without a new best of the run that end it. The start does not count: a full learning rate first leaves
-the closed-form optimum, and only the end of the cosine comes below it."""
-WARM_UP = 0.05
-"""Share of the steps in which the learning rate rises."""
+the closed-form optimum, and only the end of the course comes below it."""
+WARM_UP, COOL_DOWN = 0.05, 0.3
+"""Share of the steps in which the learning rate rises, and in which it falls again."""
+RECENT = 4
+"""What is judged and kept is an average of the weights in which step s counts about s^3 times, so that it is centred a fifth of the
+steps back (polynomial decay, Shamir & Zhang 2013, section 4). The learning rate can then stay high for longer."""
 GRADIENTS, SQUARES = 0.9, 0.95
 """What a step keeps of the averages before, of gradients and of their squares. With Nesterov's look ahead (Nadam, Dozat 2016) 600
 steps bring a repaired ResNet-20 at 3x from 2.03 nats to 1.14, where Adam with 0.999 for squares comes to 1.22, and 1,500 steps of
@@ -52,15 +55,15 @@ class Course:
     learning_rate: float
     weights: Weights
     begin: float = 0.0
-    """Share of the cosine that earlier stages of the same run have used."""
+    """Share of the course of the learning rate that earlier stages of the same run have used."""
     end: float = 1.0
-    """Share of the cosine at the end of this stage."""
+    """The same at the end of this stage."""
     checks: int = CHECKS
     """How often the run is judged."""
 
     def rate(self, step: int) -> np.float32:
         """Learning rate of a step."""
-        return np.float32(self.learning_rate * cosine(self.begin + (self.end - self.begin) * (step + 0.5) / self.steps))
+        return np.float32(self.learning_rate * shape(self.begin + (self.end - self.begin) * (step + 0.5) / self.steps))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Outcome:
     score: float
     """Its score; lower is better."""
     last: dict[str, Array]
-    """The weights of the last step; the best ones where the loss stopped being a number."""
+    """The average at the last step; the best weights where the loss stopped being a number."""
     diverged: bool
     """Whether the loss stopped being a number."""
 
@@ -131,6 +134,10 @@ class Student:
         return masked(replicate({name: self.graph.initializers[name] for name in self.names}), self.masks)
 
 
+averaged = jax.jit(optax.incremental_update, donate_argnums=1)
+"""(new, mean, share of the new) to the mean with the new."""
+
+
 def masked(params: Params, masks: Mapping[str, Any]) -> Params:
     """The same with zeros outside the masks."""
     return {name: jnp.where(masks[name], value, 0) if name in masks else value for name, value in params.items()}
@@ -166,6 +173,7 @@ def descend(
         run.params, run.state, loss = student.step(
             run.params, run.state, batch, course.weights, course.rate(step), student.masks
         )
+        run.mean = averaged(run.params, run.mean, np.float32(RECENT / (step + RECENT)))
         run.step = step + 1
         if not np.isfinite(float(loss)):
             return Outcome(run.best, run.score, run.best, diverged=True)
@@ -173,7 +181,7 @@ def descend(
             run.consider(judge)
             if run.stale >= PATIENCE:
                 break
-    return Outcome(run.best, run.score, _host(run.params), diverged=False)
+    return Outcome(run.best, run.score, _host(run.mean), diverged=False)
 
 
 def best_so_far(student: Student, saved: Mapping[str, Array]) -> Outcome:
@@ -182,16 +190,15 @@ def best_so_far(student: Student, saved: Mapping[str, Array]) -> Outcome:
     return Outcome(best, float(saved["score"]), best, diverged=False)
 
 
-def cosine(progress: float) -> float:
-    """Share of the full learning rate: a linear rise over `WARM_UP` of a run, then half a cosine down to zero.
+def shape(progress: float) -> float:
+    """Share of the full learning rate: a linear rise over `WARM_UP` of a run, all of it, half a cosine to zero over `COOL_DOWN`.
 
     Example:
-        >>> [round(cosine(t), 3) for t in (0.025, 0.05, 0.525, 1.0)]
-        [0.5, 1.0, 0.5, 0.0]
+        >>> [round(shape(t), 3) for t in (0.025, 0.05, 0.7, 0.85, 1.0)]
+        [0.5, 1.0, 1.0, 0.5, 0.0]
     """
-    if progress < WARM_UP:
-        return progress / WARM_UP
-    return 0.5 * (1 + float(np.cos(np.pi * (progress - WARM_UP) / (1 - WARM_UP))))
+    falling = max(0.0, 1 - (1 - progress) / COOL_DOWN)
+    return min(1.0, progress / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * falling)))
 
 
 @dataclasses.dataclass
@@ -200,6 +207,7 @@ class _Run:
 
     params: Params
     state: Any
+    mean: Params
     best: dict[str, Array]
     score: float
     step: int = 0
@@ -214,17 +222,17 @@ class _Run:
         saved = store.load() if store is not None else None
         if saved is None:
             best = _host(params)
-            return cls(params, state, best, judge(best))
-        leaves, tree = jax.tree.flatten((params, state))
+            return cls(params, state, replicate(best), best, judge(best))
+        leaves, tree = jax.tree.flatten((params, state, params))
         leaves = [replicate(saved[f"leaf{i}"]) for i in range(len(leaves))]
-        params, state = jax.tree.unflatten(tree, leaves)
+        params, state, mean = jax.tree.unflatten(tree, leaves)
         best = {name: saved[f"best/{name}"] for name in student.names}
         return cls(
-            params, state, best, float(saved["score"]), int(saved["step"]), int(saved["stale"]), float(saved["lowest"])
+            params, state, mean, best, float(saved["score"]), int(saved["step"]), int(saved["stale"]), float(saved["lowest"])
         )
 
     def consider(self, judge: Callable[[Mapping[str, Array]], float]) -> None:
-        now = _host(self.params)
+        now = _host(self.mean)
         score = judge(now)
         self.stale += 1
         if score < self.lowest:
@@ -233,7 +241,7 @@ class _Run:
             self.best, self.score = now, score
 
     def arrays(self) -> dict[str, Array]:
-        leaves = jax.tree.leaves((self.params, self.state))
+        leaves = jax.tree.leaves((self.params, self.state, self.mean))
         return {
             **{f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)},
             **{f"best/{name}": value for name, value in self.best.items()},

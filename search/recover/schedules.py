@@ -35,7 +35,7 @@ class Stage:
     rewind: bool = False
     """Start from the weights before any training."""
     restart: bool = False
-    """The learning rate runs through its whole cosine in this stage."""
+    """The learning rate runs through its whole course in this stage."""
 
 
 Schedule = Callable[[], tuple[Stage, ...]]
