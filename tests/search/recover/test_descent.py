@@ -6,7 +6,7 @@ import dataclasses
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from search.graph.ir import Array
 from search.graph.onnx_import import load
 from search.prune.groups import find_groups
 from search.recover import train
-from search.recover.descent import Course, Student, descend
+from search.recover.descent import Course, Student, descend, scatter
 from search.recover.loss import TEMPERATURE, Batch, Objective, Weights, objective_for
 from search.recover.spread import spread
 from search.recover.train import DISTIL
@@ -221,24 +221,46 @@ def test_mixed_precision_multiplies_in_bfloat16_and_keeps_weights_in_float32(
 
 
 def test_the_loop_minimises() -> None:
-    """One linear layer without noise: Adam on a cosine finds the matrix that made the targets."""
+    """One linear layer without noise: training finds the matrix that made the targets."""
+    wanted = images(4, 3)
+    outcome = descend(
+        one_layer(), Course(300, 3e-2, Weights()), batches_of(wanted), lambda p: float(np.abs(p["w0"] - wanted).max())
+    )
+    assert outcome.score < 1e-2
+
+
+def test_late_steps_count_most_in_the_average_that_is_kept() -> None:
+    """Step s of 1 to T counts 4 s (s + 1) (s + 2) / (T (T + 1) (T + 2) (T + 3)); the steps are made one by one beside it."""
+    course, batches, student = Course(12, 3e-2, Weights(), checks=1), batches_of(images(4, 3)), one_layer()
+    params, made = student.start(), []
+    state = student.optimiser.init(params)
+    for step in range(course.steps):
+        params, state, _ = student.step(params, state, scatter(batches(step)), course.weights, course.rate(step), {})
+        made.append(np.array(params["w0"], np.float64))
+    s, total = np.arange(1, 13), 12
+    counts = 4 * s * (s + 1) * (s + 2) / (total * (total + 1) * (total + 2) * (total + 3))
+    assert counts.sum() == pytest.approx(1)
+    outcome = descend(one_layer(), course, batches, lambda _: 0.0)
+    assert np.allclose(outcome.last["w0"], np.tensordot(counts, made, 1), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(outcome.last["w0"], made[-1], rtol=1e-3)
+
+
+def one_layer() -> Student:
+    """One product: x (N, 4) times a matrix (4, 3)."""
     net = Net(("N", 4))
     net.op("MatMul", "x", net.weight(4, 3))
-    graph = load(net.bytes())
-    wanted = images(4, 3)
+    return Student(load(net.bytes()), ("w0",), Objective("values", classes=False))
+
+
+def batches_of(wanted: Array) -> Callable[[int], Batch]:
+    """Samples and what a matrix makes of them."""
     x = images(512, 4, seed=3)
-    student = Student(graph, ("w0",), Objective("values", classes=False))
 
     def batch(step: int) -> Batch:
         part = x[np.random.default_rng(step).integers(0, 512, 64)]
         return Batch({"x": part}, [part @ wanted], {}, None)
 
-    def distance(params: Mapping[str, Array]) -> float:
-        return float(np.abs(params["w0"] - wanted).max())
-
-    outcome = descend(student, Course(300, 3e-2, Weights()), batch, distance)
-    assert outcome.score < 1e-2
-    assert jax.devices()[0].platform
+    return batch
 
 
 def test_a_run_is_not_ended_by_a_start_that_is_hard_to_beat() -> None:
