@@ -65,7 +65,8 @@ class Course:
 
     def rate(self, step: int) -> np.float32:
         """Learning rate of a step."""
-        return np.float32(self.learning_rate * shape(self.begin + (self.end - self.begin) * (step + 0.5) / self.steps))
+        progress = self.begin + (self.end - self.begin) * (step + 0.5) / self.steps
+        return np.float32(self.learning_rate * rate_share(progress))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,11 +193,11 @@ def best_so_far(student: Student, saved: Mapping[str, Array]) -> Outcome:
     return Outcome(best, float(saved["score"]), best, diverged=False)
 
 
-def shape(progress: float) -> float:
+def rate_share(progress: float) -> float:
     """Share of the full learning rate: a linear rise over `WARM_UP` of a run, all of it, half a cosine to zero over `COOL_DOWN`.
 
     Example:
-        >>> [round(shape(t), 3) for t in (0.025, 0.05, 0.7, 0.85, 1.0)]
+        >>> [round(rate_share(t), 3) for t in (0.025, 0.05, 0.7, 0.85, 1.0)]
         [0.5, 1.0, 1.0, 0.5, 0.0]
     """
     falling = max(0.0, 1 - (1 - progress) / COOL_DOWN)
