@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,9 +19,10 @@ from search.data import Splits
 from search.evaluate.accuracy import divergence
 from search.graph.ir import Array, Graph
 from search.options import Options
-from search.plan import Candidate, Knobs, Plan, Setting, blocks_of, plan_key, widths_of, zeros_of
+from search.plan import Candidate, Knobs, Plan, PlanKey, Setting, blocks_of, plan_key, widths_of, zeros_of
 from search.progress import Progress, Stopped
 from search.prune.surgery import cut
+from search.recover.blockwise import BlockRepairer
 from search.recover.least_squares import Repairer
 from search.refine import refine
 from search.request import JobSpec
@@ -188,6 +191,36 @@ class Search:
         params = self.units.result("candidate", [plan, criterion], compute)
         moved = float(params.pop(_DIVERGENCE))
         return Candidate(plan, variant, keep, params, moved, criterion)
+
+    def repaired_in_blocks(self, candidates: Sequence[Candidate], chosen: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates, those chosen with the weights of their blocks refitted together; ends early when told to stop."""
+        better: dict[PlanKey, Candidate] = {}
+        try:
+            for candidate in self.progress.each(chosen, "blocks", reserve=TO_FINISH):
+                better[plan_key(candidate.plan)] = self._repaired_in_blocks(candidate)
+        except Stopped:
+            self.progress.warn("the repair ended early; some points keep the repair of single layers")
+        return [better.get(plan_key(c.plan), c) for c in candidates]
+
+    def _repaired_in_blocks(self, candidate: Candidate) -> Candidate:
+        """The candidate itself where it would move further."""
+
+        def compute() -> dict[str, Array]:
+            params = self._blocks.repair(candidate)
+            moved = self._divergence(candidate.variant.graph, params, len(self.splits.search))
+            return {**params, _DIVERGENCE: np.asarray(moved)}
+
+        params = self.units.result("blocks", [candidate.plan, candidate.criterion], compute)
+        moved = float(params.pop(_DIVERGENCE))
+        return (
+            dataclasses.replace(candidate, params=params, divergence=moved)
+            if moved < candidate.divergence
+            else candidate
+        )
+
+    @functools.cached_property
+    def _blocks(self) -> BlockRepairer:
+        return BlockRepairer(self.knobs.graph, self.knobs.groups, self.splits.calibration.feeds)
 
 
 def _settings_to_measure(knobs: Knobs, options: Sequence[Options]) -> list[tuple[str, Setting]]:

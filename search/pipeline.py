@@ -24,7 +24,7 @@ from search.graph.ir import Graph
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.options import Options, states_for
-from search.plan import Candidate, Knobs, Plan, plan_key
+from search.plan import Candidate, Knobs, Plan, PlanKey, plan_key
 from search.progress import Progress
 from search.prune.groups import removable_parameters
 from search.recover import augment
@@ -98,9 +98,12 @@ def compress(
         progress.part(0.0, finetune.REPAIR_SHARE)
     candidates = search.candidates(_distinct(choices), problems)
     firsts = [_timed(t, problems[t.profile.id][0], candidates, search, spec, cache_dir) for t in targets]
-    candidates = finetune.train(
-        candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
-    )
+    if spec.search.finetune_minutes > 0:
+        candidates = finetune.train(
+            candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
+        )
+    else:  # a minute a point, worth it where the client looks
+        candidates = search.repaired_in_blocks(candidates, _named(firsts, candidates, spec))
     found = {plan_key(c.plan): c for c in candidates}
 
     progress.stage("export")
@@ -272,6 +275,19 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
     """Every plan once, the targets taking turns, so that a search that ends early has some of each."""
     turns = [mine[i] for i in range(max(map(len, choices), default=0)) for mine in choices if i < len(mine)]
     return list({plan_key(plan): plan for plan in turns}.values())
+
+
+def _named(problems: Sequence[Problem], candidates: Sequence[Candidate], spec: JobSpec) -> list[Candidate]:
+    """Of every target and each latency that the request names, the candidate within it that moved least."""
+    found: dict[PlanKey, Candidate] = {}
+    for problem in problems:
+        goal = goal_s(spec, problem.latency_s({}))
+        for most_s in [*([goal] if goal else []), *problem.named_s]:
+            within = [c for c in candidates if problem.latency_s(c.plan) <= most_s]
+            if within:
+                best = min(within, key=lambda c: c.divergence)
+                found[plan_key(best.plan)] = best
+    return list(found.values())
 
 
 def _promising(

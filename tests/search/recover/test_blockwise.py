@@ -1,0 +1,152 @@
+"""Blocks refitted as a whole: the step against dense linear algebra, the stretches against the whole network, a job's points."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from search.graph.execute import forward
+from search.graph.execute import shapes as shapes_of
+from search.graph.ir import Array, Graph
+from search.graph.onnx_export import export
+from search.graph.onnx_import import load
+from search.pipeline import compress
+from search.plan import Candidate
+from search.progress import Progress
+from search.prune.blocks import Variant
+from search.prune.surgery import cut, mask
+from search.recover import blockwise
+from search.recover.blockwise import BlockRepairer, Step, Stretch, stretches
+from search.recover.deployed import cut_graph
+from search.request import JobSpec, SearchOptions
+from tests.search.graph.nets import Net, images, relative_error, run_ort
+from tests.search.recover import students
+
+FEEDS = {"x": images(96, 3, 8, 8)}
+
+
+def narrowed() -> tuple[Graph, Candidate]:
+    """The dense network, and a copy without a third of its channels, unrepaired."""
+    graph, groups = students.network()
+    _, keep = students.narrowed(graph, groups)
+    return graph, Candidate({}, Variant(graph, groups), keep, mask(graph.initializers, groups, keep), 0.0, "l2")
+
+
+def parts_of(graph: Graph, values: list[str]) -> list[Stretch]:
+    """Stretches of a network that takes images of 8x8."""
+    return stretches(graph, values, shapes_of(graph, {"x": (1, 3, 8, 8)})[1])
+
+
+def reshaping() -> bytes:
+    """A network whose second half asks for the shape of a value of the first."""
+    net = Net()
+    inner = net.op("Relu", net.conv("x", 3, 4))
+    batch = net.op("Slice", net.op("Shape", inner), net.constant([0]), net.constant([1]))
+    flat = net.op("Reshape", net.conv(inner, 4, 4), net.op("Concat", batch, net.constant([-1]), axis=0))
+    net.gemm(flat, 256, 3)
+    return net.bytes()
+
+
+@pytest.mark.parametrize("name", ["residual", "reshaping"])
+def test_stretches_one_after_another_are_the_whole_network(name: str) -> None:
+    """Also where a later one reads an inner value of an earlier one, or only its shape."""
+    graph = students.network()[0] if name == "residual" else load(reshaping())
+    relus = [node.outputs[0] for node in graph.nodes if node.op == "Relu"]
+    output = graph.outputs[0].name
+    alive: dict[str, Array] = dict(FEEDS)
+    for part in parts_of(graph, [*relus, output]):
+        found = forward(part.graph)({}, {name: alive[name] for name in part.inputs})
+        alive.update({info.name: np.asarray(x) for info, x in zip(part.graph.outputs, found, strict=True)})
+    assert relative_error([alive[output]], run_ort(export(graph), FEEDS)) < 1e-5
+
+
+def test_a_step_is_the_least_squares_of_the_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Iterated to the end, conjugate gradients solve ((J s)' J s + lambda |Y|^2) d = (J s)' (Y - f), as numpy does."""
+    monkeypatch.setattr(blockwise, "ITERATIONS", 500)
+    monkeypatch.setattr(blockwise, "TOLERANCE", 1e-7)
+    monkeypatch.setattr(blockwise, "DAMPING", 1e-3)
+    net = Net(seed=3)
+    net.op("Relu", net.conv(net.op("Relu", net.conv("x", 3, 2)), 2, 3))
+    graph = load(net.bytes())
+    [part] = parts_of(graph, [graph.outputs[0].name])
+    x = images(8, 3, 8, 8)
+    start = {name: graph.initializers[name] for name in part.weights}
+    found = run_ort(export(graph), {"x": x})[0]
+    wanted = (found + 0.1 * np.random.default_rng(0).normal(size=found.shape)).astype(np.float32)
+
+    flat, unravel = ravel_pytree(start)
+    sizes, _ = ravel_pytree({n: np.full(v.shape, np.sqrt(np.square(v).mean())) for n, v in start.items()})
+    run = forward(part.graph)
+    jacobian = jax.jacrev(lambda w: run(unravel(w), {"x": x})[0].reshape(-1))(flat)
+    matrix = np.asarray(jacobian, np.float64) * np.asarray(sizes, np.float64)
+    damped = matrix.T @ matrix + 1e-3 * np.square(wanted).sum() * np.eye(matrix.shape[1])
+    step = np.linalg.solve(damped, matrix.T @ (wanted - found).reshape(-1).astype(np.float64))
+    expected = unravel(jax.numpy.asarray(flat + sizes * step, np.float32))
+    moved = Step(part, start, {}).weights({"x": x}, wanted)
+    for name, value in expected.items():
+        assert np.abs(moved[name] - value).max() < 1e-3 * np.abs(value - start[name]).max(), name
+
+
+def test_what_a_mask_keeps_does_not_move() -> None:
+    """Neither zeros nor anything else outside of it."""
+    net = Net()
+    net.conv("x", 3, 4)
+    graph = load(net.bytes())
+    [part] = parts_of(graph, [graph.outputs[0].name])
+    start = {name: graph.initializers[name] for name in part.weights}
+    masks = {"w0": np.random.default_rng(0).random(start["w0"].shape) < 0.5}
+    wanted = 2 * run_ort(export(graph), FEEDS)[0]
+    moved = Step(part, start, masks).weights(FEEDS, wanted)
+    assert (moved["w0"] == start["w0"])[~masks["w0"]].all()
+    assert (moved["w0"] != start["w0"])[masks["w0"]].all()
+
+
+def test_a_repaired_network_comes_closer_and_keeps_its_shape() -> None:
+    """What leaves the block is closer to the dense block's; the cut network still computes what the masked one does."""
+    graph, candidate = narrowed()
+    repairer = BlockRepairer(graph, candidate.variant.groups, FEEDS)
+    better = dataclasses.replace(candidate, params=repairer.repair(candidate))
+    dense = run_ort(export(graph), FEEDS)
+
+    def missed(c: Candidate) -> float:
+        return relative_error(run_ort(export(cut_graph(c)), FEEDS), dense)
+
+    assert missed(better) < 0.5 * missed(candidate)
+    masked = candidate.variant.graph.with_initializers(better.params)
+    small = cut(masked, candidate.variant.groups, candidate.keep)
+    assert relative_error(run_ort(export(small), FEEDS), run_ort(export(masked), FEEDS)) < 1e-5
+    assert {n: v.shape for n, v in small.initializers.items()} == {
+        n: v.shape for n, v in cut_graph(candidate).initializers.items()
+    }
+
+
+def test_a_network_that_is_too_large_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its least squares would take longer than training it."""
+    monkeypatch.setattr(blockwise, "MOST_MACS", 1e6)
+    graph, candidate = narrowed()
+    params = BlockRepairer(graph, candidate.variant.groups, FEEDS).repair(candidate)
+    assert all(value is candidate.params[name] for name, value in params.items())
+
+
+@pytest.mark.parametrize("named", [(), (1.5,)])
+def test_a_job_refits_blocks_of_the_points_that_its_client_names(named: tuple[float, ...], tmp_path: Path) -> None:
+    """Once a named speed-up; the front has it, and the job's second run gives the same bits."""
+    graph, _ = students.network()
+    np.savez(tmp_path / "data.npz", x=images(160, 3, 8, 8))
+    target = "pixel4-1large-tflite-fp32"
+    spec = JobSpec((target,), search=SearchOptions(points=2, at_speedups=named))
+    files = []
+    for attempt in ("one", "two"):
+        report = compress(
+            spec, export(graph), tmp_path / "data.npz", tmp_path / attempt, tmp_path / "cache", Progress(None)
+        )
+        assert len(list((tmp_path / attempt / "units").glob("blocks-*"))) == len(named)
+        points = report.fronts[target].points
+        assert all(any(point.speedup >= speedup for point in points) for speedup in named)
+        files.append([point.sha256 for point in points])
+    assert files[0] == files[1]
