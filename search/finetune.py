@@ -63,6 +63,7 @@ def train(
         splits.search,
         seed=spec.search.seed,
         augmentation=augmentation,
+        real=splits.regime != "data-free",
     )
     if trainer.labels is None and splits.train.labels is not None:
         progress.warn("all labels are the same class; training follows the dense model's answers only")

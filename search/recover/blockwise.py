@@ -26,6 +26,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import LinearOperator, cg
 
+from search.errors import InvalidModel
 from search.graph import fuse
 from search.graph.execute import batches, forward
 from search.graph.execute import shapes as shapes_of
@@ -55,6 +56,10 @@ MOST_MACS = 6e12
 """Of a candidate's repair, about two minutes on two cores; larger networks keep the repair of single layers."""
 PASSES = 4
 """Forward passes that an iteration takes as long as: the block, its Jacobian, and that transposed."""
+
+
+NO_GRADIENT = (InvalidModel, NotImplementedError, TypeError, ValueError)
+"""What JAX, or the lowering of a node, raises where something cannot be differentiated or transposed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +241,7 @@ class Step:
         return {name: value + self.scale[name] * moves[name] for name, value in self.start.items()}
 
     def weights(self, given: Mapping[str, Array], wanted: Array) -> dict[str, Array]:
-        """Weights after the step.
+        """Weights after the step; those of the start where an operator has no gradient.
 
         Args:
             given: inputs of the stretch, (N, ...).
@@ -248,6 +253,11 @@ class Step:
             scatter(Batch({k: x[i : i + size] for k, x in given.items()}, [wanted[i : i + size]], {}, None))
             for i in starts
         ]
+
+        try:
+            jax.eval_shape(self._gradient, self.start, data[0], np.float32(1))
+        except NO_GRADIENT:
+            return {name: np.asarray(value) for name, value in self.start.items()}
 
         def gradient(flat: Any, missed: float) -> Any:
             moves = self._unravel(flat.astype(np.float32))

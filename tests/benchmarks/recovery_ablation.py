@@ -77,9 +77,8 @@ class Experiment:
             graph, self.knobs.groups, self.repairer.targets, calibration.feeds, calibration.labels, seed
         )
         self.orders = {g.id: CRITERIA["obs"](g, evidence) for g in self.knobs.groups.prunable}
-        self.trainer = Trainer(
-            graph, self.knobs.groups.shapes, self.train, self.search, seed=seed, augmentation=augmentation
-        )
+        shapes = self.knobs.groups.shapes
+        self.trainer = Trainer(graph, shapes, self.train, self.search, seed=seed, augmentation=augmentation, real=real)
         self.sets = {name: images(shared, f"test_{name}") for name in ("dev500", "jpeg4k")}
 
     @property

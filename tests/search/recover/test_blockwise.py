@@ -106,6 +106,18 @@ def test_what_a_mask_keeps_does_not_move() -> None:
     assert (moved["w0"] != start["w0"])[masks["w0"]].all()
 
 
+def test_weights_before_an_operator_without_a_gradient_stay() -> None:
+    """ONNX Runtime computes it, JAX knows nothing of it."""
+    net = Net()
+    net.op("Flatten", net.op("QuickGelu", net.conv("x", 3, 4), domain="com.microsoft", alpha=1.5))
+    graph = load(net.bytes())
+    [part] = parts_of(graph, [graph.outputs[0].name])
+    start = {name: graph.initializers[name] for name in part.weights}
+    moved = Step(part, start, {}).weights(FEEDS, 2 * run_ort(export(graph), FEEDS)[0])
+    assert start
+    assert all(np.array_equal(moved[name], value) for name, value in start.items())
+
+
 def test_a_repaired_network_comes_closer_and_keeps_its_shape() -> None:
     """What leaves the block is closer to the dense block's; the cut network still computes what the masked one does."""
     graph, candidate = narrowed()

@@ -59,6 +59,20 @@ def test_training_brings_the_answers_back() -> None:
     assert outcome.score < 0.7 * before
 
 
+def test_the_last_weights_are_kept_where_nothing_real_can_judge() -> None:
+    """The dense network itself, trained much too boldly: real samples keep the start, synthetic ones the end."""
+    graph, groups = network()
+    teacher = trainer(graph, groups)
+    bold = dataclasses.replace(COURSE, learning_rate=0.3)
+    judged = teacher.run(teacher.student(graph), bold)
+    teacher.real = False
+    last = teacher.run(teacher.student(graph), bold)
+    for name, value in judged.params.items():
+        assert np.array_equal(value, graph.initializers[name]), name
+        assert np.array_equal(last.params[name], judged.last[name]), name
+        assert not np.array_equal(last.params[name], value), name
+
+
 def test_an_interrupted_run_goes_on_to_the_same_bits() -> None:
     """Ended at step 10 and resumed from its store, a run gives the very weights of one that was left alone."""
     graph, groups = network()
