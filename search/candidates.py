@@ -193,30 +193,33 @@ class Search:
         return Candidate(plan, variant, keep, params, moved, criterion)
 
     def repaired_in_blocks(self, candidates: Sequence[Candidate], chosen: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates, those chosen with the weights of their blocks refitted together; ends early when told to stop."""
+        """The candidates, those chosen with the weights of their blocks refitted together, as far as time allows it."""
         better: dict[PlanKey, Candidate] = {}
         try:
-            for candidate in self.progress.each(chosen, "blocks", reserve=TO_FINISH):
+            for candidate in self.progress.each(chosen, "blocks"):
                 better[plan_key(candidate.plan)] = self._repaired_in_blocks(candidate)
-        except Stopped:
+        except (Stopped, TimeoutError):
             self.progress.warn("the repair ended early; some points keep the repair of single layers")
         return [better.get(plan_key(c.plan), c) for c in candidates]
 
     def _repaired_in_blocks(self, candidate: Candidate) -> Candidate:
         """The candidate itself where it would move further."""
 
+        def check() -> None:
+            self.progress.check()
+            if self.progress.late(TO_FINISH):
+                raise TimeoutError
+
         def compute() -> dict[str, Array]:
-            params = self._blocks.repair(candidate)
+            params = self._blocks.repair(candidate, check)
             moved = self._divergence(candidate.variant.graph, params, len(self.splits.search))
             return {**params, _DIVERGENCE: np.asarray(moved)}
 
         params = self.units.result("blocks", [candidate.plan, candidate.criterion], compute)
         moved = float(params.pop(_DIVERGENCE))
-        return (
-            dataclasses.replace(candidate, params=params, divergence=moved)
-            if moved < candidate.divergence
-            else candidate
-        )
+        if moved < candidate.divergence:
+            return dataclasses.replace(candidate, params=params, divergence=moved)
+        return candidate
 
     @functools.cached_property
     def _blocks(self) -> BlockRepairer:

@@ -17,7 +17,10 @@ Source: block reconstruction (Li et al., "BRECQ", 2021, section 3.2), here in cl
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+import functools
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,7 +42,7 @@ from search.recover.loss import Batch
 from search.recover.rectified import Bounds
 from search.recover.spread import spread
 from search.recover.teacher import Teacher, tunable
-from search.recover.train import matched_values
+from search.recover.train import matched_values, samples_that_train
 
 ITERATIONS = 50
 """Of conjugate gradients. A ResNet-20 repaired to 3.05x had lost 15.1 points on unseen images after the repair of single layers,
@@ -94,72 +97,105 @@ def stretches(graph: Graph, values: Sequence[str], static: Collection[str]) -> l
     given = {info.name for info in graph.inputs}
     for value in values:
         parts.append(_between(graph, value, given))
-        given |= {name for node in parts[-1] for name in node.outputs if name not in static}
-    return [_stretch(graph, value, parts[i], parts[i + 1 :]) for i, value in enumerate(values)]
+        given |= _made(parts[-1]) - set(static)
+    later = [_read(itertools.chain(*parts[i + 1 :])) - set(static) for i in range(len(parts))]
+    return [_stretch(graph, *of_part) for of_part in zip(values, parts, later, strict=True)]
 
 
 def _between(graph: Graph, value: str, given: Collection[str]) -> list[Node]:
     """Nodes in order that a value depends on, but for those that made what is given."""
     wanted, nodes = {value}, []
     for node in reversed(graph.nodes):
-        if any(name in wanted and name not in given for name in node.outputs):
+        if any(name in wanted and name not in given for name in _made([node])):
             nodes.append(node)
-            wanted.update(node.inputs)
+            wanted |= _read([node])
     return nodes[::-1]
 
 
-def _stretch(graph: Graph, value: str, nodes: Sequence[Node], later: Sequence[Sequence[Node]]) -> Stretch:
-    made = {name for node in nodes for name in node.outputs}
-    read = {name for node in nodes for name in node.inputs if name}
-    read_later = {name for part in later for node in part for name in node.inputs}
-    inputs = sorted(read - made - graph.initializers.keys())
-    outputs = [value, *sorted((made & read_later) - {value})]
+def _stretch(graph: Graph, value: str, nodes: Sequence[Node], read_later: Collection[str]) -> Stretch:
+    inputs = sorted(_read(nodes) - _made(nodes) - graph.initializers.keys())
+    outputs = [value, *sorted(_made(nodes) & set(read_later) - {value})]
     infos = [tuple(TensorInfo(name, np.dtype(np.float32), ()) for name in of_part) for of_part in (inputs, outputs)]
     part = graph.replace(nodes=tuple(nodes), inputs=infos[0], outputs=infos[1])
     return Stretch(part, tunable(part))
 
 
+def _made(nodes: Iterable[Node]) -> set[str]:
+    return {name for node in nodes for name in node.outputs if name}
+
+
+def _read(nodes: Iterable[Node]) -> set[str]:
+    return {name for node in nodes for name in node.inputs if name}
+
+
 class BlockRepairer:
-    """Holds what the dense network's blocks give; repairs any number of candidates against it."""
+    """Repairs any number of candidates against what the dense network's blocks give."""
 
     def __init__(self, graph: Graph, groups: Groups, feeds: Mapping[str, Array]) -> None:
-        """One pass of the dense network over the calibration samples.
+        """Nothing is computed until a candidate asks for it.
 
         Args:
             graph: the dense network.
             groups: its coupling.
             feeds: calibration samples.
         """
-        self.shapes, self.feeds = groups.shapes, dict(feeds)
+        self.graph, self.groups, self.feeds = graph, groups, dict(feeds)
         order = {name: i for i, node in enumerate(graph.nodes) for name in node.outputs}
         found = {_behind(graph, value) for value in matched_values(graph, groups.shapes)}
         self.values = sorted(found | {graph.outputs[0].name}, key=order.__getitem__)
         """Where blocks end, and the first output."""
-        outputs, inner = Teacher(graph, groups.shapes, self.values)(feeds)
-        made = {**inner, graph.outputs[0].name: outputs[0]}
-        self.targets = {value: made[value][: self._samples(value)].copy() for value in self.values}
 
     def _samples(self, value: str) -> int:
-        shape = self.shapes[value]
-        positions = int(np.prod(shape[2:] if len(shape) == 4 else shape[1:-1]))
+        """As many as give `MOST_ROWS` positions: elements a sample over the units that they belong to."""
+        units = len(np.unique(self.groups.value_ids[value]))
+        positions = max(1, math.prod(self.groups.shapes[value]) // units)
         return min(max(BATCH, MOST_ROWS // positions), len(next(iter(self.feeds.values()))))
 
-    def repair(self, candidate: Candidate) -> dict[str, Array]:
+    @functools.cached_property
+    def _targets(self) -> dict[str, Array]:
+        """What the dense network gives for the first samples."""
+        teacher, output = Teacher(self.graph, self.groups.shapes, self.values), self.graph.outputs[0].name
+        samples = {value: self._samples(value) for value in self.values}
+        parts: dict[str, list[Array]] = {value: [] for value in self.values}
+        for first in range(0, max(samples.values()), BATCH):
+            outputs, inner = teacher({name: x[first : first + BATCH] for name, x in self.feeds.items()})
+            for value, made in {**inner, output: outputs[0]}.items():
+                if value in parts and first < samples[value]:
+                    parts[value].append(made[: samples[value] - first].copy())
+        return {value: np.concatenate(of_value) for value, of_value in parts.items()}
+
+    def repair(self, candidate: Candidate, check: Callable[[], None] = lambda: None) -> dict[str, Array]:
         """Full-sized initializers of a repaired candidate that differ from its graph's, its blocks refitted in order.
 
-        As they were where the network is too large, see `MOST_MACS`; zeros that pruning made stay.
+        They are as they were where the network is too large (`MOST_MACS`), where its weights are no float32, or where samples do
+        not stay apart on the first axis of what goes from block to block. Zeros that pruning made stay.
+
+        Args:
+            candidate: repaired layer by layer.
+            check: called every second or so; what it raises ends the repair.
         """
         graph = cut_graph(candidate)
-        shapes, static = shapes_of(graph, {name: self.shapes[name] for name in self.feeds})
-        values = [value for value in self.values if value in shapes and value not in static]
+        shapes, static = self._shapes(graph, 1)
+        twice, _ = self._shapes(graph, 2)
+
+        def samples_first(name: str) -> bool:
+            return name in shapes and shapes[name][:1] == (1,) and twice[name] == (2, *shapes[name][1:])
+
+        values = [value for value in self.values if value not in static and samples_first(value)]
         parts = stretches(graph, values, static)
+        samples = {part.value: self._samples(part.value) for part in parts}
         macs = {part.value: sum(w.macs for w in fuse.workloads(part.graph, shapes, static)) for part in parts}
-        if ITERATIONS * PASSES * sum(macs[value] * len(self.targets[value]) for value in values) > MOST_MACS:
+        whole = all(samples_first(name) for part in parts for name in part.inputs)
+        plain = all(graph.initializers[name].dtype == np.float32 for part in parts for name in part.weights)
+        if not (whole and plain) or ITERATIONS * PASSES * sum(macs[v] * samples[v] for v in macs) > MOST_MACS:
             return dict(candidate.params)
         masks, params, alive = made_zeros(candidate), dict(graph.initializers), self.feeds
         for i, part in enumerate(parts):
+            check()
             given = {name: alive[name] for name in part.inputs}
-            found, moved = self._refitted(part, given, params, masks, self._wanted(part.value, candidate, shapes))
+            batch = min(BATCH, samples[part.value], samples_that_train(part.graph, shapes))
+            step = Step(part, {name: params[name] for name in part.weights}, masks, batch=batch, check=check)
+            found, moved = _refitted(step, given, self._wanted(part.value, candidate, shapes))
             params.update(moved)
             read_later = {name for later in parts[i + 1 :] for name in later.inputs}
             alive = {name: value for name, value in {**alive, **found}.items() if name in read_later}
@@ -167,40 +203,31 @@ class BlockRepairer:
         full = candidate.variant.graph.with_initializers(candidate.params)
         return {**candidate.params, **spread(changed, full, candidate.variant.groups, candidate.keep)}
 
+    def _shapes(self, graph: Graph, samples: int) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
+        return shapes_of(graph, {name: (samples, *x.shape[1:]) for name, x in self.feeds.items()})
+
     def _wanted(self, value: str, candidate: Candidate, shapes: Mapping[str, tuple[int, ...]]) -> Array | None:
         """The dense network's value, of the units that stay; None where the two cannot be compared."""
-        groups, target = candidate.variant.groups, self.targets[value]
+        groups, target = candidate.variant.groups, self._targets[value]
         stays = ~groups.removed(candidate.keep)[groups.value_ids[value]]
         for axis in range(1, stays.ndim):
             others = tuple(other for other in range(stays.ndim) if other != axis)
             target = np.compress(stays.any(others), target, axis=axis)
         return target if target.shape[1:] == shapes[value][1:] else None
 
-    def _refitted(
-        self,
-        part: Stretch,
-        given: Mapping[str, Array],
-        params: Mapping[str, Array],
-        masks: Mapping[str, Array],
-        wanted: Array | None,
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """What a stretch gives, and those of its weights that moved: none where the step misses the target by more."""
-        run = jax.jit(forward(part.graph))
 
-        def outputs(weights: Mapping[str, Array]) -> dict[str, Array]:
-            made = [[np.asarray(value) for value in run(weights, batch)] for batch in batches(given, BATCH)]
-            count = len(next(iter(given.values())))
-            names = [info.name for info in part.graph.outputs]
-            return {name: np.concatenate([each[i] for each in made])[:count] for i, name in enumerate(names)}
-
-        start = {name: params[name] for name in part.weights}
-        before = outputs(start)
-        if wanted is None or not start:
-            return before, {}
-        moved = Step(part, start, masks).weights(given, wanted)
-        after = outputs(moved)
-        errors = [np.square(found[part.value][: len(wanted)] - wanted).mean() for found in (before, after)]
-        return (after, moved) if errors[1] < errors[0] else (before, {})
+def _refitted(
+    step: Step, given: Mapping[str, Array], wanted: Array | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What a stretch gives, and those of its weights that moved: none where the step misses the target by more."""
+    before = step.outputs(step.start, given)
+    if wanted is None or not step.start:
+        return before, {}
+    moved = step.weights(given, wanted)
+    after = step.outputs(moved, given)
+    value = step.part.value
+    errors = [np.square(found[value][: len(wanted)] - wanted).mean() for found in (before, after)]
+    return (after, moved) if errors[1] < errors[0] else (before, {})
 
 
 def _behind(graph: Graph, value: str) -> str:
@@ -211,64 +238,87 @@ def _behind(graph: Graph, value: str) -> str:
 class Step:
     """A Gauss-Newton step of one stretch."""
 
-    def __init__(self, part: Stretch, start: Mapping[str, Array], masks: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        part: Stretch,
+        start: Mapping[str, Array],
+        masks: Mapping[str, Array],
+        *,
+        batch: int = BATCH,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Nothing is compiled until it is used.
 
         Args:
             part: the part of the network.
             start: its weights.
             masks: weights whose entries outside the mask (same shape, bool) stay as they are.
+            batch: samples that are computed at once.
+            check: called once an iteration; what it raises ends the step.
         """
-        self.start = replicate(dict(start))
+        self.part, self.start, self.batch, self.check = part, dict(start), batch, check
         everything = np.ones((), bool)
-        self.scale = {
-            name: np.sqrt(np.square(value).mean()) * masks.get(name, everything) for name, value in start.items()
-        }
-        flat, self._unravel = ravel_pytree(self.start)
+        self.scale = {n: np.sqrt(np.square(value).mean()) * masks.get(n, everything) for n, value in start.items()}
+        flat, self._unravel = ravel_pytree({name: jnp.asarray(value) for name, value in start.items()})
         self.size = flat.size
         run = forward(part.graph)
+        self._run = jax.jit(run)
 
-        def gradient(moves: Any, batch: Batch, missed: Any) -> Any:
+        def gradient(weights: Any, moves: Any, batch: Batch, missed: Any) -> Any:
             """With ``missed`` 1 half that of the linearised error, s J' (f + J s moves - Y); with 0 its linear part."""
             nowhere = jax.tree.map(jnp.zeros_like, moves)
-            found, back = jax.vjp(lambda m: run(self._moved(m), batch.feeds)[0], nowhere)
+            found, back = jax.vjp(lambda m: run(self._moved(weights, m), batch.feeds)[0], nowhere)
             forth = jax.linear_transpose(lambda y: back(y)[0], found)  # jax.jvp does not know gradients of our own
             return back(forth(moves)[0] + missed * (found - batch.answers[0]))[0]
 
         self._gradient = jax.jit(gradient)
 
-    def _moved(self, moves: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value + self.scale[name] * moves[name] for name, value in self.start.items()}
+    def _moved(self, weights: Mapping[str, Any], moves: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value + self.scale[name] * moves[name] for name, value in weights.items()}
+
+    def outputs(self, weights: Mapping[str, Array], given: Mapping[str, Array]) -> dict[str, Array]:
+        """What the stretch gives to later ones, its value among it, by name.
+
+        Args:
+            weights: to run it with.
+            given: its inputs, (N, ...).
+        """
+        count = len(next(iter(given.values())))
+        made = [[np.asarray(value) for value in self._run(weights, part)] for part in batches(given, self.batch)]
+        names = [info.name for info in self.part.graph.outputs]
+        return {name: np.concatenate([each[i] for each in made])[:count] for i, name in enumerate(names)}
 
     def weights(self, given: Mapping[str, Array], wanted: Array) -> dict[str, Array]:
-        """Weights after the step; those of the start where an operator has no gradient.
+        """Weights after the step; those of the start where the value has no gradient.
 
         Args:
             given: inputs of the stretch, (N, ...).
             wanted: what its value should be for the first of them, (M, ...); samples beyond full batches are left out.
         """
-        size = min(BATCH, len(wanted))
-        starts = range(0, len(wanted) - size + 1, size)
-        data = [
-            scatter(Batch({k: x[i : i + size] for k, x in given.items()}, [wanted[i : i + size]], {}, None))
-            for i in starts
-        ]
-
+        starts = range(0, len(wanted) - self.batch + 1, self.batch)
+        parts = [slice(first, first + self.batch) for first in starts]
+        data = [scatter(Batch({k: x[part] for k, x in given.items()}, [wanted[part]], {}, None)) for part in parts]
+        weights, nowhere = replicate(self.start), np.zeros(self.size)
         try:
-            jax.eval_shape(self._gradient, self.start, data[0], np.float32(1))
+            jax.eval_shape(
+                self._gradient, weights, self._unravel(jnp.asarray(nowhere, np.float32)), data[0], np.float32(1)
+            )
         except NO_GRADIENT:
-            return {name: np.asarray(value) for name, value in self.start.items()}
+            return dict(self.start)
 
-        def gradient(flat: Any, missed: float) -> Any:
-            moves = self._unravel(flat.astype(np.float32))
-            parts = [ravel_pytree(self._gradient(moves, batch, np.float32(missed)))[0] for batch in data]
-            return np.sum([np.asarray(part, np.float64) for part in parts], 0)
+        def gradient(flat: Array, missed: float) -> Array:
+            moves = replicate(self._unravel(jnp.asarray(flat, np.float32)))
+            total = np.zeros(self.size)
+            for batch in data:  # one by one: sums over devices that wait for each other's threads never end
+                total += np.asarray(ravel_pytree(self._gradient(weights, moves, batch, np.float32(missed)))[0])
+            return total
 
-        nowhere = np.zeros(self.size)
         weight = DAMPING * float(np.square(wanted).sum())
         curvature = LinearOperator(
             (self.size, self.size), lambda flat: gradient(flat, 0.0) + weight * flat, dtype=np.float64
         )
-        step, _ = cg(curvature, -gradient(nowhere, 1.0), rtol=TOLERANCE, maxiter=ITERATIONS)
-        moved = self._moved(self._unravel(jnp.asarray(step, np.float32)))
-        return {name: np.asarray(value, np.float32) for name, value in moved.items()}
+        step, _ = cg(
+            curvature, -gradient(nowhere, 1.0), rtol=TOLERANCE, maxiter=ITERATIONS, callback=lambda _: self.check()
+        )
+        moves = self._unravel(jnp.asarray(step, np.float32))
+        return {name: np.asarray(value, np.float32) for name, value in self._moved(self.start, moves).items()}

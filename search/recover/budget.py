@@ -162,8 +162,9 @@ class Recovery:
             neighbour = trained[-1] if trained and number == 0 else None
             trained.append(self._course(candidate, neighbour, number, share))
             key = plan_key(candidate.plan)
-            # a schedule starts from other zeros, and may end behind the repair
-            done[key] = min(done[key], trained[-1], key=lambda c: c.divergence)
+            # a schedule starts from other zeros, and may end behind the repair; synthetic samples cannot tell
+            better = min(done[key], trained[-1], key=lambda c: c.divergence)
+            done[key] = better if self.trainer.real else trained[-1]
             self.progress.step(number * len(alive) + len(trained), rounds * len(alive), "courses")
         return trained
 

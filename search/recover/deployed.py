@@ -21,11 +21,17 @@ def cut_graph(candidate: Candidate) -> Graph:
 def made_zeros(candidate: Candidate) -> dict[str, Array]:
     """Masks of the cut weights that pruning gave zeros of its own (unstructured, N:M, block): False where they are.
 
-    Zeros that the dense network has too, such as those of a shortcut that copies channels, are free to move.
+    Zeros that the dense network has too, such as those of a shortcut that copies channels, are free to move, but for those in a
+    weight whose zeros the plan asks for: they count among these.
     """
     dense = cut(candidate.variant.graph, candidate.variant.groups, candidate.keep).initializers
-    mine = cut_graph(candidate).initializers
-    masks = {name: (value != 0) | (dense[name] == 0) for name, value in mine.items() if value.dtype == np.float32}
+    mine, asked = cut_graph(candidate), zeros_of(candidate.plan)
+    sparse = {node.input(1) for node in mine.nodes if node.name in asked}
+    masks = {
+        name: (value != 0) | ((dense[name] == 0) & (name not in sparse))
+        for name, value in mine.initializers.items()
+        if value.dtype == np.float32
+    }
     return {name: mask for name, mask in masks.items() if not mask.all()}
 
 

@@ -146,8 +146,11 @@ class Trainer:
         A ResNet-20 that had lost 37 points by its repair on synthetic images had lost 37 with the best by such images, which were
         early ones, and 31 with the last.
         """
-        outcome = descend(student, course, self.batches(first), self.judge(student.graph), store, check=check)
-        return outcome if self.real else dataclasses.replace(outcome, params=outcome.last)
+        judge = self.judge(student.graph)
+        outcome = descend(student, course, self.batches(first), judge, store, check=check)
+        if self.real:
+            return outcome
+        return dataclasses.replace(outcome, params=outcome.last, score=judge(outcome.last))
 
 
 def samples_that_train(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, sparing: bool = False) -> int:

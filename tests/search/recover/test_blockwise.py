@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,9 +18,10 @@ from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.pipeline import compress
-from search.plan import Candidate
-from search.progress import Progress
-from search.prune.blocks import Variant
+from search.plan import Candidate, Knobs
+from search.progress import Item, Progress
+from search.prune.blocks import DROPPED, Variant
+from search.prune.groups import find_groups
 from search.prune.surgery import cut, mask
 from search.recover import blockwise
 from search.recover.blockwise import BlockRepairer, Step, Stretch, stretches
@@ -27,6 +30,7 @@ from search.request import JobSpec, SearchOptions
 from tests.search.graph.nets import Net, images, relative_error, run_ort
 from tests.search.recover import students
 
+TARGET = "pixel4-1large-tflite-fp32"
 FEEDS = {"x": images(96, 3, 8, 8)}
 
 
@@ -43,12 +47,16 @@ def parts_of(graph: Graph, values: list[str]) -> list[Stretch]:
 
 
 def reshaping() -> bytes:
-    """A network whose second half asks for the shape of a value of the first."""
+    """A network whose two halves both ask for a size, a scalar, of a value of the first, and leave out operands and results."""
     net = Net()
     inner = net.op("Relu", net.conv("x", 3, 4))
-    batch = net.op("Slice", net.op("Shape", inner), net.constant([0]), net.constant([1]))
-    flat = net.op("Reshape", net.conv(inner, 4, 4), net.op("Concat", batch, net.constant([-1]), axis=0))
-    net.gemm(flat, 256, 3)
+    batch = net.op("Unsqueeze", net.op("Gather", net.op("Shape", inner), net.constant(0)), net.constant([0]))
+    shape = net.op("Concat", batch, net.constant([4, 8, 8]), axis=0)
+    inner = net.op(
+        "Relu", net.op("Reshape", net.op("Clip", net.conv(inner, 4, 4), "", net.constant(9, np.float32)), shape)
+    )
+    flat = net.op("Concat", batch, net.constant([-1]), axis=0)
+    net.gemm(net.op("Reshape", net.op("Clip", inner, "", net.constant(8, np.float32)), flat), 256, 3)
     return net.bytes()
 
 
@@ -87,7 +95,7 @@ def test_a_step_is_the_least_squares_of_the_jacobian(monkeypatch: pytest.MonkeyP
     damped = matrix.T @ matrix + 1e-3 * np.square(wanted).sum() * np.eye(matrix.shape[1])
     step = np.linalg.solve(damped, matrix.T @ (wanted - found).reshape(-1).astype(np.float64))
     expected = unravel(jax.numpy.asarray(flat + sizes * step, np.float32))
-    moved = Step(part, start, {}).weights({"x": x}, wanted)
+    moved = Step(part, start, {}, batch=4).weights({"x": x}, wanted)
     for name, value in expected.items():
         assert np.abs(moved[name] - value).max() < 1e-3 * np.abs(value - start[name]).max(), name
 
@@ -106,14 +114,14 @@ def test_what_a_mask_keeps_does_not_move() -> None:
     assert (moved["w0"] != start["w0"])[masks["w0"]].all()
 
 
-def test_weights_before_an_operator_without_a_gradient_stay() -> None:
-    """ONNX Runtime computes it, JAX knows nothing of it."""
+def test_weights_stay_where_the_value_has_no_gradient() -> None:
+    """The positions of the largest elements are no floats."""
     net = Net()
-    net.op("Flatten", net.op("QuickGelu", net.conv("x", 3, 4), domain="com.microsoft", alpha=1.5))
+    net.op("ArgMax", net.conv("x", 3, 4), axis=1)
     graph = load(net.bytes())
     [part] = parts_of(graph, [graph.outputs[0].name])
     start = {name: graph.initializers[name] for name in part.weights}
-    moved = Step(part, start, {}).weights(FEEDS, 2 * run_ort(export(graph), FEEDS)[0])
+    moved = Step(part, start, {}).weights(FEEDS, run_ort(export(graph), FEEDS)[0] + 1)
     assert start
     assert all(np.array_equal(moved[name], value) for name, value in start.items())
 
@@ -137,11 +145,64 @@ def test_a_repaired_network_comes_closer_and_keeps_its_shape() -> None:
     }
 
 
-def test_a_network_that_is_too_large_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its least squares would take longer than training it."""
-    monkeypatch.setattr(blockwise, "MOST_MACS", 1e6)
+def test_a_network_without_its_first_block_is_refitted_too() -> None:
+    """A block that was dropped ends nowhere; what comes after it makes up for it."""
+    net = Net()
+    x = net.op("Relu", net.conv("x", 3, 8))
+    for _ in range(2):
+        x = net.op("Relu", net.op("Add", net.conv(net.op("Relu", net.conv(x, 8, 8)), 8, 8), x))
+    net.classifier(x, 8)
+    knobs = Knobs(load(net.bytes()), {"x": (1, 3, 8, 8)})
+    plan = {knobs.blocks[0].id: DROPPED}
+    variant = knobs.variant(plan)
+    candidate = Candidate(plan, variant, variant.groups.dense(), {}, 0.0, "l2")
+    params = BlockRepairer(knobs.graph, knobs.groups, FEEDS).repair(candidate)
+    better = dataclasses.replace(candidate, params=params)
+    before, after, dense = (export(g) for g in (cut_graph(candidate), cut_graph(better), knobs.graph))
+    wanted = run_ort(dense, FEEDS)
+    assert relative_error(run_ort(after, FEEDS), wanted) < 0.5 * relative_error(run_ort(before, FEEDS), wanted)
+
+
+def frames() -> bytes:
+    """Two frames a sample, which a residual block takes as samples of their own."""
+    net = Net(("N", 2, 3, 8, 8))
+    x = net.op("Relu", net.conv(net.op("Reshape", "x", net.constant([-1, 3, 8, 8])), 3, 8))
+    x = net.op("Relu", net.op("Add", net.conv(x, 8, 8), x))
+    pooled = net.op("Reshape", net.op("GlobalAveragePool", x), net.constant([-1, 2, 8]))
+    net.gemm(net.op("ReduceMean", pooled, axes=[1], keepdims=0), 8, 5)
+    return net.bytes()
+
+
+def test_frames_that_are_folded_into_samples_are_refitted_between_places_where_samples_are_apart() -> None:
+    """Here these are the input and the output of the whole network."""
+    graph, feeds = load(frames()), {"x": images(96, 2, 3, 8, 8)}
+    groups = find_groups(graph, {"x": (1, 2, 3, 8, 8)})
+    keep = {group.id: np.arange(len(group)) < len(group) // 2 for group in groups.prunable}
+    candidate = Candidate({}, Variant(graph, groups), keep, mask(graph.initializers, groups, keep), 0.0, "l2")
+    better = dataclasses.replace(candidate, params=BlockRepairer(graph, groups, feeds).repair(candidate))
+    before, after, dense = (run_ort(export(g), feeds) for g in (cut_graph(candidate), cut_graph(better), graph))
+    assert relative_error(after, dense) < 0.5 * relative_error(before, dense)
+
+
+@pytest.mark.parametrize("why", ["large", "half precision"])
+def test_a_network_that_cannot_be_refitted_stays_as_it_is(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its least squares would take longer than training it; where sums of squares do not fit its numbers."""
     graph, candidate = narrowed()
-    params = BlockRepairer(graph, candidate.variant.groups, FEEDS).repair(candidate)
+    feeds = FEEDS
+    if why == "large":
+        monkeypatch.setattr(blockwise, "MOST_MACS", 1e6)
+    else:
+        half = {
+            name: value.astype(np.float16) for name, value in graph.initializers.items() if value.dtype == np.float32
+        }
+        inputs = (dataclasses.replace(graph.inputs[0], dtype=np.dtype(np.float16)),)
+        graph, feeds = graph.with_initializers(half).replace(inputs=inputs), {"x": FEEDS["x"].astype(np.float16)}
+        groups = candidate.variant.groups
+        params = mask(graph.initializers, groups, candidate.keep)
+        candidate = dataclasses.replace(candidate, variant=Variant(graph, groups), params=params)
+    params = BlockRepairer(graph, candidate.variant.groups, feeds).repair(candidate)
+    assert candidate.params
+    assert params.keys() == candidate.params.keys()
     assert all(value is candidate.params[name] for name, value in params.items())
 
 
@@ -150,15 +211,51 @@ def test_a_job_refits_blocks_of_the_points_that_its_client_names(named: tuple[fl
     """Once a named speed-up; the front has it, and the job's second run gives the same bits."""
     graph, _ = students.network()
     np.savez(tmp_path / "data.npz", x=images(160, 3, 8, 8))
-    target = "pixel4-1large-tflite-fp32"
-    spec = JobSpec((target,), search=SearchOptions(points=2, at_speedups=named))
+    spec = JobSpec((TARGET,), search=SearchOptions(points=2, at_speedups=named))
     files = []
     for attempt in ("one", "two"):
         report = compress(
             spec, export(graph), tmp_path / "data.npz", tmp_path / attempt, tmp_path / "cache", Progress(None)
         )
         assert len(list((tmp_path / attempt / "units").glob("blocks-*"))) == len(named)
-        points = report.fronts[target].points
+        points = report.fronts[TARGET].points
         assert all(any(point.speedup >= speedup for point in points) for speedup in named)
         files.append([point.sha256 for point in points])
     assert files[0] == files[1]
+
+
+class AfterSearch(Progress):
+    """Has no time left once blocks are to be refitted, or is told to stop then."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(None)
+        self.reason, self.blocks = reason, False
+
+    def each(self, items: Iterable[Item], unit: str, **options: Any) -> Iterator[Item]:
+        """Notes what is done."""
+        self.blocks = unit == "blocks"
+        return super().each(items, unit, **options)
+
+    def late(self, reserve: float) -> bool:
+        """Not before."""
+        return self.blocks and self.reason == "late" and reserve > 0
+
+    def check(self, *, reserve: float = 0.0) -> None:
+        """Cancelled at the first look."""
+        if self.blocks and self.reason == "cancelled":
+            self.cancel()
+        super().check(reserve=reserve)
+
+
+@pytest.mark.parametrize("reason", ["late", "cancelled"])
+def test_a_job_that_has_no_time_for_blocks_keeps_its_points(reason: str, tmp_path: Path) -> None:
+    """With a warning; where only time is short, the rest of the job is as ever."""
+    graph, _ = students.network()
+    np.savez(tmp_path / "data.npz", x=images(160, 3, 8, 8))
+    spec = JobSpec((TARGET,), search=SearchOptions(points=2, at_speedups=(1.5,)))
+    progress = AfterSearch(reason)
+    report = compress(spec, export(graph), tmp_path / "data.npz", tmp_path / "a", tmp_path / "cache", progress)
+    assert report.fronts[TARGET].points
+    assert any("repair ended early" in warning for warning in report.warnings)
+    assert report.complete == (reason == "late")
+    assert not list((tmp_path / "a" / "units").glob("blocks-*"))

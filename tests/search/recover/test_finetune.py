@@ -19,7 +19,7 @@ from search.errors import InvalidDataset
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.pipeline import compress
-from search.plan import Candidate, plan_key
+from search.plan import Candidate, plan_key, zeros_knob
 from search.progress import Progress, Stopped
 from search.prune.blocks import Variant
 from search.prune.groups import find_groups
@@ -164,11 +164,17 @@ def test_a_loss_that_is_no_number_keeps_the_repaired_points(tmp_path: Path) -> N
 
 
 def test_without_data_training_goes_by_synthetic_inputs(tmp_path: Path) -> None:
-    """A data-free job trains too, and says first that it is data-free."""
+    """A data-free job trains too, says first that it is data-free, and keeps the last weights of every course."""
     report = run(tmp_path / "a", None)
     assert report.headline.startswith("Data-free")
     assert report.fronts[TARGET].points
-    assert list((tmp_path / "a" / "units").glob("trained-*.npz"))
+    courses = list((tmp_path / "a" / "units").glob("trained-*.npz"))
+    assert courses
+    for course in courses:
+        with np.load(course) as kept:
+            last = {name.removeprefix("__last__/"): kept[name] for name in kept.files if name.startswith("__last__/")}
+            assert last
+            assert all(np.array_equal(kept[name], value) for name, value in last.items())
 
 
 def test_sums_of_indices_are_no_values_to_match(tmp_path: Path) -> None:
@@ -225,6 +231,8 @@ def test_zeros_that_pruning_made_are_told_from_those_of_the_dense_network() -> N
     masks = made_zeros(candidate)
     assert list(masks) == ["w0"]
     assert np.argwhere(~masks["w0"]).tolist() == [[1, 1, 1, 1]]
+    asked = dataclasses.replace(candidate, plan={zeros_knob(graph.nodes[0].name): 0.01})
+    assert np.argwhere(~made_zeros(asked)["w0"]).tolist() == [[0, 0, 0, 0], [1, 1, 1, 1]]
 
 
 def test_a_batch_fits_into_memory() -> None:
