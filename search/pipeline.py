@@ -102,7 +102,7 @@ def compress(
         candidates = finetune.train(
             candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
         )
-    else:  # up to two minutes a point: worth it where the client looks
+    elif data is not None:  # up to two minutes a point: worth it where the client looks; unproved on synthetic samples
         candidates = search.repaired_in_blocks(candidates, _named(firsts, candidates, spec))
     found = {plan_key(c.plan): c for c in candidates}
 

@@ -224,6 +224,14 @@ def test_a_job_refits_blocks_of_the_points_that_its_client_names(named: tuple[fl
     assert files[0] == files[1]
 
 
+def test_a_job_without_data_refits_no_blocks(tmp_path: Path) -> None:
+    """Whether that helps on real samples, synthetic ones cannot tell."""
+    spec = JobSpec((TARGET,), search=SearchOptions(points=2, at_speedups=(1.5,)))
+    report = compress(spec, export(students.network()[0]), None, tmp_path / "a", tmp_path / "cache", Progress(None))
+    assert report.fronts[TARGET].points
+    assert not list((tmp_path / "a" / "units").glob("blocks-*"))
+
+
 class AfterSearch(Progress):
     """Has no time left once blocks are to be refitted, or is told to stop then."""
 
