@@ -98,12 +98,10 @@ def compress(
         progress.part(0.0, finetune.REPAIR_SHARE)
     candidates = search.candidates(_distinct(choices), problems)
     firsts = [_timed(t, problems[t.profile.id][0], candidates, search, spec, cache_dir) for t in targets]
-    if spec.search.finetune_minutes > 0:
-        candidates = finetune.train(
-            candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
-        )
-    elif data is not None:  # up to two minutes a point: worth it where the client looks; unproved on synthetic samples
-        candidates = search.repaired_in_blocks(candidates, _named(firsts, candidates, spec))
+    candidates = search.repaired_in_blocks(candidates, _worth_blocks(firsts, candidates, splits, spec))
+    candidates = finetune.train(
+        candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
+    )
     found = {plan_key(c.plan): c for c in candidates}
 
     progress.stage("export")
@@ -277,8 +275,16 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
     return list({plan_key(plan): plan for plan in turns}.values())
 
 
-def _named(problems: Sequence[Problem], candidates: Sequence[Candidate], spec: JobSpec) -> list[Candidate]:
-    """Of every target and each latency that the request names, the candidate within it that moved least."""
+def _worth_blocks(
+    problems: Sequence[Problem], candidates: Sequence[Candidate], splits: Splits, spec: JobSpec
+) -> list[Candidate]:
+    """Of every target and each latency that the request names, the candidate within it that moved least.
+
+    A repair block by block takes up to two minutes, so it is for the points that the client looks at. None are worth it where
+    they are trained, which does more, or where there are synthetic samples only, on which it is unproved.
+    """
+    if spec.search.finetune_minutes > 0 or splits.regime == "data-free":
+        return []
     found: dict[PlanKey, Candidate] = {}
     for problem in problems:
         goal = goal_s(spec, problem.latency_s({}))

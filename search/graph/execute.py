@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -134,11 +134,11 @@ def walk(graph: Graph, values: Values, *, until: Iterable[str] | None = None, pr
     return values
 
 
-def needed(graph: Graph, until: Iterable[str]) -> list[Node]:
-    """Nodes in order that some values depend on."""
+def needed(graph: Graph, until: Iterable[str], given: Collection[str] = ()) -> list[Node]:
+    """Nodes in order that some values depend on, but for those that made what is ``given``."""
     wanted, nodes = set(until), []
     for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs):
+        if wanted.intersection(node.outputs).difference(given):
             nodes.append(node)
             wanted.update(node.inputs)
     return nodes[::-1]

@@ -31,7 +31,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from search.errors import InvalidModel
 from search.graph import fuse
-from search.graph.execute import batches, forward
+from search.graph.execute import batches, forward, needed
 from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Array, Graph, Node, TensorInfo
 from search.plan import Candidate
@@ -59,8 +59,6 @@ MOST_MACS = 6e12
 """Of a candidate's repair, about two minutes on two cores; larger networks keep the repair of single layers."""
 PASSES = 4
 """Forward passes that an iteration takes as long as: the block, its Jacobian, and that transposed."""
-
-
 NO_GRADIENT = (InvalidModel, NotImplementedError, TypeError, ValueError)
 """What JAX, or the lowering of a node, raises where something cannot be differentiated or transposed."""
 
@@ -94,22 +92,12 @@ def stretches(graph: Graph, values: Sequence[str], static: Collection[str]) -> l
         static: values that do not depend on the data.
     """
     parts: list[list[Node]] = []
-    given = {info.name for info in graph.inputs}
+    given = {info.name for info in graph.inputs} | {""}  # an operand that is left out needs nobody
     for value in values:
-        parts.append(_between(graph, value, given))
+        parts.append(needed(graph, [value], given))
         given |= _made(parts[-1]) - set(static)
     later = [_read(itertools.chain(*parts[i + 1 :])) - set(static) for i in range(len(parts))]
     return [_stretch(graph, *of_part) for of_part in zip(values, parts, later, strict=True)]
-
-
-def _between(graph: Graph, value: str, given: Collection[str]) -> list[Node]:
-    """Nodes in order that a value depends on, but for those that made what is given."""
-    wanted, nodes = {value}, []
-    for node in reversed(graph.nodes):
-        if any(name in wanted and name not in given for name in _made([node])):
-            nodes.append(node)
-            wanted |= _read([node])
-    return nodes[::-1]
 
 
 def _stretch(graph: Graph, value: str, nodes: Sequence[Node], read_later: Collection[str]) -> Stretch:

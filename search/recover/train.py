@@ -144,7 +144,7 @@ class Trainer:
         """Train from a first batch on; the best weights on the search split, the last ones where that is not ``real``.
 
         A ResNet-20 that had lost 37 points by its repair on synthetic images had lost 37 with the best by such images, which were
-        early ones, and 31 with the last.
+        early ones, and 32 with the last.
         """
         judge = self.judge(student.graph)
         outcome = descend(student, course, self.batches(first), judge, store, check=check)
