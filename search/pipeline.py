@@ -15,7 +15,7 @@ from search import finetune, points, profiles
 from search.allocate.base import Problem
 from search.allocate.price import Pricer
 from search.allocators import allocator
-from search.budgets import fastest_searched_s, goal_s, latency_budgets, named_s, per_target, timed
+from search.budgets import WITH_MARGIN, fastest_searched_s, goal_s, latency_budgets, named_s, per_target, timed
 from search.candidates import Search, Sensitivities, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
@@ -98,7 +98,7 @@ def compress(
         progress.part(0.0, finetune.REPAIR_SHARE)
     candidates = search.candidates(_distinct(choices), problems)
     firsts = [_timed(t, problems[t.profile.id][0], candidates, search, spec, cache_dir) for t in targets]
-    candidates = search.repaired_in_blocks(candidates, _worth_blocks(firsts, candidates, splits, spec))
+    candidates = search.repaired_in_blocks(candidates, _worth_blocks(firsts, candidates, splits.regime, spec))
     candidates = finetune.train(
         candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
     )
@@ -276,19 +276,21 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
 
 
 def _worth_blocks(
-    problems: Sequence[Problem], candidates: Sequence[Candidate], splits: Splits, spec: JobSpec
+    problems: Sequence[Problem], candidates: Sequence[Candidate], regime: DataRegime, spec: JobSpec
 ) -> list[Candidate]:
-    """Of every target and each latency that the request names, the candidate within it that moved least.
+    """Of every target and each latency that the request names, the candidate that moved least within it, and within a bit less.
 
-    A repair block by block takes up to two minutes, so it is for the points that the client looks at. None are worth it where
-    they are trained, which does more, or where there are synthetic samples only, on which it is unproved.
+    The second has the speed-up where the first, once finished, is timed too slow for it. A repair block by block takes up to two
+    minutes, so it is for the points that the client looks at. None are worth it where they are trained, which does more, or where
+    there are synthetic samples only, on which it is unproved.
     """
-    if spec.search.finetune_minutes > 0 or splits.regime == "data-free":
+    if spec.search.finetune_minutes > 0 or regime == "data-free":
         return []
     found: dict[PlanKey, Candidate] = {}
     for problem in problems:
         goal = goal_s(spec, problem.latency_s({}))
-        for most_s in [*([goal] if goal else []), *problem.named_s]:
+        wanted_s = [*([goal] if goal else []), *problem.named_s]
+        for most_s in [share * latency_s for latency_s in wanted_s for share in (1.0, WITH_MARGIN)]:
             within = [c for c in candidates if problem.latency_s(c.plan) <= most_s]
             if within:
                 best = min(within, key=lambda c: c.divergence)

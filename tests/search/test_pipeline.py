@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -17,13 +18,16 @@ from search import pipeline
 from search.candidates import Search
 from search.evaluate.parity import Session
 from search.graph.onnx_import import load
+from search.plan import Candidate
 from search.progress import Progress
+from search.prune.blocks import Variant
 from search.recover import augment
 from search.recover.deployed import cut_graph
 from search.report import Report
 from search.request import Constraints, JobSpec, Objective, SearchOptions
 from search.units import Units
 from tests.search.graph.nets import Net, images
+from tests.search.test_knapsack import interacting
 
 TARGETS = ("tpu-v5e", "a100-tensorrt-fp16")
 
@@ -184,6 +188,21 @@ def test_a_speedup_that_is_wanted_and_not_reached_is_named(tmp_path: Path) -> No
 def test_files_that_are_no_model(tmp_path: Path, model: bytes, kind: str) -> None:
     """Refused with a stable type."""
     assert problem(job(tmp_path / "j", JobSpec(("tpu-v5e",)), model=model))["type"] == kind
+
+
+def test_blocks_are_worth_a_repair_at_each_named_speed_and_just_beyond_it() -> None:
+    """By hand: 0.5 s is named, so the best within 0.5 and within 0.485; of the objective's 0.59 s the second is the former."""
+    latencies_s = {8: 0.7, 7: 0.59, 6: 0.495, 5: 0.49, 4: 0.48, 3: 0.4}
+    problem = dataclasses.replace(interacting(1), latency_s=lambda plan: latencies_s[plan.get("g0", 8)], named_s=[0.5])
+    nothing = Variant(*[None] * 2)  # type: ignore[arg-type]
+    candidates = [Candidate({"g0": n}, nothing, {}, {}, 1 / n, "obs") for n in latencies_s]
+    spec = JobSpec(objective=Objective(max_latency_ms=590))
+    worth = pipeline._worth_blocks([problem], candidates, "unlabelled", spec)
+    assert [c.plan["g0"] for c in worth] == [7, 6, 4]
+    assert [c.plan["g0"] for c in pipeline._worth_blocks([problem], candidates, "unlabelled", JobSpec())] == [6, 4]
+    assert pipeline._worth_blocks([problem], candidates, "data-free", spec) == []
+    trained = dataclasses.replace(spec, search=SearchOptions(finetune_minutes=1))
+    assert pipeline._worth_blocks([problem], candidates, "unlabelled", trained) == []
 
 
 def test_a_trial_network_has_the_kernels_of_its_candidate(tmp_path: Path) -> None:

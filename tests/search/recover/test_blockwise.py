@@ -208,7 +208,7 @@ def test_a_network_that_cannot_be_refitted_stays_as_it_is(why: str, monkeypatch:
 
 @pytest.mark.parametrize("named", [(), (1.5,)])
 def test_a_job_refits_blocks_of_the_points_that_its_client_names(named: tuple[float, ...], tmp_path: Path) -> None:
-    """Once a named speed-up; the front has it, and the job's second run gives the same bits."""
+    """One or two a named speed-up; the front has it, and the job's second run gives the same bits."""
     graph, _ = students.network()
     np.savez(tmp_path / "data.npz", x=images(160, 3, 8, 8))
     spec = JobSpec((TARGET,), search=SearchOptions(points=2, at_speedups=named))
@@ -217,7 +217,8 @@ def test_a_job_refits_blocks_of_the_points_that_its_client_names(named: tuple[fl
         report = compress(
             spec, export(graph), tmp_path / "data.npz", tmp_path / attempt, tmp_path / "cache", Progress(None)
         )
-        assert len(list((tmp_path / attempt / "units").glob("blocks-*"))) == len(named)
+        refitted = len(list((tmp_path / attempt / "units").glob("blocks-*")))
+        assert len(named) <= refitted <= 2 * len(named)
         points = report.fronts[TARGET].points
         assert all(any(point.speedup >= speedup for point in points) for speedup in named)
         files.append([point.sha256 for point in points])
