@@ -288,9 +288,7 @@ def _worth_blocks(
         return []
     found: dict[PlanKey, Candidate] = {}
     for problem in problems:
-        goal = goal_s(spec, problem.latency_s({}))
-        wanted_s = [*([goal] if goal else []), *problem.named_s]
-        for most_s in [share * latency_s for latency_s in wanted_s for share in (1.0, WITH_MARGIN)]:
+        for most_s in _wanted_s(problem, spec, 1.0, WITH_MARGIN):
             within = [c for c in candidates if problem.latency_s(c.plan) <= most_s]
             if within:
                 best = min(within, key=lambda c: c.divergence)
@@ -304,11 +302,18 @@ def _promising(
     """Candidates that a target may put on its front, those near the latencies that the request names among them."""
     latencies = [problem.latency_s(c.plan) for c in candidates]
     goal = goal_s(spec, problem.latency_s({}))
-    goals = [*([goal, MISPREDICTED * goal] if goal else []), *problem.named_s]
+    goals = _wanted_s(problem, spec, *((1.0, WITH_MARGIN) if trained else (1.0,)))
+    goals += [MISPREDICTED * goal] if goal else []
     moved = [c.divergence for c in candidates]
     fastest_s = fastest_searched_s(problem, spec)
     chosen = points.spread(latencies, moved, most, goals, trained=trained, fastest_s=fastest_s)
     return [candidates[i] for i in chosen]
+
+
+def _wanted_s(problem: Problem, spec: JobSpec, *shares: float) -> list[float]:
+    """Those shares of each latency that the request names, in seconds: the objective's, and the prices of speed-ups."""
+    goal = goal_s(spec, problem.latency_s({}))
+    return [share * wanted_s for wanted_s in [*([goal] if goal else []), *problem.named_s] for share in shares]
 
 
 def _worth(problems: Sequence[Problem], spec: JobSpec) -> finetune.Select:

@@ -191,7 +191,7 @@ def test_files_that_are_no_model(tmp_path: Path, model: bytes, kind: str) -> Non
 
 
 def test_blocks_are_worth_a_repair_at_each_named_speed_and_just_beyond_it() -> None:
-    """By hand: 0.5 s is named, so the best within 0.5 and within 0.485; of the objective's 0.59 s the second is the former."""
+    """By hand: 0.5 s is named, so the best within 0.5 and within 0.485, and both are finished; 0.59 s is the objective's."""
     latencies_s = {8: 0.7, 7: 0.59, 6: 0.495, 5: 0.49, 4: 0.48, 3: 0.4}
     problem = dataclasses.replace(interacting(1), latency_s=lambda plan: latencies_s[plan.get("g0", 8)], named_s=[0.5])
     nothing = Variant(*[None] * 2)  # type: ignore[arg-type]
@@ -200,6 +200,8 @@ def test_blocks_are_worth_a_repair_at_each_named_speed_and_just_beyond_it() -> N
     worth = pipeline._worth_blocks([problem], candidates, "unlabelled", spec)
     assert [c.plan["g0"] for c in worth] == [7, 6, 4]
     assert [c.plan["g0"] for c in pipeline._worth_blocks([problem], candidates, "unlabelled", JobSpec())] == [6, 4]
+    finished = pipeline._promising(problem, candidates, 1, JobSpec())
+    assert {6, 4} <= {c.plan["g0"] for c in finished}
     assert pipeline._worth_blocks([problem], candidates, "data-free", spec) == []
     trained = dataclasses.replace(spec, search=SearchOptions(finetune_minutes=1))
     assert pipeline._worth_blocks([problem], candidates, "unlabelled", trained) == []
