@@ -229,7 +229,7 @@ def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: P
         progress.warn("no channel and no block of this model can be removed; the front is empty")
     for target in targets:
         if target.profile.held_out_error is None:
-            notes = "; ".join(target.profile.notes)
+            notes = " ".join(target.profile.notes)
             progress.warn(
                 f"the latency model of {target.profile.id} is not validated: {notes or target.profile.source}"
             )
