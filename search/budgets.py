@@ -26,7 +26,7 @@ TIMED_AGAIN = 0.985
 MISPRICED = 0.15
 """Logarithm of the factor by which one network is priced wrong, at most: a ResNet-32 searched for at 3x was 3.37x."""
 MOST_TIMED = 8
-"""Candidates that are timed for one speed-up, at most."""
+"""Candidates that are timed for one speed-up, at most, of those priced within it, and of those beyond."""
 FURTHER_TARGET = 0.25
 """What every target but the first adds to a job's candidates: each target's front is chosen from those of all."""
 
@@ -116,8 +116,7 @@ def timed(
     """
     prices_s: dict[PlanKey, float] = {}
     for wanted, price_s in zip(named_speedups(spec), problem.named_s, strict=True):
-        about = [c for c in candidates if abs(math.log(problem.latency_s(c.plan) / price_s)) < MISPRICED]
-        for candidate in sorted(about, key=lambda c: c.divergence)[:MOST_TIMED]:
+        for candidate in _worth_timing(problem, candidates, price_s):
             [found] = measured([candidate.plan])
             prices_s[plan_key(candidate.plan)] = price_s * wanted / (TIMED_AGAIN * found)
             if TIMED_AGAIN * found >= wanted:
@@ -127,6 +126,18 @@ def timed(
         return prices_s.get(plan_key(plan), problem.latency_s(plan))
 
     return dataclasses.replace(problem, latency_s=latency_s)
+
+
+def _worth_timing(problem: Problem, candidates: Sequence[Candidate], price_s: float) -> list[Candidate]:
+    """About a price, least moved first: those within it that moved least, and those beyond it that are nearest to it.
+
+    Of all about it those that moved least are the slowest, and a large search has more of them than can be timed.
+    """
+    priced = [(problem.latency_s(c.plan), c) for c in candidates]
+    about = [(latency_s, c) for latency_s, c in priced if abs(math.log(latency_s / price_s)) < MISPRICED]
+    within = sorted((c for latency_s, c in about if latency_s <= price_s), key=lambda c: c.divergence)
+    beyond = [c for latency_s, c in sorted(about, key=lambda item: item[0]) if latency_s > price_s]
+    return sorted([*within[:MOST_TIMED], *beyond[:MOST_TIMED]], key=lambda c: c.divergence)
 
 
 def named_speedups(spec: JobSpec) -> list[float]:

@@ -10,6 +10,7 @@ import pytest
 
 from search.budgets import (
     BEYOND_THE_GOAL,
+    MOST_TIMED,
     NEAR_THE_GOAL,
     USELESS,
     fastest_searched_s,
@@ -105,6 +106,24 @@ def test_candidates_about_a_named_speed_are_timed_until_one_has_it() -> None:
     again = {**latencies_s, 6: 0.55 / 0.985, 5: 0.52 / 1.2 / 0.985}
     assert {n: found.latency_s({"g0": n}) for n in latencies_s} == pytest.approx(again)
     assert found.latency_s({"g0": 5}) < 0.5 < found.latency_s({"g0": 6})
+
+
+def test_many_slow_candidates_do_not_keep_a_fast_one_from_being_timed() -> None:
+    """A named speed has ten times as many about it as are timed, all too slow and better; only those nearest to it are."""
+    latencies_s = {n: 0.5 * (1 + 0.1 * (n - 2) / (10 * MOST_TIMED)) for n in range(3, 3 + 10 * MOST_TIMED)}
+    latencies_s |= {2: 0.49, 1: 0.48}
+    problem = dataclasses.replace(interacting(1), latency_s=lambda plan: latencies_s[plan["g0"]], named_s=[0.5])
+    nothing = Variant(*[None] * 2)  # type: ignore[arg-type]
+    candidates = [Candidate({"g0": n}, nothing, {}, {}, 1 / n, "obs") for n in latencies_s]
+    asked: list[Plan] = []
+
+    def measured(plans: Sequence[Plan]) -> list[float]:
+        asked.extend(plans)
+        return [1 / latencies_s[plan["g0"]] for plan in plans]
+
+    found = timed(problem, JobSpec(search=SearchOptions(at_speedups=(2.0,))), candidates, measured)
+    assert [plan["g0"] for plan in asked] == [*range(2 + MOST_TIMED, 1, -1)]
+    assert min((c for c in candidates if found.latency_s(c.plan) <= 0.5), key=lambda c: c.divergence).plan == {"g0": 2}
 
 
 def test_no_budget_where_nothing_is_faster() -> None:
