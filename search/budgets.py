@@ -23,10 +23,8 @@ WITH_MARGIN = 0.97
 """Part of a wanted latency that a price may take: timings of one file mostly differ by less from run to run, some by 5 %."""
 TIMED_AGAIN = 0.985
 """Part of a measured speed-up that a candidate can count on when its finished file is timed: 3.37x was 3.31x, 1.66x was 1.64x."""
-MISPRICED = 0.15
-"""Logarithm of the factor by which one network is priced wrong, at most: a ResNet-32 searched for at 3x was 3.37x."""
 MOST_TIMED = 8
-"""Candidates that are timed for one speed-up, at most, of those priced within it, and of those beyond."""
+"""Candidates that are timed for one speed-up, at most."""
 FURTHER_TARGET = 0.25
 """What every target but the first adds to a job's candidates: each target's front is chosen from those of all."""
 
@@ -102,11 +100,11 @@ def timed(
     candidates: Sequence[Candidate],
     measured: Callable[[Sequence[Plan]], Sequence[float]],
 ) -> Problem:
-    """The problem with other prices for the best candidates about each of the speed-ups that the request names.
+    """The problem with other prices about each of the speed-ups that the request names.
 
     A price that is right on average puts a point too far, which costs accuracy, or not far enough, and then it is no point. About
-    each speed-up the candidate that moved least is timed, then the next, until one has it. A timed candidate's price is that of
-    the speed-up over what it lacks of it.
+    each speed-up the candidate is timed that moved least of those not much too slow, by its price and by what timing has told of
+    others' prices; then the next, less and less of a risk, until none that moved less than the best one fast enough is left.
 
     Args:
         problem: of one target, with `named_s`.
@@ -115,29 +113,31 @@ def timed(
         measured: plans to their measured speed-ups.
     """
     prices_s: dict[PlanKey, float] = {}
+    corrected_s: list[float] = []
     for wanted, price_s in zip(named_speedups(spec), problem.named_s, strict=True):
-        for candidate in _worth_timing(problem, candidates, price_s):
-            [found] = measured([candidate.plan])
-            prices_s[plan_key(candidate.plan)] = price_s * wanted / (TIMED_AGAIN * found)
-            if TIMED_AGAIN * found >= wanted:
+        lacks: dict[PlanKey, float] = {}  # latency that was timed, over the one that is wanted
+        enough_s: list[float] = []  # prices at which the timed ones would have the speed-up
+        limit_s, least_moved = price_s, math.inf
+        for risk in np.linspace(1 / WITH_MARGIN, WITH_MARGIN, MOST_TIMED):
+            able = [
+                c for c in candidates if plan_key(c.plan) not in lacks and problem.latency_s(c.plan) <= risk * limit_s
+            ]
+            candidate = min(able, key=lambda c: c.divergence, default=None)
+            if candidate is None or candidate.divergence >= least_moved:
                 break
+            [found] = measured([candidate.plan])
+            lack = lacks[plan_key(candidate.plan)] = wanted / (TIMED_AGAIN * found)
+            enough_s.append(problem.latency_s(candidate.plan) / lack)
+            limit_s = WITH_MARGIN * float(np.median(enough_s))
+            if lack <= 1:
+                least_moved = candidate.divergence
+        corrected_s.append(limit_s)
+        prices_s |= {key: lack * limit_s for key, lack in lacks.items()}
 
     def latency_s(plan: Plan) -> float:
         return prices_s.get(plan_key(plan), problem.latency_s(plan))
 
-    return dataclasses.replace(problem, latency_s=latency_s)
-
-
-def _worth_timing(problem: Problem, candidates: Sequence[Candidate], price_s: float) -> list[Candidate]:
-    """About a price, least moved first: those within it that moved least, and those beyond it that are nearest to it.
-
-    Of all about it those that moved least are the slowest, and a large search has more of them than can be timed.
-    """
-    priced = [(problem.latency_s(c.plan), c) for c in candidates]
-    about = [(latency_s, c) for latency_s, c in priced if abs(math.log(latency_s / price_s)) < MISPRICED]
-    within = sorted((c for latency_s, c in about if latency_s <= price_s), key=lambda c: c.divergence)
-    beyond = [c for latency_s, c in sorted(about, key=lambda item: item[0]) if latency_s > price_s]
-    return sorted([*within[:MOST_TIMED], *beyond[:MOST_TIMED]], key=lambda c: c.divergence)
+    return dataclasses.replace(problem, latency_s=latency_s, named_s=corrected_s)
 
 
 def named_speedups(spec: JobSpec) -> list[float]:
