@@ -278,17 +278,17 @@ def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
 def _worth_blocks(
     problems: Sequence[Problem], candidates: Sequence[Candidate], regime: DataRegime, spec: JobSpec
 ) -> list[Candidate]:
-    """Of every target and each latency that the request names, the candidate that moved least within it, and within a bit less.
+    """Of every target and each latency that the request names, the candidate that moved least within it.
 
-    The second has the speed-up where the first, once finished, is timed too slow for it. A repair block by block takes up to two
-    minutes, so it is for the points that the client looks at. None are worth it where they are trained, which does more, or where
-    there are synthetic samples only, on which it is unproved.
+    Prices of speed-ups have a margin: there it is the best one without it as well, which may have the speed-up once it is
+    finished. A repair block by block takes up to two minutes, so it is for the points that the client looks at. None are worth it
+    where they are trained, which does more, or where there are synthetic samples only, on which it is unproved.
     """
     if spec.search.finetune_minutes > 0 or regime == "data-free":
         return []
     found: dict[PlanKey, Candidate] = {}
     for problem in problems:
-        for most_s in _wanted_s(problem, spec, 1.0, WITH_MARGIN):
+        for most_s in _wanted_s(problem, spec, 1 / WITH_MARGIN, 1.0):
             within = [c for c in candidates if problem.latency_s(c.plan) <= most_s]
             if within:
                 best = min(within, key=lambda c: c.divergence)
@@ -302,7 +302,7 @@ def _promising(
     """Candidates that a target may put on its front, those near the latencies that the request names among them."""
     latencies = [problem.latency_s(c.plan) for c in candidates]
     goal = goal_s(spec, problem.latency_s({}))
-    goals = _wanted_s(problem, spec, *((1.0, WITH_MARGIN) if trained else (1.0,)))
+    goals = _wanted_s(problem, spec, *((1 / WITH_MARGIN, 1.0) if trained else (1.0,)))
     goals += [MISPREDICTED * goal] if goal else []
     moved = [c.divergence for c in candidates]
     fastest_s = fastest_searched_s(problem, spec)
@@ -311,9 +311,9 @@ def _promising(
 
 
 def _wanted_s(problem: Problem, spec: JobSpec, *shares: float) -> list[float]:
-    """Those shares of each latency that the request names, in seconds: the objective's, and the prices of speed-ups."""
+    """The objective's latency in seconds, if it has one, and those shares of the price of each speed-up that is named."""
     goal = goal_s(spec, problem.latency_s({}))
-    return [share * wanted_s for wanted_s in [*([goal] if goal else []), *problem.named_s] for share in shares]
+    return [*([goal] if goal else []), *(share * named_s for named_s in problem.named_s for share in shares)]
 
 
 def _worth(problems: Sequence[Problem], spec: JobSpec) -> finetune.Select:
