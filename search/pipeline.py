@@ -127,9 +127,7 @@ def compress(
         fronts[target.profile.id] = front
         if words := points.missed(front, spec):
             progress.warn(words)
-        for path, content in models.items():
-            (out / path).parent.mkdir(parents=True, exist_ok=True)
-            (out / path).write_bytes(content)
+        _write(out, models)
     progress.stage(None)
     return _report(spec, knobs, splits, targets, fronts, progress, complete=complete)
 
@@ -324,6 +322,12 @@ def _worth(problems: Sequence[Problem], spec: JobSpec) -> finetune.Select:
         return [c for c in candidates if id(c) in kept]
 
     return select
+
+
+def _write(out: Path, models: Mapping[str, bytes]) -> None:
+    for path, content in models.items():
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_bytes(content)
 
 
 def _report(

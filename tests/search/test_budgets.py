@@ -24,6 +24,8 @@ from search.prune.blocks import Variant
 from search.request import JobSpec, Objective, SearchOptions
 from tests.search.test_knapsack import interacting
 
+NOTHING = Variant(*[None] * 2)  # type: ignore[arg-type]
+
 
 def test_budgets_end_where_nothing_is_left() -> None:
     """With errors ten times as large the fastest budget is slower, and no plan at a budget costs more than is of use."""
@@ -87,9 +89,6 @@ def test_a_mispriced_network_gets_other_prices_for_the_speeds_named() -> None:
     assert named_s(problem, spec) == pytest.approx([0.97 * dense_s / 1.1, 0.97 * dense_s / 1.2])
     assert named_s(problem, spec, measured) == pytest.approx([0.97 * dense_s, 1.1 * 0.97 * dense_s / 1.2])
     assert named_s(problem, JobSpec(), measured) == []
-
-
-NOTHING = Variant(*[None] * 2)  # type: ignore[arg-type]
 
 
 def test_candidates_about_a_named_speed_are_timed_until_none_better_can_have_it() -> None:

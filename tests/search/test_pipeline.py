@@ -20,13 +20,13 @@ from search.evaluate.parity import Session
 from search.graph.onnx_import import load
 from search.plan import Candidate
 from search.progress import Progress
-from search.prune.blocks import Variant
 from search.recover import augment
 from search.recover.deployed import cut_graph
 from search.report import Report
 from search.request import Constraints, JobSpec, Objective, SearchOptions
 from search.units import Units
 from tests.search.graph.nets import Net, images
+from tests.search.test_budgets import NOTHING
 from tests.search.test_knapsack import interacting
 
 TARGETS = ("tpu-v5e", "a100-tensorrt-fp16")
@@ -194,8 +194,7 @@ def test_blocks_are_worth_a_repair_at_each_named_speed_with_its_margin_and_witho
     """By hand: 0.5 s is named, so the best within 0.5 and within 0.515, and both are finished; 0.59 s is the objective's."""
     latencies_s = {8: 0.7, 7: 0.59, 6: 0.51, 5: 0.505, 4: 0.48, 3: 0.4}
     problem = dataclasses.replace(interacting(1), latency_s=lambda plan: latencies_s[plan.get("g0", 8)], named_s=[0.5])
-    nothing = Variant(*[None] * 2)  # type: ignore[arg-type]
-    candidates = [Candidate({"g0": n}, nothing, {}, {}, 1 / n, "obs") for n in latencies_s]
+    candidates = [Candidate({"g0": n}, NOTHING, {}, {}, 1 / n, "obs") for n in latencies_s]
     spec = JobSpec(objective=Objective(max_latency_ms=590))
     worth = pipeline._worth_blocks([problem], candidates, "unlabelled", spec)
     assert [c.plan["g0"] for c in worth] == [7, 6, 4]
