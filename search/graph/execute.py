@@ -28,7 +28,7 @@ PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def trainable(graph: Graph) -> tuple[str, ...]:
     """Names of the initializers that are weights: floats that stand in a weight slot of an operator that computes."""
-    floats = set(graph.float_initializers())
+    floats = set(graph.float_initializers()) - graph.fixed
     names = {
         node.input(slot)
         for node in graph.nodes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from search.graph.ir import Array, Graph, Node
@@ -64,7 +66,7 @@ def free_batch(graph: Graph) -> Graph:
         ):
             name = f"{node.name}.free"
             constants[name] = np.array([0, *target[1:]], np.int64)
-            node = Node(node.name, node.op, (node.inputs[0], name), node.outputs, {}, node.domain)  # noqa: PLW2901
+            node = dataclasses.replace(node, inputs=(node.inputs[0], name), attributes={})  # noqa: PLW2901
         nodes.append(node)
     return graph.replace(nodes=tuple(nodes), initializers={**graph.initializers, **constants})
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from search.graph.sources import Source
+    from search.graph.upload import Upload
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Array]
@@ -28,6 +32,8 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     domain: str = ""
+    origin: int | None = dataclasses.field(default=None, compare=False)
+    """Position among the nodes of the file that the graph was read from; None for a node that a rewrite made."""
 
     def get(self, attribute: str, default: Any = None) -> Any:
         """An attribute, or the operator's default."""
@@ -62,6 +68,12 @@ class Graph:
     opsets: Mapping[str, int]
     ir_version: int
     name: str = "graph"
+    upload: Upload | None = dataclasses.field(default=None, compare=False)
+    """The file that the graph was read from."""
+    sources: Mapping[str, Source] = dataclasses.field(default_factory=dict, compare=False)
+    """Initializer to where its numbers stand in that file (`search.graph.sources`); those of rewrites have none."""
+    fixed: frozenset[str] = frozenset()
+    """Initializers that callers may override (inputs with a default), and what is computed of them: they stay as they are."""
 
     @property
     def opset(self) -> int:

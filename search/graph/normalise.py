@@ -1,12 +1,15 @@
-"""Exact rewrites that every graph goes through before anything else looks at it.
+"""From the graph of a file to the view of it that is searched: exact passes, each from a graph to an equivalent one.
 
-Each pass takes a graph and returns an equivalent one. They make the file faster in the runtime as well, so the
-normalised graph is also the dense control: no speed-up is claimed that a rewrite alone would give.
+The view is never written. Every initializer knows where its numbers stand in the file (`search.graph.sources`), so that a change
+of the view can be carried back to it. Passes that would pay in the file as well stand in `REWRITES`: they are written with every
+pruned file, and alone as a control, so that no speed-up is claimed that a rewrite alone would give.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -17,47 +20,138 @@ from search.graph.free_batch import free_batch
 from search.graph.ir import Array, Graph, Node
 from search.graph.normalise_shapes import rewrite_shapes
 from search.graph.ops import OPS
+from search.graph.sources import MOVES, Computed, Dequantised, Folded, Moved, Norm, Source, Stored, Tensor
 
+UNTIED_ELEMENTS = 4096
+"""Larger tensors that several nodes read stay one in the view: they are cut once. Smaller ones (biases, vectors of norms, which
+exporters merge where they are equal) become one for each reader; where these come to differ, the file grows by a few bytes."""
 FOLD_LIMIT_ELEMENTS = 1 << 23
 """All folded constants together may not be larger than this, above what the file holds; it can ask for terabytes."""
 
 
-def normalise(graph: Graph) -> Graph:
-    """Fold constants, drop identities, fold batch norms, rewrite shortcuts, unshare weights, drop what is dead."""
-    for rewrite in (
+Pass = Callable[[Graph], Graph]
+
+
+def normalise(graph: Graph, rewrites: Iterable[str] = ("shortcut", "shuffle")) -> Graph:
+    """The view of a file's graph that is searched.
+
+    Args:
+        graph: as the file has it.
+        rewrites: names of the `REWRITES` to do.
+    """
+    chosen = set(rewrites)
+    passes: tuple[Pass, ...] = (
+        lift_constants,
+        widen,
         fold_constants,
         drop_identities,
-        rewrite_shapes,
+        lambda g: rewrite_shapes(g, shuffles="shuffle" in chosen),
         free_batch,
         fold_batch_norms,
-        pad_slice_to_conv,
+        *([pad_slice_to_conv] if "shortcut" in chosen else []),
         unshare,
         drop_dead,
-    ):
-        graph = rewrite(graph)
+    )
+    for each in passes:
+        graph = each(graph)
     return graph
+
+
+def lift_constants(graph: Graph) -> Graph:
+    """Constant nodes become initializers."""
+    known, sources, kept = dict(graph.initializers), dict(graph.sources), []
+    for node in graph.nodes:
+        if node.op != "Constant" or node.domain:
+            kept.append(node)
+            continue
+        with blaming(node, ()):
+            value = np.asarray(lower_shape.constant(node, ()))
+        known[node.outputs[0]] = value
+        (name,) = node.attributes
+        stored = node.origin is not None and value.dtype != object
+        sources[node.outputs[0]] = Stored(Tensor(name, node.origin), value) if stored else Computed(value.dtype)
+    return graph.replace(nodes=tuple(kept), initializers=known, sources=sources)
+
+
+def widen(graph: Graph) -> Graph:
+    """Half and double precision become float32: what is written back is rounded to the type that the file has there."""
+    initializers = {
+        name: value.astype(np.float32) if _is_other_float(value.dtype) else value
+        for name, value in graph.initializers.items()
+    }
+    nodes = tuple(
+        dataclasses.replace(node, attributes={name: _widened(value) for name, value in node.attributes.items()})
+        for node in graph.nodes
+    )
+    inputs, outputs = (
+        tuple(dataclasses.replace(i, dtype=np.dtype(np.float32)) if _is_other_float(i.dtype) else i for i in infos)
+        for infos in (graph.inputs, graph.outputs)
+    )
+    return graph.replace(nodes=nodes, initializers=initializers, inputs=inputs, outputs=outputs)
+
+
+def _is_other_float(dtype: np.dtype[np.generic]) -> bool:
+    return dtype in (np.float16, np.float64) or dtype.name == "bfloat16"
+
+
+def _widened(value: object) -> object:
+    if isinstance(value, np.dtype):
+        return np.dtype(np.float32) if _is_other_float(value) else value
+    return value.astype(np.float32) if isinstance(value, np.ndarray) and _is_other_float(value.dtype) else value
 
 
 def fold_constants(graph: Graph) -> Graph:
     """Compute what does not depend on the inputs: Constant nodes, shape chains, weights made by operators."""
-    known: dict[str, Array] = dict(graph.initializers)
+    graph = lift_constants(graph)
+    known, sources, fixed = dict(graph.initializers), dict(graph.sources), set(graph.fixed)
     budget = FOLD_LIMIT_ELEMENTS
     kept = []
     for node in graph.nodes:
         inputs = [known.get(name) for name in node.inputs]
-        if node.op == "Constant":
-            with blaming(node, ()):
-                known[node.outputs[0]] = lower_shape.constant(node, ())
-            continue
         with blaming(node, inputs):
             grown = growth(node, inputs) if _foldable(node, known) else None
-        if grown is not None and grown <= budget:
-            budget -= max(grown, 0)
-            results = apply_node(node, inputs, graph.opset)
-            known.update({name: np.asarray(value) for name, value in zip(node.outputs, results, strict=False) if name})
-        else:
+        if grown is None or grown > budget:
             kept.append(node)
-    return graph.replace(nodes=tuple(kept), initializers=known)
+            continue
+        budget -= max(grown, 0)
+        results = [np.asarray(value) for value in apply_node(node, inputs, graph.opset)]
+        made = {name: i for i, name in enumerate(node.outputs) if name}
+        known.update({name: results[i] for name, i in made.items()})
+        sources.update({name: _derived(node, inputs, i, results[i], sources, graph.opset) for name, i in made.items()})
+        fixed.update(made if fixed.intersection(node.inputs) else ())
+    return graph.replace(nodes=tuple(kept), initializers=known, sources=sources, fixed=frozenset(fixed))
+
+
+def _derived(
+    node: Node, inputs: Sequence[Array | None], output: int, value: Array, sources: dict[str, Source], opset: int
+) -> Source:
+    """Where the numbers of a computed constant come from."""
+    operands = tuple(sources.get(name) for name in node.inputs)
+    dtype = next((source.dtype for source in operands if source is not None), value.dtype)
+    if node.op in MOVES and all(operands[i] is not None for i in _data(node)):
+        held = tuple(source if i in _data(node) else None for i, source in enumerate(operands))
+        kept = dtype if _same_kind(dtype, value.dtype) else value.dtype
+        return Moved(node, held, tuple(inputs), output, kept, lambda n, values: apply_node(n, values, opset))
+    if (
+        node.op == "DequantizeLinear"
+        and not node.get("block_size", 0)
+        and operands[0] is not None
+        and operands[1] is not None
+    ):
+        raw = (inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None)
+        zero = operands[2] if len(operands) > 2 else None
+        return Dequantised(operands[0], operands[1], zero, int(node.get("axis", 1)), raw, value.dtype)  # type: ignore[arg-type]
+    return Computed(dtype if _same_kind(dtype, value.dtype) else value.dtype)
+
+
+def _data(node: Node) -> range | tuple[int, ...]:
+    positions = MOVES[node.op]
+    return range(len(node.inputs)) if positions is None else positions
+
+
+def _same_kind(a: np.dtype[np.generic], b: np.dtype[np.generic]) -> bool:
+    """Whether both are floats: the view has them all in float32."""
+    return a == b or all(dtype.kind == "f" or dtype.name == "bfloat16" for dtype in (a, b))
 
 
 def _foldable(node: Node, known: dict[str, Array]) -> bool:
@@ -78,7 +172,7 @@ def drop_identities(graph: Graph) -> Graph:
             renamed[node.outputs[0]] = inputs[0]
         else:
             rectified.update(node.outputs if relu else ())
-            kept.append(Node(node.name, node.op, inputs, node.outputs, node.attributes, node.domain))
+            kept.append(dataclasses.replace(node, inputs=inputs))
     return graph.replace(nodes=tuple(kept))
 
 
@@ -90,32 +184,71 @@ def _is_identity(node: Node) -> bool:
 
 
 def fold_batch_norms(graph: Graph) -> Graph:
-    """Conv then BatchNormalization becomes Conv.
+    """A convolution or matrix product, then BatchNormalization: becomes one weighted operator.
 
     W' = W * g and b' = (b - mean) * g + beta with g = scale / sqrt(variance + epsilon).
     """
     consumers, producers = graph.consumers(), graph.producers()
     outputs = {info.name for info in graph.outputs}
-    weights = dict(graph.initializers)
+    weights, sources = dict(graph.initializers), dict(graph.sources)
     replaced: dict[str, Node | None] = {}
     for node in graph.nodes:
-        inference = node.op == "BatchNormalization" and not node.get("training_mode", 0)
-        conv = producers.get(node.inputs[0]) if inference else None
-        if conv is None or conv.op != "Conv" or len(consumers[node.inputs[0]]) > 1 or node.inputs[0] in outputs:
+        inference = node.op == "BatchNormalization" and not node.get("training_mode", 0) and not any(node.outputs[1:])
+        before = producers.get(node.inputs[0]) if inference else None
+        axis = None if before is None else _output_axis(before)
+        if before is None or axis is None or len(consumers[node.inputs[0]]) > 1 or node.inputs[0] in outputs:
             continue
-        if any(name and name not in weights for name in (*conv.inputs[1:], *node.inputs[1:])):
+        vectors = [name for name in (*before.inputs[1:], *node.inputs[1:]) if name]
+        if any(name not in weights or name in graph.fixed for name in vectors):
             continue
         scale, beta, mean, variance = (weights[name].astype(np.float64) for name in node.inputs[1:5])
         gain = scale / np.sqrt(variance + node.get("epsilon", 1e-5))
-        weight = weights[conv.inputs[1]]
-        bias = weights[conv.input(2)].astype(np.float64) if conv.input(2) else 0.0
-        names = (f"{node.outputs[0]}.weight", f"{node.outputs[0]}.bias")
-        weights[names[0]] = (weight * gain.reshape(-1, *[1] * (weight.ndim - 1))).astype(weight.dtype)
+        weight = weights[before.inputs[1]]
+        bias = weights[before.input(2)].astype(np.float64) if before.input(2) else 0.0
+        names = tuple(_fresh(f"{node.outputs[0]}.{part}", weights) for part in ("weight", "bias"))
+        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+        weights[names[0]] = (weight * gain.reshape(shape)).astype(weight.dtype)
         weights[names[1]] = ((bias - mean) * gain + beta).astype(weight.dtype)
-        replaced[conv.name] = Node(conv.name, "Conv", (conv.inputs[0], *names), node.outputs[:1], conv.attributes)
+        norm = _norm(before, node, graph, axis)
+        if norm is not None:
+            sources.update({name: Folded(norm, part) for name, part in zip(names, ("weight", "bias"), strict=True)})
+        inputs = (before.inputs[0], *names)
+        replaced[before.name] = dataclasses.replace(before, inputs=inputs, outputs=node.outputs[:1])
         replaced[node.name] = None
     nodes = tuple(new for node in graph.nodes if (new := replaced.get(node.name, node)) is not None)
-    return graph.replace(nodes=nodes, initializers=weights)
+    return graph.replace(nodes=nodes, initializers=weights, sources=sources)
+
+
+def _output_axis(node: Node) -> int | None:
+    """Axis of a weight's output channels, of operators that a norm can be folded into."""
+    if node.op == "Conv":
+        return 0
+    if node.op == "ConvTranspose" and int(node.get("group", 1)) == 1:
+        return 1
+    plain = node.get("alpha", 1.0) == 1.0 and node.get("beta", 1.0) == 1.0
+    return (0 if node.get("transB", 0) else 1) if node.op == "Gemm" and plain else None
+
+
+def _norm(before: Node, node: Node, graph: Graph, axis: int) -> Norm | None:
+    def part(name: str) -> tuple[Array, Source]:
+        return graph.initializers[name], graph.sources[name]
+
+    names = (*before.inputs[1:], *node.inputs[1:5])
+    if any(name and name not in graph.sources for name in names):
+        return None
+    bias = part(before.input(2)) if before.input(2) else None
+    vectors = tuple(part(name) for name in node.inputs[1:5])
+    epsilon = float(node.get("epsilon", 1e-5))
+    return Norm(part(before.inputs[1]), bias, vectors, epsilon, axis, before.origin, node.origin)
+
+
+def _fresh(name: str, taken: dict[str, Array]) -> str:
+    """A name that no initializer has."""
+    found, count = name, 0
+    while found in taken:
+        count += 1
+        found = f"{name}_{count}"
+    return found
 
 
 def pad_slice_to_conv(graph: Graph) -> Graph:
@@ -124,6 +257,7 @@ def pad_slice_to_conv(graph: Graph) -> Graph:
     A pad ties the channels of two stages together position by position; the convolution sets them free, and is faster.
     """
     consumers, producers = graph.consumers(), graph.producers()
+    shown = {info.name for info in graph.outputs}
     weights = dict(graph.initializers)
     rank = _conv_input_ranks(graph)
     replaced: dict[str, Node | None] = {}
@@ -134,6 +268,8 @@ def pad_slice_to_conv(graph: Graph) -> Graph:
         strides, chain = {2: 1, 3: 1}, []
         source = node.inputs[0]
         while (step := producers.get(source)) is not None and step.op == "Slice" and len(consumers[source]) == 1:
+            if source in shown:
+                break
             found = _strided(step, weights)
             if found is None or any(strides[axis] != 1 for axis in found):
                 break
@@ -192,8 +328,8 @@ def _strided(node: Node, weights: dict[str, Array]) -> dict[int, int] | None:
 
 
 def unshare(graph: Graph) -> Graph:
-    """Give every weight slot an initializer of its own: exporters merge equals, which ties them in training."""
-    weights = dict(graph.initializers)
+    """Give every slot of a small weight an initializer of its own: exporters merge equals, which ties them in training."""
+    weights, sources = dict(graph.initializers), dict(graph.sources)
     slots = [
         (node, i) for node in graph.nodes if node.op in OPS for i in OPS[node.op].weights if node.input(i) in weights
     ]
@@ -202,21 +338,17 @@ def unshare(graph: Graph) -> Graph:
     renamed: dict[tuple[str, int], str] = {}
     for node, i in slots:
         name = node.input(i)
-        if (uses[name] > 1 or reads[name] > uses[name]) and weights[name].ndim > 0:
-            renamed[node.name, i] = f"{name}.{node.name}.{i}"
+        shared = uses[name] > 1 or reads[name] > uses[name]
+        if shared and weights[name].ndim > 0 and weights[name].size <= UNTIED_ELEMENTS and name not in graph.fixed:
+            renamed[node.name, i] = _fresh(f"{name}.{node.name}.{i}", weights)
             weights[renamed[node.name, i]] = weights[name]
+            if name in sources:
+                sources[renamed[node.name, i]] = sources[name]
     nodes = tuple(
-        Node(
-            n.name,
-            n.op,
-            tuple(renamed.get((n.name, i), v) for i, v in enumerate(n.inputs)),
-            n.outputs,
-            n.attributes,
-            n.domain,
-        )
+        dataclasses.replace(n, inputs=tuple(renamed.get((n.name, i), v) for i, v in enumerate(n.inputs)))
         for n in graph.nodes
     )
-    return graph.replace(nodes=nodes, initializers=weights)
+    return graph.replace(nodes=nodes, initializers=weights, sources=sources)
 
 
 def drop_dead(graph: Graph) -> Graph:

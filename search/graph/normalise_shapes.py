@@ -27,12 +27,13 @@ class Probe:
     static: Mapping[str, Array]
 
 
-def rewrite_shapes(graph: Graph) -> Graph:
+def rewrite_shapes(graph: Graph, *, shuffles: bool = True) -> Graph:
     """Every rewrite of this file; a graph whose shapes cannot be told is left as it is."""
     probes = _probes(graph)
     if probes is None:
         return graph
-    graph = channel_shuffles(fold_reshapes(graph, probes), probes)
+    graph = fold_reshapes(graph, probes)
+    graph = channel_shuffles(graph, probes) if shuffles else graph
     return drop_zero_states(graph, probes)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
-from onnx import TensorProto
 
-from search.errors import ExternalDataRefused, InvalidModel, UnsupportedOperator, UnsupportedOpset
+from search.errors import InvalidModel, UnsupportedOperator, UnsupportedOpset
 from search.graph import admission
 from search.graph.foreign import runtime_knows
 from search.graph.ir import Graph
 from search.graph.proto import STANDARD_DOMAINS, to_graph
+from search.graph.upload import Upload
 
 OLDEST_OPSET = 7
 UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
@@ -22,8 +20,8 @@ UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
 
 
-def load(data: bytes) -> Graph:
-    """Read a model file.
+def load(data: bytes | Upload) -> Graph:
+    """Read a model file, alone or with its data files, to the view that is searched.
 
     Raises:
         InvalidModel: not ONNX, empty, or contradicting itself.
@@ -35,11 +33,12 @@ def load(data: bytes) -> Graph:
     return _normalised(read(data))
 
 
-def read(data: bytes) -> Graph:
+def read(data: bytes | Upload) -> Graph:
     """As `load`, without normalisation. Loads no JAX: most bad files are refused seconds earlier so."""
-    proto = _parse(data)
-    _refuse_external_data(proto)
-    return _checked(proto, proto)
+    upload = data if isinstance(data, Upload) else Upload(data)
+    _parse(upload.data)
+    proto = upload.parse()
+    return _checked(proto, proto).replace(upload=upload)
 
 
 def load_trusted(path: Path) -> Graph:
@@ -115,26 +114,6 @@ def _describe(data: bytes) -> str:
     }
     found = next((text for magic, text in known.items() if data.startswith(magic)), "truncated or another format")
     return f"{found}, {len(data)} bytes"
-
-
-def _tensors(message: Any) -> Iterator[TensorProto]:
-    """Every tensor anywhere below a protobuf message: initializers, constants, subgraphs, functions."""
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for item in value if field.is_repeated else [value]:
-            if isinstance(item, TensorProto):
-                yield item
-            yield from _tensors(item)
-
-
-def _refuse_external_data(proto: onnx.ModelProto) -> None:
-    for tensor in _tensors(proto):
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise ExternalDataRefused(
-                f"tensor `{tensor.name}` is stored outside the file; save the model with save_as_external_data=False",
-                tensor=tensor.name,
-            )
 
 
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:

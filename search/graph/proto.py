@@ -10,6 +10,8 @@ import onnx.inliner
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from search.graph.ir import Graph, Node, TensorInfo
+from search.graph.sources import Stored, Tensor
+from search.graph.upload import overridable
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 
@@ -33,6 +35,8 @@ def to_graph(proto: onnx.ModelProto, opsets: dict[str, int]) -> Graph:
         opsets=opsets,
         ir_version=max(proto.ir_version, 4),  # from 4 on, initializers need not be inputs
         name=graph.name or "graph",
+        sources={name: Stored(Tensor(name), value) for name, value in initializers.items()},
+        fixed=overridable(proto),
     )
 
 
@@ -50,7 +54,7 @@ def _to_node(node: onnx.NodeProto, index: int) -> Node:
     domain = "" if node.domain in STANDARD_DOMAINS else node.domain
     attributes = {attribute.name: _to_attribute(node.op_type, attribute) for attribute in node.attribute}
     name = node.name or f"{node.op_type}_{index}"
-    return Node(name, node.op_type, tuple(node.input), tuple(node.output), attributes, domain)
+    return Node(name, node.op_type, tuple(node.input), tuple(node.output), attributes, domain, origin=index)
 
 
 def _to_attribute(op: str, attribute: AttributeProto) -> Any:

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from search.errors import InvalidModel
 from search.graph import execute, flow
-from search.graph.flow import Coupling, Ids, Slot
+from search.graph.flow import FIXED, Coupling, Ids, Slot
 from search.graph.ir import Array, Graph
 from search.graph.ops import OPS
 from search.report import FrozenGroup
@@ -104,10 +104,29 @@ def find_groups(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude:
             else [at.none(name) for name in node.outputs]
         )
         ids.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
+    _tie(graph, at)
     for info in graph.outputs:
         if info.name in ids:
             at.frozen[info.name] = (np.unique(ids[info.name][ids[info.name] > 0]), "it is an output of the model")
     return _assemble(graph, at, ids, exclude)
+
+
+def _tie(graph: Graph, at: Coupling) -> None:
+    """Units of a weight that several nodes read are cut for all of them at once; what callers may override stays."""
+    shared: dict[tuple[str, int], list[Slot]] = {}
+    for slot in at.slots:
+        shared.setdefault((slot.weight, slot.axis), []).append(slot)
+        if slot.weight in graph.fixed:
+            at.frozen[f"{slot.node}:{slot.weight}"] = (slot.ids[slot.ids > 0], "callers may override its weight")
+    nodes = {node.name: node for node in graph.nodes}
+    readers = graph.consumers()
+    for (weight, _), (first, *others) in shared.items():
+        for slot in others:
+            at.unite(nodes[slot.node], *(np.where(s.ids == 0, np.int32(FIXED), s.ids) for s in (first, slot)))
+        known = {first.node, *(slot.node for slot in others)}
+        whole = next((node for node in readers.get(weight, []) if node.name not in known), None)
+        if whole is not None:
+            at.keep(nodes[first.node], first.ids, f"`{whole.name}` reads the same weight whole")
 
 
 def _assemble(graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Sequence[str]) -> Groups:

@@ -28,18 +28,28 @@ def mask(initializers: Mapping[str, Array], groups: Groups, keep: Keep) -> dict[
     return changed
 
 
+def kept_positions(groups: Groups, keep: Keep) -> dict[str, dict[int, Array]]:
+    """Initializer to axis to a boolean vector over its positions, True where they stay; what stays whole is left out."""
+    removed = groups.removed(keep)
+    found: dict[str, dict[int, Array]] = {}
+    for slot in groups.slots:
+        stays = ~removed[slot.ids]
+        if not stays.all():
+            axes = found.setdefault(slot.weight, {})
+            axes[slot.axis] = axes.get(slot.axis, True) & stays
+    return found
+
+
 def cut(graph: Graph, groups: Groups, keep: Keep) -> Graph:
     """The physically smaller graph: cut units are deleted from every slot, constants that name sizes are rewritten.
 
     Post-condition, proved by `search.evaluate.parity` for every file that leaves: it computes what the masked graph
     computes.
     """
-    removed = groups.removed(keep)
     initializers = dict(graph.initializers)
-    for slot in groups.slots:
-        stays = ~removed[slot.ids]
-        if not stays.all():
-            initializers[slot.weight] = np.compress(stays, initializers[slot.weight], axis=slot.axis)
-    at = Cut(groups, removed, initializers)
+    for weight, axes in kept_positions(groups, keep).items():
+        for axis, stays in axes.items():
+            initializers[weight] = np.compress(stays, initializers[weight], axis=axis)
+    at = Cut(groups, groups.removed(keep), initializers)
     nodes = tuple(resize(node, at) for node in graph.nodes)
     return drop_dead(graph.replace(nodes=nodes, initializers={**initializers, **at.constants}))

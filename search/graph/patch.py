@@ -1,0 +1,180 @@
+"""From a derived graph that was cut, refitted or rewritten to the edits of the upload that make it compute the same.
+
+The graph that JAX runs is a view of the file: batch norms are folded, constants computed, identities gone. Nothing of that is
+written. A change of the view is carried back: numbers to the tensors that they came from (`search.graph.sources`), attributes
+and constants that name sizes to the nodes that have them, dropped and replaced nodes to nodes of the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from search.graph import edits as e
+from search.graph.ir import Array, Graph, Node
+from search.graph.liveness import newly_dead
+from search.graph.numbers import Keeps, number_edits
+from search.graph.place import InFunction, Place
+from search.graph.proto import from_node
+from search.graph.sources import Moved, Stored
+
+__all__ = ["Keeps", "Patched", "patch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Patched:
+    """The upload with edits."""
+
+    model: bytes
+    """A message whose tensors hold their numbers."""
+    edits: tuple[e.Edit, ...]
+    inlined: bool
+    """Whether local functions had to be written out, because a body would have to change for one of its calls."""
+
+
+def patch(dense: Graph, final: Graph, keeps: Keeps) -> Patched:
+    """The upload of a graph, edited so that it computes what ``final`` does.
+
+    Args:
+        dense: as it was derived from the file.
+        final: a graph made from it, under the same names.
+        keeps: positions that stay of the initializers of ``dense`` that became smaller.
+
+    Raises:
+        ValueError: the graph was not read from a file.
+    """
+    if dense.upload is None:
+        raise ValueError("the graph was not read from a file")
+    try:
+        return _patched(dense, final, keeps, dense.upload.parse(), dense.upload.positions, inlined=False)
+    except InFunction:
+        flat = dense.upload.flat()
+        return _patched(dense, final, keeps, flat, tuple(range(len(flat.graph.node))), inlined=True)
+
+
+def _patched(
+    dense: Graph, final: Graph, keeps: Keeps, proto: onnx.ModelProto, positions: Sequence[int | None], *, inlined: bool
+) -> Patched:
+    place = Place(proto, positions)
+    found = [*_node_edits(dense, final, place), *number_edits(dense, final, keeps, place)]
+    found += newly_dead(proto.graph, found)
+    e.apply(proto, found)
+    for declared in (_input_sizes, _value_sizes):
+        sizes = declared(proto, found)
+        e.apply(proto, sizes)
+        found += sizes
+    return Patched(proto.SerializeToString(), tuple(found), inlined)
+
+
+def _node_edits(dense: Graph, final: Graph, place: Place) -> list[e.Edit]:
+    """Edits for nodes that changed, came or went; weights apart."""
+    before = {node.name: node for node in dense.nodes}
+    dtype = _float_type(dense)
+    found: list[e.Edit] = []
+    renamed: set[e.Rename] = set()  # a value has several readers
+    for node in final.nodes:
+        old = before.get(node.name)
+        if old is None or old.origin is None or old.op != node.op:
+            found += _inserted(node, dense, final, place, dtype)
+            continue
+        for edit in _changed(old, node, dense, final, place):
+            if not isinstance(edit, e.Rename):
+                found.append(edit)
+            elif edit not in renamed:
+                renamed.add(edit)
+                found.append(edit)
+    return found
+
+
+def _changed(old: Node, node: Node, dense: Graph, final: Graph, place: Place) -> Iterator[e.Edit]:
+    for name, value in node.attributes.items():
+        if name not in old.attributes or not _equal(old.attributes[name], value):
+            yield e.SetAttribute(place.position(old.origin), name, value)
+    for name in set(old.attributes) - set(node.attributes):
+        yield e.SetAttribute(place.position(old.origin), name, None)
+    for position in range(max(len(old.inputs), len(node.inputs))):
+        was, reads = old.input(position), node.input(position)
+        if was == reads:
+            continue
+        if reads in final.initializers:
+            yield from _new_constant(old, position, dense, final.initializers[reads], place)
+        else:
+            yield e.Rename(was, reads)
+
+
+def _new_constant(node: Node, position: int, dense: Graph, value: Array, place: Place) -> Iterator[e.Edit]:
+    """In place where the node alone reads the old one, and where that stands in the file."""
+    source = dense.sources.get(node.input(position))
+    if isinstance(source, Stored) and place.sole_reader(source.tensor, node.origin, position):
+        yield e.Put(source.tensor, value.astype(source.dtype))
+        return
+    dtype = source.dtype if isinstance(source, Stored | Moved) else value.dtype
+    yield from place.constant(node.origin, position, "sizes", value.astype(dtype))
+
+
+def _inserted(node: Node, dense: Graph, final: Graph, place: Place, dtype: Any) -> Iterator[e.Edit]:
+    """A node that is not the file's, in the place of the one that made its result."""
+    where = next((place.maker[name] for name in node.outputs if name in place.maker), None)
+    if where is None:
+        raise InFunction
+    names = {}
+    for name in node.inputs:
+        if name in final.initializers and not (name in dense.sources and isinstance(dense.sources[name], Stored)):
+            value = final.initializers[name]
+            names[name] = place.fresh(name)
+            yield e.Add(names[name], value.astype(dtype) if value.dtype == np.float32 else value)
+    written = dataclasses.replace(node, inputs=tuple(names.get(name, name) for name in node.inputs))
+    yield e.Insert(where, from_node(written))
+    yield e.Drop(where)
+
+
+def _float_type(graph: Graph) -> Any:
+    """The type of most of the file's weights."""
+    counts: dict[Any, int] = {}
+    for name, value in graph.initializers.items():
+        source = graph.sources.get(name)
+        if source is not None and value.dtype == np.float32 and value.ndim > 1:
+            counts[source.dtype] = counts.get(source.dtype, 0) + value.size
+    return max(counts, key=lambda dtype: counts[dtype], default=np.dtype(np.float32))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a, b)) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else a == b
+
+
+def _input_sizes(edited: onnx.ModelProto, found: Sequence[e.Edit]) -> list[e.Edit]:
+    """Declared sizes of initializers that are inputs, or have a note of their own, and became smaller."""
+    shapes = {
+        edit.tensor.name: edit.value.shape for edit in found if isinstance(edit, e.Put) and edit.tensor.node is None
+    }
+    infos = (*edited.graph.input, *edited.graph.value_info)
+    return [size for info in infos for size in _differing(info, shapes.get(info.name))]
+
+
+def _value_sizes(edited: onnx.ModelProto, found: Sequence[e.Edit]) -> list[e.Edit]:
+    """Declared sizes of values that the edits made untrue, as onnx's own inference finds them."""
+    if not edited.graph.value_info or not found:
+        return []
+    bare = onnx.ModelProto()
+    bare.CopyFrom(edited)
+    del bare.graph.value_info[:]
+    inferred = {info.name: info for info in onnx.shape_inference.infer_shapes(bare, data_prop=True).graph.value_info}
+    sizes: list[e.Edit] = []
+    for info in edited.graph.value_info:
+        known = inferred.get(info.name)
+        dims = known.type.tensor_type.shape.dim if known is not None else ()
+        sizes += _differing(info, [d.dim_value if d.HasField("dim_value") else None for d in dims])
+    return sizes
+
+
+def _differing(info: onnx.ValueInfoProto, shape: Sequence[int | None] | None) -> Iterator[e.Edit]:
+    declared = info.type.tensor_type.shape.dim
+    if shape is None or len(shape) != len(declared):
+        return
+    for axis, (dim, size) in enumerate(zip(declared, shape, strict=True)):
+        if size is not None and dim.HasField("dim_value") and dim.dim_value != size:
+            yield e.SetSize(info.name, axis, int(size))

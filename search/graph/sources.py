@@ -1,0 +1,322 @@
+"""Where the numbers of a derived graph's weights stand in the upload, and how new numbers get back there.
+
+Every initializer has a source: a tensor of the file, or what a pass made of such tensors. A source is asked two things: which
+tensors an initializer came from, and, for new numbers at fewer positions, what each of these tensors must hold then. Movements
+(Transpose, Reshape, Slice, Concat ...) are followed by running the operators on element ids, so none needs an inverse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from search.graph.ir import Array, Node
+
+FLAT_GAIN = 1e-6
+"""Gains of a batch norm below this share of its largest are no divisors: a float32 has seven digits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor of the file: an initializer by its name, or an attribute of the node at a position (a Constant)."""
+
+    name: str
+    node: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """The initializer is a tensor of the file, in ``dtype`` there."""
+
+    tensor: Tensor
+    value: Array
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type in the file."""
+        return np.dtype(self.value.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+    """Elements of other sources at other places, perhaps in another type."""
+
+    node: Node
+    operands: tuple[Source | None, ...]
+    """Sources of the data, in the node's order; an operand that only names sizes, axes or indices counts as data of itself."""
+    values: tuple[Array | None, ...]
+    output: int
+    dtype: np.dtype[Any]
+    run: Callable[[Node, Sequence[Array | None]], Sequence[Array]]
+    """Computes the node on ids as on data."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dequantised:
+    """(numbers - zero point) * scale; scale and zero point are one number, or one for each position of ``axis``."""
+
+    numbers: Source
+    scale: Source
+    zero: Source | None
+    axis: int
+    raw: tuple[Array, Array, Array | None]
+    dtype: np.dtype[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """A batch norm that was folded into the weighted operator before it: its vectors, and what that operator had."""
+
+    weight: tuple[Array, Source]
+    bias: tuple[Array, Source] | None
+    vectors: tuple[tuple[Array, Source], ...]
+    """Scale, offset, mean, variance."""
+    epsilon: float
+    axis: int
+    """Of the output channels in the weight."""
+    operator: int | None
+    """Position of the weighted node in the (flat) file."""
+    node: int | None
+    """Position of the batch norm."""
+
+    @property
+    def gain(self) -> Array:
+        """(C,) what an output channel is multiplied with."""
+        scale, _, _, variance = (value.astype(np.float64) for value, _ in self.vectors)
+        return np.asarray(scale / np.sqrt(variance + self.epsilon))
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """The weight or the bias of an operator that took a batch norm in."""
+
+    norm: Norm
+    part: str
+    """``weight`` or ``bias``."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the weight in the file."""
+        return self.norm.weight[1].dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Computed:
+    """Arithmetic made it of others: new numbers cannot be put where the old ones came from."""
+
+    dtype: np.dtype[Any]
+
+
+Source = Stored | Moved | Dequantised | Folded | Computed
+
+MOVES: Mapping[str, tuple[int, ...] | None] = {
+    **dict.fromkeys(
+        ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather"), (0,)
+    ),
+    **dict.fromkeys(("Cast", "Expand", "Tile", "Dropout"), (0,)),
+    "Concat": None,
+}
+"""Operators whose results are elements of some operands: those at these positions, or of all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What an initializer needs of a tensor of the file: which elements go, and what the others hold."""
+
+    tensor: Tensor
+    gone: Array
+    """(size,) True for elements that the initializer read and reads no more."""
+    read: Array
+    """(size,) True for elements that it still reads."""
+    content: Array
+    """(size,) their numbers, in the type of the file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Numbers that stand, or stood, in one source: what they were, what they become, and which nodes of the file read them."""
+
+    source: Source
+    old: Array
+    new: Array
+    stays: tuple[Array, ...]
+    """For each axis a boolean vector over the old positions."""
+    sites: tuple[tuple[int | None, int], ...]
+    """(position of a node in the flat file, its input)."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file has to change."""
+        return self.new.shape != self.old.shape or bool((self.new != self.old).any())
+
+
+class Unclaimable(Exception):
+    """New numbers cannot stand where the old ones stood."""
+
+
+def leaves(source: Source) -> Iterator[Stored]:
+    """The tensors of the file that a source reads."""
+    match source:
+        case Stored():
+            yield source
+        case Moved():
+            for operand in source.operands:
+                if operand is not None:
+                    yield from leaves(operand)
+        case Dequantised():
+            for part in (source.numbers, source.scale, source.zero):
+                if part is not None:
+                    yield from leaves(part)
+        case Folded():
+            for _, part in _parts(source.norm):
+                yield from leaves(part)
+
+
+def nodes_of(source: Source) -> Iterator[int | None]:
+    """Positions of the nodes between the file's tensors and the initializer."""
+    match source:
+        case Moved():
+            yield source.node.origin
+            for operand in source.operands:
+                if operand is not None:
+                    yield from nodes_of(operand)
+        case Dequantised():
+            for part in (source.numbers, source.scale, source.zero):
+                if part is not None:
+                    yield from nodes_of(part)
+        case Folded():
+            for _, part in _parts(source.norm):
+                yield from nodes_of(part)
+
+
+def _parts(norm: Norm) -> list[tuple[Array, Source]]:
+    return [norm.weight, *([norm.bias] if norm.bias is not None else []), *norm.vectors]
+
+
+def claims(source: Source, keeps: Sequence[Array], value: Array, dense: Array) -> list[Claim]:
+    """What the file's tensors must hold so that an initializer has a new value.
+
+    Args:
+        source: of the initializer.
+        keeps: for each axis a boolean vector over its positions; True stays.
+        value: the new numbers, at the positions that stay.
+        dense: the old numbers, at all positions.
+
+    Raises:
+        Unclaimable: arithmetic lies between the file and the initializer.
+    """
+    match source:
+        case Stored() | Moved():
+            return _moved(source, keeps, value)
+        case Dequantised():
+            return _quantised(source, keeps, value, dense)
+        case _:
+            raise Unclaimable("its numbers are computed from those of the file")
+
+
+def _moved(source: Stored | Moved, keeps: Sequence[Array], value: Array) -> list[Claim]:
+    ids, stored = element_ids(source)
+    stays = np.ones(ids.shape, bool)
+    for axis, keep in enumerate(keeps):
+        stays &= keep.reshape([-1 if i == axis else 1 for i in range(ids.ndim)])
+    full = np.zeros(ids.shape, value.dtype)
+    full[np.ix_(*keeps) if ids.ndim else ...] = value
+    found, start = [], 0
+    for leaf in stored:
+        size = leaf.value.size
+        mine = (ids >= start) & (ids < start + size)
+        read, gone = np.zeros(size, bool), np.zeros(size, bool)
+        gone[ids[mine & ~stays] - start] = True
+        read[ids[mine & stays] - start] = True
+        content = leaf.value.reshape(-1).copy()
+        content[ids[mine & stays] - start] = full[mine & stays].astype(content.dtype)
+        found.append(Claim(leaf.tensor, gone & ~read, read, content))
+        start += size
+    return found
+
+
+def element_ids(source: Stored | Moved) -> tuple[Array, list[Stored]]:
+    """For each element of an initializer its position among all elements of the tensors it came from, and these tensors.
+
+    Raises:
+        Unclaimable: arithmetic lies in between.
+    """
+    if isinstance(source, Stored):
+        return np.arange(source.value.size, dtype=np.int64).reshape(source.value.shape), [source]
+    operands: list[Array | None] = list(source.values)
+    stored: list[Stored] = []
+    positions = MOVES[source.node.op]
+    for position in range(len(operands)) if positions is None else positions:
+        inner = source.operands[position]
+        if not isinstance(inner, Stored | Moved):
+            raise Unclaimable("its numbers are computed from those of the file")
+        ids, more = element_ids(inner)
+        operands[position] = ids + sum(leaf.value.size for leaf in stored)
+        stored += more
+    node = source.node
+    if node.op == "Cast":
+        node = dataclasses.replace(node, op="Identity", attributes={})
+    return np.asarray(source.run(node, operands)[source.output]), stored
+
+
+def _quantised(source: Dequantised, keeps: Sequence[Array], value: Array, dense: Array) -> list[Claim]:
+    """Integers at the old scale: what lies outside its range is clipped to it."""
+    numbers, scale, zero = source.raw
+    one_each = scale.ndim == 1 and scale.size > 1
+    spread = [-1 if i == source.axis % dense.ndim else 1 for i in range(dense.ndim)] if one_each else []
+    picked = keeps[source.axis % dense.ndim] if one_each else np.ones(scale.shape, bool)
+    factor = scale[picked].astype(np.float64).reshape(spread) if one_each else scale.astype(np.float64)
+    offset = 0 if zero is None else zero[picked].astype(np.int64).reshape(spread) if one_each else zero.astype(np.int64)
+    limits = np.iinfo(numbers.dtype)
+    new = np.clip(np.round(value.astype(np.float64) / factor) + offset, limits.min, limits.max).astype(numbers.dtype)
+    result = claims(source.numbers, keeps, new, numbers)
+    for part, array in ((source.scale, scale), (source.zero, zero)):
+        if part is not None and array is not None:
+            of_part = [keeps[source.axis % dense.ndim]] if one_each else [np.ones(n, bool) for n in array.shape]
+            result += claims(part, of_part, array[picked] if one_each else array, array)
+    return result
+
+
+def unfolded(norm: Norm, weight: Entry, bias: Entry) -> list[Entry]:
+    """What operator and batch norm must hold so that together they have a weight and a bias.
+
+    W = W' / g and B = b' - (b - mean) g, with g = scale / sqrt(variance + epsilon): mean and variance stay. Where a gain is
+    nothing the norm becomes neutral (scale sqrt(1 + epsilon), variance 1, mean 0, offset b') and the operator's own bias 0.
+    Numbers that did not change stay the file's own, to the bit.
+
+    Args:
+        norm: as it was folded.
+        weight: of operator and norm together.
+        bias: alike.
+    """
+    keep = weight.stays[norm.axis]
+    scale, offset, mean, variance = (value.astype(np.float64)[keep] for value, _ in norm.vectors)
+    gain = norm.gain[keep]
+    own = np.zeros(len(gain)) if norm.bias is None else norm.bias[0].astype(np.float64)[keep]
+    index = np.ix_(*weight.stays)
+    old_weight = norm.weight[0][index].astype(np.float64)
+    shape = [-1 if i == norm.axis else 1 for i in range(old_weight.ndim)]
+    same_weight = weight.new == weight.old[index]
+    rows = tuple(i for i in range(old_weight.ndim) if i != norm.axis)
+    neutral = ~same_weight.all(rows) & (np.abs(gain) <= FLAT_GAIN * float(np.abs(norm.gain).max(initial=0)))
+    divisor = np.where(neutral, 1.0, np.where(gain == 0, 1.0, gain)).reshape(shape)
+    kept = same_weight & ~neutral.reshape(shape)
+    new_weight = np.where(kept, old_weight, weight.new.astype(np.float64) / divisor)
+    new_mean, new_own = np.where(neutral, 0.0, mean), np.where(neutral, 0.0, own)
+    solved = bias.new.astype(np.float64) - (new_own - new_mean) * np.where(neutral, 1.0, gain)
+    new_offset = np.where((bias.new == bias.old[keep]) & ~neutral, offset, solved)
+    new_scale = np.where(neutral, np.sqrt(1 + norm.epsilon), scale)
+    vectors = (new_scale, new_offset, new_mean, np.where(neutral, 1.0, variance))
+    found = [_entry(norm.weight, new_weight, weight.stays, (norm.operator, 1))]
+    if norm.bias is not None:
+        found.append(_entry(norm.bias, new_own, (keep,), (norm.operator, 2)))
+    pairs = zip(norm.vectors, vectors, strict=True)
+    return [*found, *(_entry(part, new, (keep,), (norm.node, i)) for i, (part, new) in enumerate(pairs, 1))]
+
+
+def _entry(part: tuple[Array, Source], new: Array, stays: tuple[Array, ...], site: tuple[int | None, int]) -> Entry:
+    old, source = part
+    return Entry(source, old, new.astype(old.dtype), stays, (site,))

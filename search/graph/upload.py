@@ -1,0 +1,171 @@
+"""The client's file as it is: its bytes, the data files beside it, and fresh copies of its message to patch.
+
+A parsed message gives the bytes of the file again, whatever is in it (names, order, metadata, functions, unknown fields), so
+what is written for a client is the message with edits, never a graph that was read and written anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import onnx
+import onnx.inliner
+from onnx import TensorProto
+
+from search.errors import ExternalDataRefused, InvalidModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """One model: the message, and the contents of its data files by the location that its tensors name."""
+
+    data: bytes
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Upload:
+        """A file and the data files beside it that its tensors name.
+
+        Raises:
+            ExternalDataRefused: a location outside the file's folder, or one behind a link.
+            InvalidModel: a data file is missing or too short.
+        """
+        data = path.read_bytes()
+        return cls(data, {location: _beside(path.parent, location) for location in locations(data)})
+
+    def parse(self) -> onnx.ModelProto:
+        """A fresh message whose tensors hold their numbers; it is the caller's to change."""
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(self.data)
+        for tensor in tensors(proto):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                tensor.raw_data = self._content(tensor)
+                tensor.ClearField("data_location")
+                tensor.ClearField("external_data")
+        return proto
+
+    def _content(self, tensor: TensorProto) -> bytes:
+        entry = {item.key: item.value for item in tensor.external_data}
+        content = self.files.get(entry.get("location", ""))
+        if content is None:
+            raise ExternalDataRefused(
+                f"tensor `{tensor.name}` stands in the file `{entry.get('location', '')}`, which was not given; "
+                "give the model's data file as well, or save the model with save_as_external_data=False",
+                tensor=tensor.name,
+            )
+        start = int(entry.get("offset", 0))
+        length = int(entry.get("length", len(content) - start))
+        if start < 0 or length < 0 or start + length > len(content):
+            raise InvalidModel(
+                f"tensor `{tensor.name}` asks for bytes {start} to {start + length} of `{entry['location']}`, "
+                f"which has {len(content)}; give the whole data file",
+                tensor=tensor.name,
+            )
+        return bytes(content[start : start + length])
+
+    def flat(self) -> onnx.ModelProto:
+        """As `parse`, with local functions inlined; the same as `parse` where there are none."""
+        proto = self.parse()
+        return onnx.inliner.inline_local_functions(proto) if proto.functions else proto
+
+    @functools.cached_property
+    def positions(self) -> tuple[int | None, ...]:
+        """Of every node of `flat`, its position in the file; None for one that stands in a local function."""
+        proto = onnx.ModelProto.FromString(self.data)
+        if not proto.functions:
+            return tuple(range(len(proto.graph.node)))
+        local = {(function.domain, function.name) for function in proto.functions}
+        own = {
+            tuple(node.output): position
+            for position, node in enumerate(proto.graph.node)
+            if (node.domain, node.op_type) not in local
+        }
+        return tuple(own.get(tuple(node.output)) for node in self.flat().graph.node)
+
+    def packed(self, model: bytes, location: str) -> tuple[bytes, bytes | None]:
+        """A patched model as its file and its data file: what stood outside the upload's file stands outside again.
+
+        Args:
+            model: a message whose tensors hold their numbers.
+            location: name of the data file.
+
+        Returns:
+            The file, and the content of the data file, in the order of the upload's; None where the upload has none.
+        """
+        if not self.files:
+            return model, None
+        outside = {key for key, tensor in _keyed(onnx.ModelProto.FromString(self.data)) if tensor.external_data}
+        proto, content = onnx.ModelProto.FromString(model), bytearray()
+        for key, tensor in _keyed(proto):
+            if key in outside and tensor.HasField("raw_data"):
+                content += bytes(-len(content) % _ALIGNMENT_BYTES)
+                entries = {"location": location, "offset": len(content), "length": len(tensor.raw_data)}
+                content += tensor.raw_data
+                tensor.ClearField("raw_data")
+                tensor.data_location = TensorProto.EXTERNAL
+                for name, value in entries.items():
+                    tensor.external_data.add(key=name, value=str(value))
+        return proto.SerializeToString(), bytes(content)
+
+
+OVERRIDABLE_FROM = 4
+"""IR version from which an initializer need not be an input."""
+_ALIGNMENT_BYTES = 64
+"""Of a tensor in a data file: a cache line, so that it can be mapped and read as it is."""
+
+
+def overridable(proto: onnx.ModelProto) -> frozenset[str]:
+    """Initializers that callers may override: inputs with a default.
+
+    Where every initializer is an input as well, that is an exporter's habit and no offer to callers: older IR versions
+    demanded it, and PyTorch went on with it for some releases.
+    """
+    inputs = {info.name for info in proto.graph.input}
+    names = {tensor.name for tensor in proto.graph.initializer}
+    return frozenset() if proto.ir_version < OVERRIDABLE_FROM or names <= inputs else frozenset(names & inputs)
+
+
+def locations(data: bytes) -> list[str]:
+    """The data files that a model's tensors name, in order, each once."""
+    found: dict[str, None] = {}
+    for tensor in tensors(onnx.ModelProto.FromString(data)):
+        for item in tensor.external_data if tensor.data_location == TensorProto.EXTERNAL else ():
+            if item.key == "location":
+                found[item.value] = None
+    return list(found)
+
+
+def _beside(folder: Path, location: str) -> bytes:
+    parts = PurePosixPath(location).parts
+    path = folder / location
+    if not parts or ".." in parts or PurePosixPath(location).is_absolute() or "\\" in location:
+        raise ExternalDataRefused(
+            f"the model names the data file `{location}`, outside its own folder; keep them together"
+        )
+    if any((folder / Path(*parts[: i + 1])).is_symlink() for i in range(len(parts))):
+        raise ExternalDataRefused(f"the data file `{location}` is a link; give the file itself")
+    if not path.is_file():
+        raise ExternalDataRefused(
+            f"the model keeps weights in `{location}`, which is not beside it; give the data file as well, "
+            "or save the model with save_as_external_data=False"
+        )
+    return path.read_bytes()
+
+
+def tensors(message: Any) -> Iterator[TensorProto]:
+    """Every tensor anywhere below a protobuf message: initializers, constants, subgraphs, functions."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for item in value if field.is_repeated else [value]:
+            if isinstance(item, TensorProto):
+                yield item
+            yield from tensors(item)
+
+
+def _keyed(proto: onnx.ModelProto) -> Iterator[tuple[str, TensorProto]]:
+    """Initializers of the main graph by name: the tensors that exporters store outside."""
+    return ((tensor.name, tensor) for tensor in proto.graph.initializer)
