@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -11,8 +11,8 @@ from search.graph.execute import batches
 from search.graph.ir import Array
 
 ort.set_default_logger_severity(3)
-TOLERANCE = 1e-4
-"""Float32 sums in another order; a wrong cut is off by orders of magnitude more."""
+FLOATS = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(float)": np.float32}
+"""Types of inputs by ONNX Runtime's names."""
 MOST_AT_ONCE = 128
 """Samples of a file that takes any number."""
 
@@ -26,6 +26,7 @@ class Session:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._types = {item.name: FLOATS.get(item.type) for item in self._session.get_inputs()}
         size = self._session.get_inputs()[0].shape[:1]
         self.fixed = bool(size) and isinstance(size[0], int)
         self.batch = size[0] if self.fixed else MOST_AT_ONCE
@@ -34,14 +35,34 @@ class Session:
         """All outputs for all samples."""
         count = len(next(iter(feeds.values())))
         size = self.batch if self.fixed else min(self.batch, count)
-        parts = [self._session.run(None, part) for part in batches(feeds, size)]
-        return [np.concatenate([part[i] for part in parts])[:count] for i in range(len(parts[0]))]
+        parts = [self._session.run(None, self._typed(part)) for part in batches(feeds, size)]
+        return [_wide(np.concatenate([part[i] for part in parts])[:count]) for i in range(len(parts[0]))]
+
+    def _typed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Feeds in the file's own types: the view of it that is searched has all floats in float32."""
+        return {n: v.astype(t) if (t := self._types.get(n)) and v.dtype.kind == "f" else v for n, v in feeds.items()}
 
 
-def parity(cut: bytes, masked: bytes, feeds: Mapping[str, Array]) -> float:
-    """Largest difference of the two files' outputs, over the largest magnitude of the masked one's."""
+def _wide(value: Array) -> Array:
+    return value.astype(np.float32) if value.dtype == np.float16 else value
+
+
+def relative_difference(found: Sequence[Array], wanted: Sequence[Array]) -> float:
+    """Largest difference over the largest magnitude of what is wanted, over all outputs; where both say the same, none.
+
+    Values that are not finite have to be the same; numbers count as numbers, everything else differs or does not.
+    """
     worst = 0.0
-    for a, b in zip(Session(cut)(feeds), Session(masked)(feeds), strict=True):
-        scale = float(np.abs(b).max()) or 1.0
-        worst = max(worst, float(np.abs(a.astype(np.float64) - b).max()) / scale)
+    for a, b in zip(found, wanted, strict=True):
+        if a.shape != b.shape:
+            return float("inf")
+        if a.dtype.kind not in "fiub" and a.dtype.name != "bfloat16":
+            worst = max(worst, float((a != b).any()))
+            continue
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        finite = np.isfinite(x) & np.isfinite(y)
+        if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
+            return float("inf")
+        scale = float(np.abs(y[finite]).max(initial=0)) or 1.0
+        worst = max(worst, float(np.abs(x[finite] - y[finite]).max(initial=0)) / scale)
     return worst

@@ -16,6 +16,9 @@ from onnx import AttributeProto, helper, numpy_helper
 from search.graph.ir import Array
 from search.graph.sources import Tensor
 
+INPUTS_UNTIL = 4
+"""IR version before which every initializer has to be an input as well."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Put:
@@ -112,6 +115,9 @@ def apply(proto: onnx.ModelProto, edits: Sequence[Edit]) -> None:
                 _rename(graph.node, value, name)
             case Add(name, value):
                 graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+                if proto.ir_version < INPUTS_UNTIL:
+                    kind = graph.initializer[-1].data_type
+                    graph.input.append(helper.make_tensor_value_info(name, kind, np.shape(value)))
             case SetSize():
                 sizes.append(edit)
             case _:

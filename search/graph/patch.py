@@ -18,11 +18,12 @@ from search.graph import edits as e
 from search.graph.ir import Array, Graph, Node
 from search.graph.liveness import newly_dead
 from search.graph.numbers import Keeps, number_edits
+from search.graph.onnx_export import export
 from search.graph.place import InFunction, Place
 from search.graph.proto import from_node
 from search.graph.sources import Moved, Stored
 
-__all__ = ["Keeps", "Patched", "patch"]
+__all__ = ["Keeps", "Patched", "file_of", "patch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,13 @@ class Patched:
     edits: tuple[e.Edit, ...]
     inlined: bool
     """Whether local functions had to be written out, because a body would have to change for one of its calls."""
+
+
+def file_of(graph: Graph) -> bytes:
+    """The file that a graph was read from, its data files within it; of a graph that was made otherwise, the graph as a file."""
+    if graph.upload is None:
+        return export(graph)
+    return graph.upload.parse().SerializeToString() if graph.upload.files else graph.upload.data
 
 
 def patch(dense: Graph, final: Graph, keeps: Keeps) -> Patched:
