@@ -39,9 +39,23 @@ class Session:
 
 
 def parity(cut: bytes, masked: bytes, feeds: Mapping[str, Array]) -> float:
-    """Largest difference of the two files' outputs, over the largest magnitude of the masked one's."""
-    worst = 0.0
-    for a, b in zip(Session(cut)(feeds), Session(masked)(feeds), strict=True):
-        scale = float(np.abs(b).max()) or 1.0
-        worst = max(worst, float(np.abs(a.astype(np.float64) - b).max()) / scale)
-    return worst
+    """Largest difference of the two files' outputs, over the largest finite magnitude of the masked one's.
+
+    Infinities and NaN differ from everything but their own kind; then the difference is infinite.
+    """
+    return max(_difference(a, b) for a, b in zip(Session(cut)(feeds), Session(masked)(feeds), strict=True))
+
+
+def _difference(cut: Array, masked: Array) -> float:
+    if cut.shape != masked.shape:
+        return float("inf")
+    if masked.dtype.kind in "OSUT":
+        return 0.0 if np.array_equal(cut, masked) else float("inf")
+    found, wanted = cut.astype(np.float64), masked.astype(np.float64)
+    finite = np.isfinite(wanted)
+    if not np.array_equal(found[~finite], wanted[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    scale = float(np.abs(wanted[finite]).max()) or 1.0
+    return float(np.abs(found[finite] - wanted[finite]).max()) / scale
