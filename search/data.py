@@ -9,7 +9,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit
 from search.graph.ir import Array, Graph, TensorInfo
 from search.report import DataRegime, DataUse
-from search.task import Task, understand
+from search.task import Task, decide
 
 LARGEST_ARRAY_BYTES = 8 << 30
 SYNTHETIC_SAMPLES = 512
@@ -61,19 +61,20 @@ class Part:
             self.task,
         )
 
-    def understood(self, output: Array, *, last: bool = False) -> Part:
+    def understood(self, outputs: Sequence[Array], counted: Sequence[int] | None = None, **seen: Any) -> Part:
         """The same with a task and labels in normal form; itself where it has them, so that the whole decides for its parts.
 
         Args:
-            output: the dense network's first output for some samples, (M, ...).
-            last: whether the network makes its output along the last axis.
+            outputs: the dense network's outputs for some samples, (M, ...).
+            counted: positions of those that say something of the weights; None: all.
+            **seen: how the network makes them, see `search.task.decide`.
 
         Raises:
-            InvalidDataset: labels that do not fit the output.
+            InvalidDataset: labels that fit no output.
         """
         if self.task is not None:
             return self
-        task, labels = understand(output, self.labels, last=last)
+        task, labels = decide(outputs, self.labels, counted, **seen)
         return Part(self.feeds, labels, task)
 
 

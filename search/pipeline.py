@@ -19,7 +19,7 @@ from search.budgets import WITH_MARGIN, fastest_searched_s, goal_s, latency_budg
 from search.candidates import Search, Sensitivities, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
-from search.evaluate.dense import doubt, understood
+from search.evaluate.dense import doubt, judged, unclear, understood
 from search.graph.ir import Graph
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
@@ -155,8 +155,9 @@ def _prepare(
     )
     augmentation = augment.suited(graph, splits.train, np.random.default_rng((spec.search.seed, 3)))
     splits = dataclasses.replace(splits, search=augmentation.of(splits.search, rng))
-    if words := doubt(splits.evaluation, graph):
-        progress.warn(words)
+    for words in (unclear(splits.evaluation, graph), doubt(splits.evaluation, graph)):
+        if words is not None:
+            progress.warn(words)
     if len(splits.evaluation) < 100:
         progress.warn(f"accuracy is judged on {len(splits.evaluation)} samples only; its interval is wide")
     if (distinct := splits.evaluation.distinct(FEWEST_DISTINCT)) < min(FEWEST_DISTINCT, len(splits.evaluation)):
@@ -347,7 +348,7 @@ def _report(
     return Report(
         headline=_headline(splits, targets, fronts),
         fronts=fronts,
-        data=splits.use(),
+        data=dataclasses.replace(splits.use(), outputs=judged(splits.evaluation, knobs.graph)),
         groups=prunable,
         frozen=knobs.groups.frozen,
         warnings=tuple(progress.warnings),

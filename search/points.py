@@ -15,6 +15,7 @@ from search.allocate.price import Pricer
 from search.data import Part
 from search.errors import InternalError
 from search.evaluate.accuracy import Quality, accuracy, quality
+from search.evaluate.dense import understood
 from search.evaluate.memory import peak_memory_bytes
 from search.evaluate.parity import TOLERANCE, Session, parity
 from search.graph.ir import Array, Graph
@@ -63,9 +64,9 @@ class Finisher:
         self.graph, self.groups, self.units = knobs.graph, knobs.groups, units
         self.input_shapes = knobs.input_shapes
         model = export(knobs.graph)
-        self.dense_output: Array = Session(model)(evaluation.feeds)[0]
-        self.evaluation = evaluation.understood(self.dense_output)
-        self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_output), {})
+        self.dense_outputs = Session(model)(evaluation.feeds)
+        self.evaluation = understood(evaluation, knobs.graph)
+        self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_outputs), {})
 
     def finish(self, candidate: Candidate) -> File:
         """Cut a candidate, write it, and prove in ONNX Runtime that it equals the masked network.
@@ -93,11 +94,11 @@ class Finisher:
         error = parity(model, masked, proof)
         if not error <= TOLERANCE:
             raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {TOLERANCE:.0e}")
-        scores = self._judged(Session(model)(self.evaluation.feeds)[0]).scores
+        scores = self._judged(Session(model)(self.evaluation.feeds)).scores
         return {"model": np.frombuffer(model, np.uint8), "parity": np.asarray(error), "scores": scores}
 
-    def _judged(self, output: Array) -> Quality:
-        return quality(output, self.evaluation.labels, self.dense_output, self.evaluation.task)
+    def _judged(self, outputs: Sequence[Array]) -> Quality:
+        return quality(outputs, self.evaluation.labels, self.dense_outputs, self.evaluation.task)
 
     def _file(self, model: bytes, graph: Graph, error: float, judged: Quality, plan: Plan) -> File:
         parameters = sum(graph.initializers[name].size for name in graph.float_initializers())

@@ -11,6 +11,7 @@ import cattrs
 SCHEMA_VERSION = 1
 LatencyKind = Literal["measured", "modelled"]
 DataRegime = Literal["labelled", "unlabelled", "data-free"]
+Judge = Literal["top1", "agreement", "r2", "search", "nothing"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Accuracy:
     delta_high: float
     n: int
     metric: str
-    """``top1``, also of yes and no; ``agreement`` with the dense model where there are no labels; ``r2`` for values."""
+    """``top1``, also of yes and no; ``agreement`` with the dense model where there are no labels; ``r2`` for values, without
+    labels those of the dense model: the mean over the outputs that say something of the weights, each at least -1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +162,17 @@ class Inspection:
 
 
 @dataclasses.dataclass(frozen=True)
+class OutputUse:
+    """One output of the model, and what tells how good it is."""
+
+    name: str
+    judged_by: Judge
+    """``top1``, ``agreement`` and ``r2`` as in `Accuracy`, where several outputs with ``r2`` count alike. ``search``: it ranks
+    candidates by how far it moves from the dense model's, and is no part of the accuracy. ``nothing``: it says nothing of the
+    weights, as constants, sizes and echoes of inputs do."""
+
+
+@dataclasses.dataclass(frozen=True)
 class DataUse:
     """How the data set was divided: no sample serves two purposes."""
 
@@ -169,6 +182,8 @@ class DataUse:
     evaluation: int
     training: int = 0
     """Samples that weights were trained on, those of calibration among them."""
+    outputs: tuple[OutputUse, ...] = ()
+    """What each output is judged by, in the model's order; empty in reports without it."""
 
 
 @dataclasses.dataclass(frozen=True)

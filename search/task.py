@@ -1,9 +1,9 @@
-"""What a network's first output says and what its labels mean: decided here once, asked by accuracy, training and criteria."""
+"""What a network's outputs say and what its labels mean: decided here once, asked by accuracy, training and criteria."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from search.errors import InvalidDataset
 from search.graph.ir import Array
 
-Kind = Literal["classes", "binary", "values"]
+Kind = Literal["classes", "binary", "values", "decisions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,40 +19,97 @@ class Task:
     """How outputs become answers; labels in normal form have the shape and the type of these answers."""
 
     kind: Kind
-    """``classes``: scores along an axis. ``binary``: each value says yes or no. ``values``: numbers, judged by squared error."""
+    """``classes``: scores along an axis. ``binary``: each value says yes or no. ``values``: numbers, judged by squared error.
+    ``decisions``: whole numbers that are the answer itself, as a network that ends in ArgMax gives them."""
     axis: int = 1
     """Of the class scores: 1 for (N, C, ...), -1 for (N, ..., C)."""
     threshold: float = 0.0
     """A binary value above it says yes: 0.5 for probabilities, 0 for logits."""
+    output: int = 0
+    """Position of the output that labels, classes or decisions belong to."""
+    counted: tuple[int, ...] = (0,)
+    """Positions of the outputs that say something of the weights, that one among them: all of them rank candidates. They are
+    judged together where there are no labels and the kind is ``values``."""
 
-    def answers(self, outputs: Array) -> Array:
-        """Classes, int64: (N, ...) without the class axis, or 0 and 1 shaped as the output; values as they are."""
+    def answers(self, output: Array) -> Array:
+        """Of the output that is judged: classes, (N, ...) without the class axis; 0 and 1; whole numbers or values as they are.
+
+        NaN is never the class that is named.
+        """
         if self.kind == "classes":
-            return np.asarray(outputs.argmax(self.axis))
-        return (outputs > self.threshold).astype(np.int64) if self.kind == "binary" else outputs
+            met = (
+                np.nan_to_num(output, nan=-np.inf, posinf=np.inf, neginf=-np.inf) if np.isnan(output).any() else output
+            )
+            return np.asarray(met.argmax(self.axis))
+        if self.kind == "binary":
+            return (output > self.threshold).astype(np.int64)
+        return output.astype(np.int64) if self.kind == "decisions" else output
 
-    def classifies_samples(self, outputs: Array) -> bool:
+    def classifies_samples(self, output: Array) -> bool:
         """Whether every sample has one class, of several: not so for maps, tokens and single columns."""
-        return self.kind == "classes" and self.answers(outputs).size == len(outputs)
+        return self.kind == "classes" and self.answers(output).size == len(output)
+
+    def scores(self, outputs: Sequence[Array]) -> bool:
+        """Whether the output that is judged holds class scores (N, C), whose distance is that of distributions."""
+        return self.kind == "classes" and outputs[self.output].ndim == 2
 
 
-def is_scores(outputs: Sequence[Array]) -> bool:
-    """Whether outputs have the shape of class scores, one array (N, C)."""
-    return len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] > 1
+def decide(
+    outputs: Sequence[Array],
+    labels: Array | None,
+    counted: Sequence[int] | None = None,
+    *,
+    last: Collection[int] = (),
+    features: Collection[int] = (),
+    names: Sequence[str] = (),
+) -> tuple[Task, Array | None]:
+    """Decide which output of a network is judged, and by what.
+
+    Labels belong to the first output that says something of the weights and that they fit, floats before whole numbers: a
+    network that gives its decision beside the scores is trained on these. Without labels one output is understood by itself;
+    several are values, as no rule tells which of them a client looks at.
+
+    Args:
+        outputs: the dense network's outputs for some samples, (M, ...).
+        labels: as the client gave them, (N, ...), or None.
+        counted: positions of the outputs that say something of the weights; None: all.
+        last: positions of those that the network is seen to make along their last axis.
+        features: positions of those that the network is seen to make as no classifier does.
+        names: of the outputs, for messages.
+
+    Returns:
+        The task, and labels in normal form.
+
+    Raises:
+        InvalidDataset: classes out of range, or labels that fit no output.
+    """
+    says = tuple(range(len(outputs)) if counted is None else counted)
+    if labels is None:
+        task = _unlabelled(outputs[says[0]], last=says[0] in last, features=says[0] in features)
+        task = task if len(says) == 1 else Task("values")
+        return dataclasses.replace(task, output=says[0], counted=says), None
+    order = sorted(says, key=lambda position: outputs[position].dtype.kind in "iub")
+    for position in order:
+        fit = _fit(outputs[position], labels, last=position in last)
+        if fit is not None:
+            return dataclasses.replace(fit[0], output=position, counted=says), fit[1]
+    first = order[0]
+    raise _unfit(outputs[first], labels, _class_axes(outputs[first], last=first in last), [*names, "?"][first])
 
 
 def understand(output: Array, labels: Array | None, *, last: bool = False) -> tuple[Task, Array | None]:
-    """Decide what outputs and labels mean. Axes of length 1 in labels count for nothing.
+    """Decide what one output and labels mean. Axes of length 1 in labels count for nothing.
 
     - Labels shaped as the output: one-hot along a class axis are classes; 0 and 1 for one column, (N, 1) or (N,), or for a map
       of one channel, are binary; other floats are values, and so are other integers for one column or channel.
     - Whole numbers, integers or floats, shaped as the output without its class axis are classes. The class axis is 1 or the
       last one. Where both fit, it is the one along which alone the scores sum to one, else the last one if ``last``, else 1.
-    - No labels: agreement of classes along the axis that this rule picks; values where there is one column or one channel.
-      What else a network may put out, boxes or features, cannot be told from scores; agreement is then of the largest entry.
+    - Whole numbers beside whole numbers of the same shape are decisions.
+    - No labels: agreement of classes, where the output clearly holds class scores; decisions where it holds whole numbers;
+      values else. Boxes, features and images have a largest entry too, but nobody asks which one it is.
 
     Args:
-        output: the dense network's first output for some samples, (M, ...).
+        output: an output of the dense network for some samples, (M, ...).
         labels: as the client gave them, (N, ...), or None. N may differ from M.
         last: whether the network is seen to make its output along the last axis, as a product with weights does.
 
@@ -62,11 +119,17 @@ def understand(output: Array, labels: Array | None, *, last: bool = False) -> tu
     Raises:
         InvalidDataset: classes out of range, or labels that fit in none of these ways.
     """
-    axes = _class_axes(output, last=last)
-    if labels is None:
-        scored = axes and (_sums_to_one(output, axes[0]) or ((axes[0] == 1 or last) and not _is_single(output)))
-        return Task("classes", axes[0]) if scored else Task("values"), None
+    return decide([output], labels, last=(0,) if last else ())
+
+
+def _fit(output: Array, labels: Array, *, last: bool) -> tuple[Task, Array] | None:
+    """The task of labels of an output, and these in normal form; None where they are of no known form for it."""
     sample = output.shape[1:]
+    if output.dtype.kind in "iub":
+        if _are_whole(labels) and _squeezed(labels.shape[1:]) == _squeezed(sample):
+            return Task("decisions"), labels.reshape(len(labels), *sample).astype(np.int64)
+        return None
+    axes = _class_axes(output, last=last)
     if labels[0].size == output[0].size:
         found = _like_output(output, labels.reshape(len(labels), *sample), axes)
         if found is not None:
@@ -76,7 +139,30 @@ def understand(output: Array, labels: Array | None, *, last: bool = False) -> tu
         if _squeezed(labels.shape[1:]) == _squeezed(shape):
             _check_range(labels, output.shape[axis])
             return Task("classes", axis), labels.reshape(len(labels), *shape).astype(np.int64)
-    raise _unfit(output, labels, axes)
+    return None
+
+
+def _unlabelled(output: Array, *, last: bool, features: bool) -> Task:
+    """What one output says by itself.
+
+    Class scores sum to one along an axis, or stand in one row a sample; rows of unit length are embeddings, and a row whose
+    largest entry is the same one in every sample, as the lower edge of a box is, names no class.
+    """
+    if output.dtype.kind in "iub":
+        return Task("decisions")
+    axes = _class_axes(output, last=last)
+    for axis in axes:
+        if _sums_to_one(output, axis):
+            return Task("classes", axis)
+    row = [axis for axis in axes if output.shape[axis] == output[0].size]
+    if not row or features or _has_unit_length(output, row[0]):
+        return Task("values")
+    task = Task("classes", row[0])
+    return task if len(np.unique(task.answers(output))) > 1 else Task("values")
+
+
+def _has_unit_length(output: Array, axis: int) -> bool:
+    return bool(np.allclose(np.square(output.astype(np.float64)).sum(axis), 1, atol=1e-3))
 
 
 def _check_range(labels: Array, classes: int) -> None:
@@ -131,7 +217,7 @@ def _squeezed(shape: Iterable[int]) -> tuple[int, ...]:
     return tuple(int(size) for size in shape if size != 1)
 
 
-def _unfit(output: Array, labels: Array, axes: Sequence[int]) -> InvalidDataset:
+def _unfit(output: Array, labels: Array, axes: Sequence[int], name: str) -> InvalidDataset:
     """Labels of no known form: what was found, what is allowed."""
     whole, allowed = ["N", *output.shape[1:]], []
     for axis in axes:
@@ -144,6 +230,7 @@ def _unfit(output: Array, labels: Array, axes: Sequence[int]) -> InvalidDataset:
     values = f"values {float(labels.min()):g} to {float(labels.max()):g}"
     several = "; several classes of one sample (multi-hot) may be given so too" if axes else ""
     return InvalidDataset(
-        f"array `y` has shape {list(labels.shape)}, type {labels.dtype}, {values}, which does not fit the model's first output, "
-        f"{whole}; write it as {', '.join(allowed)}, or as float targets of shape {whole}, judged by squared error{several}"
+        f"array `y` has shape {list(labels.shape)}, type {labels.dtype}, {values}, which does not fit the model's output "
+        f"`{name}`, {whole}; write it as {', '.join(allowed)}, or as float targets of shape {whole}, judged by squared error"
+        f"{several}"
     )

@@ -47,7 +47,7 @@ class Evidence:
         """Output of a linear map to what its errors cost: see `search.criteria.curvature`. Computed when first asked for."""
         readers = {slot.node for group in self.groups.prunable for slot in group.slots if slot.role == "consumes"}
         axes = {t.linear.output: t.linear.axis for node, t in self.targets.items() if node in readers}
-        return output_curvature(self.graph, self.groups.shapes, axes, self.feeds, self.seed)
+        return output_curvature(self.graph, self.groups.shapes, axes, self.feeds, self.seed, self.task)
 
 
 Criterion = Callable[[Group, Evidence], Array]

@@ -22,14 +22,19 @@ from search.criteria.gradients import log_probabilities
 from search.errors import InvalidModel
 from search.graph.execute import Engine, apply_node
 from search.graph.ir import Array, Graph, is_float
-from search.task import is_scores
+from search.task import Task, decide
 
 MOST_SAMPLES = 512
 """One backward pass a sample."""
 
 
 def output_curvature(
-    graph: Graph, shapes: Mapping[str, Sequence[int]], wanted: Mapping[str, int], feeds: Mapping[str, Array], seed: int
+    graph: Graph,
+    shapes: Mapping[str, Sequence[int]],
+    wanted: Mapping[str, int],
+    feeds: Mapping[str, Array],
+    seed: int,
+    task: Task | None = None,
 ) -> dict[str, float]:
     """Curvature of the answers by each of some values, the mean over its channels.
 
@@ -39,14 +44,18 @@ def output_curvature(
         wanted: values to the axis of their channels.
         feeds: samples, of which at most `MOST_SAMPLES` are looked at.
         seed: of the directions.
+        task: which outputs count, and what they mean; None: decided by what the network answers.
 
     Returns:
         Value to its curvature; none at all where an operator has no derivative. 0 where nothing reaches an answer.
     """
     some = {name: value[:MOST_SAMPLES] for name, value in feeds.items()}
-    answers = Engine(graph)({}, some)
+    outputs = Engine(graph)({}, some)
+    task = decide(outputs, None)[0] if task is None else task
+    counted = [k for k in task.counted if is_float(outputs[k].dtype)]
+    scores = task.output if task.scores(outputs) else None
     rng = np.random.default_rng((seed, 5))
-    directions = [_directions(answer, answers, rng) for answer in answers]
+    directions = [_directions(outputs[k], rng, scores=k == scores) for k in counted]
 
     def projected(errors: Mapping[str, Any], sample: Mapping[str, Any], along: Sequence[Any]) -> Any:
         values = {**graph.initializers, **{name: value[None] for name, value in sample.items()}}
@@ -54,10 +63,9 @@ def output_curvature(
             outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset)
             for name, value in zip(node.outputs, outputs, strict=False):
                 values[name] = value + errors[name] if name in errors else value
-        found = [values[info.name][0] for info in graph.outputs]
-        if is_scores(answers):
-            found = [log_probabilities(found[0], 0)]
-        return sum(jnp.vdot(v, a) for v, a in zip(along, found, strict=True) if v.size)
+        answers = {k: values[graph.outputs[k].name][0] for k in counted}
+        found = [log_probabilities(answer, 0) if k == scores else answer for k, answer in answers.items()]
+        return sum(jnp.vdot(v, jnp.where(v == 0, 0, a)) for v, a in zip(along, found, strict=True))
 
     def squares(pair: Any) -> dict[str, Any]:
         gradients = jax.grad(projected)({name: jnp.zeros(shapes[name]) for name in wanted}, *pair)
@@ -72,11 +80,11 @@ def output_curvature(
     return of_channels if np.isfinite(list(of_channels.values())).all() else {}
 
 
-def _directions(answer: Array, answers: Sequence[Array], rng: np.random.Generator) -> Array:
-    """One a sample, shaped as an answer (N, ...), over the answer's own size; nothing along what does not count."""
-    if not is_float(answer.dtype):
-        return np.zeros((len(answer), 0), np.float32)
+def _directions(answer: Array, rng: np.random.Generator, *, scores: bool) -> Array:
+    """One a sample, shaped as an answer (N, ...), over the answer's own size; nothing along what is not finite."""
     drawn = np.asarray(rng.standard_normal(answer.shape))
-    if is_scores(answers):  # what is added to all scores of a sample changes none of its probabilities
+    if scores:  # what is added to all scores of a sample changes none of its probabilities
         drawn -= drawn.mean(1, keepdims=True)
-    return np.asarray(drawn / max(float(np.sqrt(np.square(answer.astype(np.float64)).mean())), 1e-30), np.float32)
+    finite = np.isfinite(answer)
+    size = float(np.sqrt(np.square(answer[finite].astype(np.float64)).mean())) if finite.any() else 1.0
+    return np.asarray(np.where(finite, drawn, 0) / max(size, 1e-30), np.float32)

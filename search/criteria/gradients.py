@@ -8,7 +8,7 @@ divergence from the dense output itself has no gradient at the dense network. Am
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.graph.execute import Engine, forward, trainable
-from search.graph.ir import Array, Graph
+from search.graph.ir import Array, Graph, is_float
 from search.prune.groups import Groups
 from search.recover.loss import binary_cross_entropy
-from search.task import Task, is_scores, understand
+from search.task import Task, decide
 
 MOST_SAMPLES = 128
 """One backward pass a sample; sums over this many rank units as sums over more do."""
@@ -36,19 +36,19 @@ def gate_gradients(
     """Group id to (N, units): derivative of each sample's loss by each gate, N at most `MOST_SAMPLES`."""
     some = {name: value[:MOST_SAMPLES] for name, value in feeds.items()}
     weights = {name: graph.initializers[name] for name in trainable(graph)}
-    output = Engine(graph)(weights, some)[0]
+    outputs = Engine(graph)(weights, some)
     if task is None:
-        task, labels = understand(output, labels)
-    if labels is None:
-        task, targets = _drawn(output, np.random.default_rng((seed, 2)))
+        task, labels = decide(outputs, labels)
+    if labels is None or task.kind == "decisions":
+        aims = _drawn(outputs, task, np.random.default_rng((seed, 2)))
     else:
-        targets = labels[: len(output)]
-    run, loss = forward(graph), _loss(task)
+        aims = {task.output: (task, labels[: len(outputs[task.output])])}
+    run, losses = forward(graph), {position: _loss(of_output) for position, (of_output, _) in aims.items()}
+    targets = {position: target for position, (_, target) in aims.items()}
 
-    def sample_loss(gates: dict[str, Any], sample: dict[str, Any], target: Any) -> Any:
-        return loss(
-            run(gated(weights, groups, gates), {name: value[None] for name, value in sample.items()})[0], target
-        )
+    def sample_loss(gates: dict[str, Any], sample: dict[str, Any], target: dict[int, Any]) -> Any:
+        found = run(gated(weights, groups, gates), {name: value[None] for name, value in sample.items()})
+        return sum((loss(found[k], target[k]) for k, loss in losses.items()), jnp.float32(0))
 
     gates = {group.id: jnp.ones(len(group)) for group in groups.prunable}
     every = jax.jit(lambda xs, ys: jax.lax.map(lambda pair: jax.grad(sample_loss)(gates, *pair), (xs, ys)))
@@ -70,12 +70,24 @@ def gated(weights: Mapping[str, Array], groups: Groups, gates: Mapping[str, Any]
     return scaled
 
 
-def _drawn(output: Array, rng: np.random.Generator) -> tuple[Task, Array]:
-    """Targets of the first output, drawn from what the network predicts: classes for scores (N, C), values otherwise."""
-    if not is_scores([output]):
-        return Task("values"), np.asarray(output + rng.standard_normal(output.shape), np.float32)
-    noisy = log_probabilities(jnp.asarray(output), 1) + rng.gumbel(size=output.shape)
-    return Task("classes"), np.asarray(noisy.argmax(1), np.int64)
+def _drawn(outputs: Sequence[Array], task: Task, rng: np.random.Generator) -> dict[int, tuple[Task, Array]]:
+    """Targets of the outputs that count, by position, drawn from what the network predicts.
+
+    They are classes for scores (N, C), values for other floats; of several outputs those that spread less count for more.
+    """
+    found: dict[int, tuple[Task, Array]] = {}
+    for k in (k for k in task.counted if is_float(outputs[k].dtype)):
+        output = outputs[k]
+        if k == task.output and task.scores(outputs):
+            noisy = log_probabilities(jnp.asarray(output), 1) + rng.gumbel(size=output.shape)
+            found[k] = Task("classes"), np.asarray(noisy.argmax(1), np.int64)
+        else:
+            spread = float(output[np.isfinite(output)].std()) if len(task.counted) > 1 else 1.0
+            found[k] = (
+                Task("values"),
+                np.asarray(output + rng.standard_normal(output.shape) / max(spread, 1e-12), np.float32),
+            )
+    return found
 
 
 def _loss(task: Task) -> Callable[[Any, Any], Any]:
@@ -89,7 +101,8 @@ def _loss(task: Task) -> Callable[[Any, Any], Any]:
         return binary_cross_entropy(output, target[None], task.threshold).mean()
 
     def values(output: Any, target: Any) -> Any:
-        return 0.5 * ((output - jnp.reshape(target, output.shape)) ** 2).sum()
+        missed = output - jnp.reshape(target, output.shape)
+        return 0.5 * (jnp.where(jnp.isfinite(missed), missed, 0) ** 2).sum()
 
     return {"classes": classes, "binary": binary, "values": values}[task.kind]
 

@@ -9,38 +9,69 @@ from search.evaluate.accuracy import Z95, quality
 from search.evaluate.parity import Session
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
+from search.outputs import along_last_axis, features, informative
+from search.report import Judge, OutputUse
 
 PROBE_SAMPLES = 256
 """Whose outputs say what the labels mean."""
 DOUBT_SAMPLES = 512
 """Whose hits say whether the labels fit: known in seconds, before a search that takes minutes or hours."""
-KEEPS_AXES = frozenset({"Add", "Cast", "Div", "Identity", "LogSoftmax", "Mul", "Sigmoid", "Softmax", "Sub", "Tanh"})
 ADVICE = "check that labels and preprocessing fit the model"
 
 
 def understood(part: Part, graph: Graph) -> Part:
-    """Samples with a task and labels in normal form.
+    """Samples with a task and labels in normal form; themselves where they have them.
 
     Raises:
-        InvalidDataset: labels that do not fit the network's first output.
+        InvalidDataset: labels that fit no output of the network.
     """
-    some = np.unique(np.linspace(0, len(part) - 1, PROBE_SAMPLES).astype(int))  # files are often sorted by class
-    output = Session(export(graph))(part.take(some).feeds)[0]
-    return part.understood(output, last=ends_in_product(graph))
+    if part.task is not None:
+        return part
+    some = part.take(
+        np.unique(np.linspace(0, len(part) - 1, PROBE_SAMPLES).astype(int))
+    )  # files are often sorted by class
+    outputs = Session(export(graph))(some.feeds)
+    return part.understood(
+        outputs,
+        informative(graph, outputs, some.feeds),
+        last=along_last_axis(graph),
+        features=features(graph),
+        names=[info.name for info in graph.outputs],
+    )
 
 
-def ends_in_product(graph: Graph) -> bool:
-    """Whether the first output is a product with weights, (N, T, K) @ (K, C), but for what is done to each value or row."""
-    makers, name = graph.producers(), graph.outputs[0].name
-    while name in makers:
-        node = makers[name]
-        if node.op == "MatMul":
-            return node.input(1) in graph.initializers
-        changing = [value for value in node.inputs if value not in graph.initializers]
-        if node.op not in KEEPS_AXES or len(changing) != 1:
-            return False
-        name = changing[0]
-    return False
+def judged(part: Part, graph: Graph) -> tuple[OutputUse, ...]:
+    """What the network's outputs are judged by."""
+    task = part.task
+    if task is None:
+        return ()
+
+    def judge(position: int) -> Judge:
+        if position not in task.counted:
+            return "nothing"
+        if task.kind == "values" and (part.labels is None or position == task.output):
+            return "r2"
+        if position == task.output:
+            return "agreement" if part.labels is None else "top1"
+        return "search"
+
+    return tuple(OutputUse(info.name, judge(i)) for i, info in enumerate(graph.outputs))
+
+
+def unclear(part: Part, graph: Graph) -> str | None:
+    """In words, that without labels an output is judged by its values, which hold no class scores; None where it is not so."""
+    if part.task is None or part.labels is not None or part.task.kind != "values":
+        return None
+    names = ", ".join(f"`{graph.outputs[position].name}`" for position in part.task.counted)
+    which = (
+        f"the output {names} does not clearly hold class scores"
+        if len(part.task.counted) == 1
+        else f"the outputs are {names}"
+    )
+    return (
+        f"{which}; without labels accuracy is r2, 1 - squared error / variance, of these values against the dense model's; "
+        "give labels to have it judged by them"
+    )
 
 
 def doubt(part: Part, graph: Graph) -> str | None:
@@ -56,18 +87,20 @@ def doubt(part: Part, graph: Graph) -> str | None:
     if part.labels is None or part.task is None:
         return None
     some = part.take(slice(DOUBT_SAMPLES))
-    outputs = Session(export(graph))(some.feeds)[0]
-    judged = quality(outputs, some.labels, outputs, part.task)
-    if judged.metric == "r2":
-        return f"the dense model has an r2 of {judged.value:.3g} on the labels; {ADVICE}" if judged.value <= 0 else None
-    chance = _chance(part.task.answers(outputs), part.labels[: len(some)])
-    if judged.value - Z95 * float(judged.scores.std()) / np.sqrt(len(some)) > chance:
+    outputs = Session(export(graph))(some.feeds)
+    found = quality(outputs, some.labels, outputs, part.task)
+    if found.metric == "r2":
+        return f"the dense model has an r2 of {found.value:.3g} on the labels; {ADVICE}" if found.value <= 0 else None
+    chance = _chance(part.task.answers(outputs[part.task.output]), part.labels[: len(some)])
+    if found.value - Z95 * float(found.scores.std()) / np.sqrt(len(some)) > chance:
         return None
-    return f"the dense model hits {judged.value:.1%} of the labels, guesses would hit {chance:.1%}; {ADVICE}"
+    return f"the dense model hits {found.value:.1%} of the labels, guesses would hit {chance:.1%}; {ADVICE}"
 
 
 def _chance(answers: Array, labels: Array) -> float:
     """Share of hits if every answer stood beside any label: sum_k P(answer k) P(label k), as in Cohen's kappa."""
-    classes = 1 + max(int(labels.max()), int(answers.max()))
-    said, meant = (np.bincount(x.reshape(-1), minlength=classes) / x.size for x in (answers, labels))
+    named = np.unique(np.concatenate([answers.reshape(-1), labels.reshape(-1)]))
+    said, meant = (
+        np.bincount(np.searchsorted(named, x.reshape(-1)), minlength=len(named)) / x.size for x in (answers, labels)
+    )
     return float(said @ meant)

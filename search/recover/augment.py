@@ -67,9 +67,9 @@ def suited(graph: Graph, part: Part, rng: np.random.Generator) -> Augmentation:
     """
     session, task = Session(export(graph)), part.task
     probe = part.take(slice(PROBE_SAMPLES)).feeds
-    if task is None or not task.classifies_samples(session(probe)[0]):
+    if task is None or not task.classifies_samples(session(probe)[task.output]):
         return NONE
-    return choose(graph, probe, lambda feeds: task.answers(session(feeds)[0]).reshape(-1), rng)
+    return choose(graph, probe, lambda feeds: task.answers(session(feeds)[task.output]).reshape(-1), rng)
 
 
 def choose(

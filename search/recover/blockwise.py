@@ -33,7 +33,8 @@ from search.errors import InvalidModel
 from search.graph import fuse
 from search.graph.execute import batches, forward, needed
 from search.graph.execute import shapes as shapes_of
-from search.graph.ir import Array, Graph, Node, TensorInfo
+from search.graph.ir import Array, Graph, Node, TensorInfo, is_float
+from search.outputs import reached
 from search.plan import Candidate
 from search.prune.groups import Groups
 from search.recover.deployed import cut_graph, made_zeros
@@ -130,8 +131,10 @@ class BlockRepairer:
         self.graph, self.groups, self.feeds = graph, groups, dict(feeds)
         order = {name: i for i, node in enumerate(graph.nodes) for name in node.outputs}
         found = {_behind(graph, value) for value in matched_values(graph, groups.shapes)}
-        self.values = sorted(found | {graph.outputs[0].name}, key=order.__getitem__)
-        """Where blocks end, and the first output."""
+        outputs = (graph.outputs[position] for position in reached(graph))
+        found.update(info.name for info in outputs if info.name in order and is_float(info.dtype))
+        self.values = sorted(found, key=order.__getitem__)
+        """Where blocks end, and the outputs that say something of the weights."""
 
     def _samples(self, value: str) -> int:
         """As many as give `MOST_ROWS` positions: elements a sample over the units that they belong to."""
@@ -142,13 +145,13 @@ class BlockRepairer:
     @functools.cached_property
     def _targets(self) -> dict[str, Array]:
         """What the dense network gives for the first samples."""
-        teacher, output = Teacher(self.graph, self.groups.shapes, self.values), self.graph.outputs[0].name
+        teacher = Teacher(self.graph, self.groups.shapes, self.values)
         samples = {value: self._samples(value) for value in self.values}
         parts: dict[str, list[Array]] = {value: [] for value in self.values}
         for first in range(0, max(samples.values()), BATCH):
-            outputs, inner = teacher({name: x[first : first + BATCH] for name, x in self.feeds.items()})
-            for value, made in {**inner, output: outputs[0]}.items():
-                if value in parts and first < samples[value]:
+            _, inner = teacher({name: x[first : first + BATCH] for name, x in self.feeds.items()})
+            for value, made in inner.items():
+                if first < samples[value]:
                     parts[value].append(made[: samples[value] - first].copy())
         return {value: np.concatenate(of_value) for value, of_value in parts.items()}
 

@@ -19,6 +19,7 @@ import optax
 
 from search.graph.execute import forward
 from search.graph.ir import Array, Graph, Node
+from search.outputs import reached
 from search.recover.pace import macs_of
 
 STEPS = 20
@@ -125,7 +126,7 @@ def _followed(
 def _loss(graph: Graph) -> Any:
     """Distance of batch statistics from the stored ones, doubt about a class, roughness of images."""
     norms = [node for node in graph.nodes if _is_norm(node, graph)]
-    run = forward(graph, outputs=[graph.outputs[0].name, *(node.inputs[0] for node in norms)])
+    run = forward(graph, outputs=[graph.outputs[reached(graph)[0]].name, *(node.inputs[0] for node in norms)])
 
     def loss(moving: Mapping[str, Any], fixed: Mapping[str, Any], seeds: Any) -> Any:
         answer, *inner = run({}, {**moving, **fixed})

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from search.graph.ir import Array
-from search.task import Task, is_scores, understand
+from search.graph.ir import Array, is_float
+from search.task import Task, decide
 
 TEMPERATURE = 4.0
 """Of distillation (Hinton 2015, section 2; METHODS: about 4)."""
@@ -44,13 +44,17 @@ class Objective:
     """The loss of one kind of network; hashable, so that it may stand in a compiled function."""
 
     answer: Answer
-    """What the first output is: class scores or probabilities (N, C), or anything else."""
+    """What the output that is judged holds: class scores or probabilities (N, C), or anything else."""
     classes: bool
     """Whether the labels are classes."""
     axis: int = 1
     """Of the class scores."""
     threshold: float | None = None
     """Where the classes are yes and no: the output above which a value says yes, 0.5 for probabilities, 0 for logits."""
+    output: int = 0
+    """Position of the output that is judged."""
+    counted: tuple[int, ...] = (0,)
+    """Positions of the outputs whose distance to the dense network's counts: floats."""
 
     def __call__(self, outputs: Sequence[Any], values: Mapping[str, Any], batch: Batch, weights: Weights) -> Any:
         """Scalar loss of a student's outputs and values, a mean over samples."""
@@ -59,14 +63,25 @@ class Objective:
             distances = [relative_error(values[name], batch.values[name]) for name in values]
             loss += weights.values * sum(distances) / len(distances)
         if batch.labels is not None:
-            loss += weights.labels * self._to_labels(outputs[0], batch.labels)
+            loss += weights.labels * self._to_labels(outputs[self.output], batch.labels)
         return loss
 
     def _to_answers(self, outputs: Sequence[Any], answers: Sequence[Any]) -> Any:
-        if self.answer == "values":
-            return sum(relative_error(a, b) for a, b in zip(outputs, answers, strict=True)) / len(outputs)
-        student, dense = (jax.nn.log_softmax(self._scores(x[0]) / TEMPERATURE) for x in (outputs, answers))
-        return TEMPERATURE**2 * (jnp.exp(dense) * (dense - student)).sum(1).mean()
+        distances = [
+            self._divergence(outputs[k], answers[k])
+            if k == self.output and self.answer != "values"
+            else relative_error(outputs[k], answers[k])
+            for k in self.counted
+        ]
+        return sum(distances) / max(1, len(distances))
+
+    def _divergence(self, output: Any, answer: Any) -> Any:
+        """T^2 KL(dense || student) over the classes whose dense scores are finite."""
+        finite = jnp.isfinite(answer)
+        student, dense = (
+            jax.nn.log_softmax(self._scores(jnp.where(finite, x, -jnp.inf)) / TEMPERATURE) for x in (output, answer)
+        )
+        return TEMPERATURE**2 * jnp.where(finite, jnp.exp(dense) * (dense - student), 0).sum(1).mean()
 
     def _to_labels(self, output: Any, labels: Any) -> Any:
         if self.classes and self.threshold is not None:
@@ -81,7 +96,9 @@ class Objective:
 
 
 def relative_error(actual: Any, wanted: Any) -> Any:
-    """|actual - wanted|^2 / |wanted|^2."""
+    """|actual - wanted|^2 / |wanted|^2 over what is wanted and finite."""
+    finite = jnp.isfinite(wanted)
+    actual, wanted = (jnp.where(finite, value, 0) for value in (actual, wanted))
     return jnp.square(actual - wanted).sum() / jnp.maximum(jnp.square(wanted).sum(), 1e-12)
 
 
@@ -98,14 +115,16 @@ def objective_for(outputs: Sequence[Array], labels: Array | None, task: Task | N
 
     Args:
         outputs: of the dense network, for some samples.
-        labels: in normal form where there is a task, or as `search.task.understand` takes them.
+        labels: in normal form where there is a task, or as `search.task.decide` takes them.
         task: what both mean; None: decided by the outputs and the labels.
     """
-    first = outputs[0]
-    task = task or understand(first, labels)[0]
+    task = task or decide(outputs, labels)[0]
+    judged = outputs[task.output]
     answer: Answer = "values"
-    if is_scores(outputs) and task.kind == "classes":
-        sums_to_one = first.min() >= 0 and bool(abs(first.sum(1) - 1).max() < 1e-3)
+    if task.scores(outputs):
+        sums_to_one = judged.min() >= 0 and bool(abs(judged.sum(1) - 1).max() < 1e-3)
         answer = "probabilities" if sums_to_one else "scores"
     classes = labels is not None and task.kind != "values"
-    return Objective(answer, classes, task.axis, task.threshold if task.kind == "binary" else None)
+    counted = tuple(k for k in task.counted if is_float(outputs[k].dtype))
+    threshold = task.threshold if task.kind == "binary" else None
+    return Objective(answer, classes, task.axis, threshold, task.output, counted)

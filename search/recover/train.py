@@ -13,6 +13,7 @@ import numpy as np
 from search.data import Part
 from search.errors import InvalidModel
 from search.evaluate.accuracy import divergence, quality
+from search.evaluate.dense import understood
 from search.evaluate.parity import Session
 from search.graph.execute import forward
 from search.graph.execute import shapes as shapes_of
@@ -23,6 +24,7 @@ from search.recover.augment import NONE, Augmentation, half_mixed
 from search.recover.descent import Course, Outcome, Store, Student, descend
 from search.recover.loss import Batch, Weights, objective_for
 from search.recover.teacher import Teacher, tunable
+from search.task import Task
 
 BATCH = 64
 FEWEST_SAMPLES = 32
@@ -72,9 +74,9 @@ class Trainer:
         self.teacher = Teacher(graph, shapes, matched_values(graph, shapes))
         self.shapes = shapes
         self.dense, _ = self.teacher(self.search.feeds)
-        self.train = train.understood(self.dense[0])
+        self.train = understood(train, graph)
         self.objective = objective_for(self.dense, self.train.labels, self.train.task)
-        self.labels = useful_labels(self.train.labels)
+        self.labels = useful_labels(self.train.labels, self.train.task)
         self.weights = DISTIL if self.labels is None else DISTIL._replace(labels=min(MOST_OF_LABELS, self._unknown()))
         self.augmentation = augmentation
         wanted = min(BATCH, len(train))
@@ -88,8 +90,8 @@ class Trainer:
         Labels that it knows by heart say nothing that its answers do not, and only teach the copy to know them by heart as well.
         """
         asked = self.train.take(slice(LABELS_ASKED))
-        output = Session(export(self.teacher.graph))(asked.feeds)[0]
-        return 1 - quality(output, asked.labels, output, asked.task).value
+        outputs = Session(export(self.teacher.graph))(asked.feeds)
+        return 1 - quality(outputs, asked.labels, outputs, asked.task).value
 
     def student(self, graph: Graph, masks: Mapping[str, Array] | None = None) -> Student:
         """A pruned graph, ready to be trained; its inner values that still have the dense shape are compared."""
@@ -192,9 +194,11 @@ def matched_values(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     return tuple(name for name, value in zip(sums, traced, strict=True) if jnp.issubdtype(value.dtype, jnp.floating))
 
 
-def useful_labels(labels: Array | None) -> Array | None:
-    """Labels that can teach something: None where all classes are the same."""
-    if labels is None or (labels.dtype.kind in "iu" and (labels == labels.reshape(-1)[0]).all()):
+def useful_labels(labels: Array | None, task: Task | None = None) -> Array | None:
+    """Labels that can teach something: None where all classes are the same, or the answers are decisions without a gradient."""
+    if labels is None or (task is not None and task.kind == "decisions"):
+        return None
+    if labels.dtype.kind in "iu" and (labels == labels.reshape(-1)[0]).all():
         return None
     return labels
 

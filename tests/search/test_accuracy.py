@@ -7,20 +7,20 @@ import pytest
 from scipy import stats
 
 from search.evaluate.accuracy import Quality, accuracy, divergence, quality, wilson
-from search.task import Task
+from search.task import Kind, Task
 from tests.search.graph.nets import images
 
 
 def test_top1_counts_hits() -> None:
     """Two of four samples are right."""
     outputs = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
-    assert quality(outputs, np.array([0, 1, 0, 0]), outputs).value == 0.5
+    assert quality([outputs], np.array([0, 1, 0, 0]), [outputs]).value == 0.5
 
 
 def test_agreement_without_labels() -> None:
     """Without labels the dense model's choice is the truth."""
     dense = np.array([[1.0, 0], [0, 1.0]], np.float32)
-    judged = quality(np.array([[2.0, 1], [2.0, 1]], np.float32), None, dense)
+    judged = quality([np.array([[2.0, 1], [2.0, 1]], np.float32)], None, [dense])
     assert (judged.metric, judged.value) == ("agreement", 0.5)
 
 
@@ -30,7 +30,7 @@ def test_r2_equals_its_definition() -> None:
     y = rng.normal(size=(50, 1))
     p = y + 0.3 * rng.normal(size=(50, 1))
     expected = 1 - ((p - y) ** 2).sum() / ((y - y.mean()) ** 2).sum()
-    assert quality(p, y, p).value == pytest.approx(expected)
+    assert quality([p], y, [p]).value == pytest.approx(expected)
 
 
 def test_wilson_equals_scipy() -> None:
@@ -65,6 +65,64 @@ def test_divergence_is_kl_of_softmax() -> None:
 def test_divergence_of_values_sees_a_shift() -> None:
     """Columns that are values move by their squared error; a softmax would not see a constant added to all."""
     dense = images(6, 3)
-    expected = (2.0**2 * dense.size) / (dense**2).sum()
+    expected = 2.0**2 / dense.var()
     assert divergence([dense + 2], [dense], Task("values")) == pytest.approx(expected, rel=1e-5)
     assert divergence([dense + 2], [dense]) == pytest.approx(0, abs=1e-6)
+
+
+def test_every_output_counts_by_its_own_spread() -> None:
+    """Squared error over variance, the mean of two outputs of very different size, by hand; others do not count."""
+    small, large, x = 1e-3 * images(9, 3), 1e3 * images(9, 2, 4, seed=1), images(9, 5)
+    moved = [x + 1, small + 1e-4, np.ones((9, 2)), large + 10]
+    expected = np.mean([1e-8 / small.var(), 100 / large.var()])
+    task = Task("values", output=1, counted=(1, 3))
+    assert divergence(moved, [x, small, np.zeros((9, 2)), large], task) == pytest.approx(expected, rel=1e-3)
+
+
+def test_without_labels_several_outputs_are_judged_by_the_mean_of_their_r2() -> None:
+    """1 - residual over total sum of squares of each; one that is missed by ten times its spread counts as -1, not as -99."""
+    near, far = images(50, 3), images(50, 2, seed=1)
+    moved = [near + 0.5, far + 10 * far.std()]
+    r2 = 1 - 0.25 / near.var()
+    judged = quality(moved, None, [near, far])
+    assert judged.metric == "r2"
+    assert judged.value == pytest.approx((r2 - 1) / 2, rel=1e-3)
+    assert quality(moved[:1], None, [near[:, :1]], Task("values")).scores.shape == (50,)
+
+
+def test_decisions_count_by_the_share_that_differs() -> None:
+    """Whole numbers are compared, whatever their distance."""
+    dense = np.arange(12).reshape(4, 3)
+    moved = dense.copy()
+    moved[0, 0], moved[2, 1] = 77, -5
+    assert divergence([moved], [dense]) == pytest.approx(2 / 12)
+    assert quality([moved[:, 0]], None, [dense[:, 0]]).value == 0.75
+
+
+@pytest.mark.parametrize("hole", [-np.inf, np.inf, np.nan])
+def test_what_is_not_finite_in_the_dense_model_is_left_out(hole: float) -> None:
+    """Masked entries say nothing of the others, for values and for class scores; by hand on what is left."""
+    dense, moved = images(6, 4), images(6, 4, seed=2)
+    holed, both = dense.copy(), moved.copy()
+    holed[:, 1] = both[:, 1] = hole
+    kept = [0, 2, 3]
+    expected = ((moved - dense)[:, kept] ** 2).mean() / dense[:, kept].var()
+    assert divergence([both], [holed], Task("values")) == pytest.approx(expected, rel=1e-6)
+    assert 1 - quality([both], None, [holed], Task("values")).value == pytest.approx(expected, rel=1e-6)
+    alone = divergence([moved[:, kept]], [dense[:, kept]], Task("classes"))
+    assert divergence([both], [holed], Task("classes")) == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["values", "classes"])
+def test_a_pruned_model_that_is_not_finite_is_far_but_comparable(kind: Kind) -> None:
+    """Far beyond one that computes, and still a number."""
+    dense = images(6, 4)
+    broken = dense.copy()
+    broken[0, 0] = np.nan
+    assert 100 * divergence([-dense], [dense], Task(kind)) < divergence([broken], [dense], Task(kind)) < 1e9
+    assert np.isfinite(quality([broken], None, [dense], Task(kind)).value)
+
+
+def test_nan_is_never_the_class_that_is_named() -> None:
+    """The argmax of numpy is the first NaN."""
+    assert Task("classes").answers(np.array([[np.nan, 1, 2], [np.nan, np.nan, np.nan]])).tolist() == [2, 0]
