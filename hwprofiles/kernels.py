@@ -76,13 +76,16 @@ class Shape:
             c_in, c_out = (c_out if c_in is None else c_in), (c_in if c_out is None else c_out)
         into = np.asarray(workload.c_in if c_in is None else c_in, dtype=np.int64)
         out = np.asarray(workload.c_out if c_out is None else c_out, dtype=np.int64)
-        into, out = np.broadcast_arrays(into, out)
+        into, out = (np.array(widths) for widths in np.broadcast_arrays(into, out))
         if (into < 1).any() or (out < 1).any():
             raise ValueError(f"kernel `{workload.name}`: a width below 1; every layer keeps at least one channel")
-        groups = into if is_depthwise(workload) else np.full_like(into, workload.groups)
+        groups = np.full_like(into, workload.groups)
+        if goes_by_groups(workload):
+            groups = np.maximum(1, into // (workload.c_in // workload.groups))
         if workload.kind == "conv" and ((into % groups).any() or (out % groups).any()):
             raise ValueError(
-                f"kernel `{workload.name}`: groups={workload.groups} must divide every width of both sides"
+                f"kernel `{workload.name}`: groups={workload.groups} must divide every width of both sides; use widths of "
+                "`in_whole_groups`"
             )
         return cls(workload, into, out, groups)
 
@@ -90,6 +93,35 @@ class Shape:
 def is_depthwise(workload: Workload) -> bool:
     """Whether every channel is convolved on its own."""
     return workload.kind == "conv" and workload.groups == workload.c_in == workload.c_out > 1
+
+
+def goes_by_groups(workload: Workload) -> bool:
+    """Whether a narrower convolution has fewer groups (depthwise, ResNeXt), or as many narrower ones (AlexNet).
+
+    The rule of `search.graph.flow_linear`, which decides what is cut.
+    """
+    return workload.kind == "conv" and workload.groups > 1 and workload.groups >= workload.c_in // workload.groups
+
+
+def in_whole_groups(workload: Workload, c_in: ArrayLike, c_out: ArrayLike) -> tuple[Ints, Ints]:
+    """The widths nearest to those given that a convolution in groups can have; any other kernel has all.
+
+    >>> conv = Workload("c", "conv", 304, 304, groups=38)
+    >>> [widths.tolist() for widths in in_whole_groups(conv, [256, 100], [256, 100])]
+    [[256, 96], [256, 96]]
+    """
+    into, out = np.asarray(c_in, np.int64), np.asarray(c_out, np.int64)
+    if workload.kind != "conv" or workload.groups == 1:
+        return into, out
+    if not goes_by_groups(workload):
+        return (_nearest_multiple(into, workload.groups), _nearest_multiple(out, workload.groups))
+    width = workload.c_in // workload.groups
+    groups = _nearest_multiple(into, width) // width
+    return groups * width, groups * np.maximum(1, np.rint(out / groups).astype(np.int64))
+
+
+def _nearest_multiple(value: Ints, of: int) -> Ints:
+    return np.maximum(1, np.rint(value / of).astype(np.int64)) * of
 
 
 def is_channelwise(workload: Workload) -> bool:
@@ -106,7 +138,7 @@ def kernel_paths(shape: Shape, rules: KernelRules, tiles: Tiles) -> Iterator[tup
     if w.kind == "conv":
         yield from _nchwc_conv_paths(shape, tiles.block) if rules == "nchwc" else [(_nhwc_conv_path(w), everywhere)]
     elif w.kind == "pool" and rules == "nchwc":
-        blocked = shape.c_in % tiles.block == 0
+        blocked = (shape.c_in % tiles.block == 0) & (w.spatial_axes == 2)
         yield "pool", blocked
         yield "fallback_pool", ~blocked
     else:
@@ -124,15 +156,20 @@ def _nhwc_conv_path(w: Workload) -> Path:
 
 
 def _nchwc_conv_paths(shape: Shape, block: int) -> Iterator[tuple[Path, Mask]]:
+    """Channels in blocks are for images alone: nchwc_transformer.cc leaves weights of any other rank than four as they are."""
+    image = shape.workload.spatial_axes == 2
     if is_depthwise(shape.workload):
-        blocked = shape.c_in % INPUT_CHANNEL_ALIGNMENT == 0
+        blocked = (shape.c_in % INPUT_CHANNEL_ALIGNMENT == 0) & image
         yield "depthwise", blocked
         yield "fallback_depthwise", ~blocked
         return
     if shape.workload.groups > 1:
-        blocked = (shape.c_in // shape.groups % block == 0) & (shape.c_out // shape.groups % block == 0)
+        blocked = (shape.c_in // shape.groups % block == 0) & (shape.c_out // shape.groups % block == 0) & image
         yield "grouped", blocked
         yield "fallback", ~blocked
+        return
+    if not image:
+        yield "fallback", np.ones(shape.c_in.shape, np.bool_)
         return
     direct = shape.c_in < block
     aligned = shape.c_in % INPUT_CHANNEL_ALIGNMENT == 0

@@ -55,7 +55,9 @@ def _layouts(
         adds = computes and all(blocked[1:])
         return computes and kernel_path(workload, tiles) != "direct", adds, adds
     if workload.kind == "pool":
-        fits = workload.c_in % tiles.block == 0  # a pool of whole blocks has its input reordered, as a convolution does
+        fits = (
+            kernel_path(workload, tiles) == "pool"
+        )  # a pool of whole blocks has its input reordered, as a convolution does
         return fits, fits, fits
     made = [workloads[source] for source in workload.sources]
     fits = bool(blocked) and all(blocked) and _shapes_fit(workload, made, tiles)

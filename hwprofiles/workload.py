@@ -25,7 +25,8 @@ GRAPH_INPUT = -1
 class Workload:
     """One fused kernel, for one sample (batch 1) unless `rows` says otherwise.
 
-    Spatial sizes are (height, width); tensors without a spatial extent have (1, 1).
+    Spatial sizes are (height, width); a signal has height 1, of a volume depth and height are merged, and tensors without a
+    spatial extent have (1, 1).
     """
 
     name: str
@@ -39,6 +40,8 @@ class Workload:
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    spatial_axes: int = 2
+    """1 for signals, 2 for images, 3 for volumes: a runtime may have its fast kernels for images alone."""
     rows: int = 1
     """Rows of a dense or matmul kernel (tokens, say); 1 for convolutions."""
     operands: int = 1

@@ -101,7 +101,8 @@ def _widths(group: Group, profile: DeviceProfile, bounds: Sequence[MinWidth]) ->
     """Widths on the target's grid that keep the bounds on the group's nodes, widest first."""
     shares = [bound.share for bound in bounds if any(fnmatch.fnmatchcase(node, bound.pattern) for node in group.nodes)]
     least = max(shares, default=0.0) * len(group)
-    return [width for width in channel_options(len(group), profile) if width >= least]
+    widths = channel_options(len(group), profile, channels_per_unit=group.channels_per_unit)
+    return [width for width in widths if width >= least]
 
 
 def thin(choices: Sequence[int], most: int) -> list[int]:

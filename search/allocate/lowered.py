@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hwprofiles.kernels import goes_by_groups, in_whole_groups
 from hwprofiles.workload import GRAPH_INPUT, Workload
 from search.graph import fuse
 from search.graph.flow import Ids
@@ -46,8 +47,10 @@ class Sided:
 
 
 def with_channels(kernel: Workload, c_in: int, c_out: int) -> Workload:
-    """The kernel with other channel counts; one that convolves every channel on its own still does."""
-    groups = c_in if each_channel_alone(kernel) else kernel.groups
+    """The kernel with other channel counts, the nearest that its groups allow; where groups go as a whole, there are fewer."""
+    if not each_channel_alone(kernel):
+        c_in, c_out = map(int, in_whole_groups(kernel, c_in, c_out))
+    groups = c_in // (kernel.c_in // kernel.groups) if goes_by_groups(kernel) else kernel.groups
     return dataclasses.replace(kernel, c_in=c_in, c_out=c_out, groups=groups)
 
 
@@ -106,9 +109,12 @@ def _count(ids: Ids | None, channels: int, groups: tuple[Group, ...]) -> Count:
 
 
 def _along_channels(ids: Ids | None, channels: int) -> Array | None:
-    """Ids along the axis that holds the kernel's channels: axis 1 of images, the last axis otherwise."""
+    """Ids along the axis that holds the kernel's channels: axis 1 or the last one, where units change if both are as long."""
     if ids is None or ids.ndim < 2 or not ids.size:
         return None
-    axis = 1 if ids.ndim == 4 else ids.ndim - 1
-    moved = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)[:, 0]
-    return moved if len(moved) == channels else None
+    last = ids.ndim - 1
+    fitting = [axis for axis in ((1, last) if ids.ndim > 3 else (last, 1)) if ids.shape[axis] == channels]
+    if not fitting:
+        return None
+    every = [np.moveaxis(ids, axis, 0).reshape(channels, -1)[:, 0] for axis in fitting]
+    return next((along for along in every if (along != along[0]).any()), every[0])

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hwprofiles.device import DeviceProfile
+from hwprofiles.kernels import goes_by_groups, in_whole_groups
 from hwprofiles.latency import workload_latency_s
 from hwprofiles.workload import Workload
 from search.allocate.lowered import Lowered, Sided, Widths, each_channel_alone, with_channels
@@ -112,10 +113,13 @@ class _Channels:
 
 def _seconds(kernel: Workload, profile: DeviceProfile, c_in: Array, c_out: Array) -> Array:
     """Seconds of a kernel at pairs of widths."""
-    special = np.full(len(c_in), each_channel_alone(kernel)) & ((c_in == 1) | (c_in != c_out))
+    alone = each_channel_alone(kernel)
+    if not alone:
+        c_in, c_out = in_whole_groups(kernel, c_in, c_out)
+    one_group = goes_by_groups(kernel) & (c_in == kernel.c_in // kernel.groups)
+    special = one_group | (alone & (c_in != c_out))
     seconds = np.empty(len(c_in))
-    for i in np.flatnonzero(special):  # several outputs for each input, or a single channel: not the depthwise kernel
-        alone = with_channels(kernel, int(c_in[i]), int(c_out[i]))
-        seconds[i] = float(workload_latency_s(alone, profile))
+    for i in np.flatnonzero(special):  # no groups are left, or several outputs for each input: another kernel
+        seconds[i] = float(workload_latency_s(with_channels(kernel, int(c_in[i]), int(c_out[i])), profile))
     seconds[~special] = workload_latency_s(kernel, profile, c_in=c_in[~special], c_out=c_out[~special])
     return seconds

@@ -28,7 +28,7 @@ PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def trainable(graph: Graph) -> tuple[str, ...]:
     """Names of the initializers that are weights: floats that stand in a weight slot of an operator that computes."""
-    floats = set(graph.float_initializers()) - graph.fixed
+    floats = set(graph.float_initializers()) - graph.fixed - static_operands(graph)
     names = {
         node.input(slot)
         for node in graph.nodes
@@ -37,6 +37,36 @@ def trainable(graph: Graph) -> tuple[str, ...]:
         if node.input(slot) in floats and graph.initializers[node.input(slot)].ndim > 0
     }
     return tuple(sorted(names))
+
+
+def static_operands(graph: Graph) -> set[str]:
+    """Names of the initializers that static operands are computed from, sizes of values apart: no parameters, whoever reads them.
+
+    A size may be a number that a weight slot shares, or the product of one and what `Shape` says.
+    """
+    known = set(graph.initializers)
+    for node in graph.nodes:
+        given = [node.input(i) for i in OPS[node.op].static] if of_shapes(node) else node.inputs
+        if known.issuperset(filter(None, given)):
+            known.update(node.outputs)
+    wanted: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.op in OPS and not node.domain:
+            wanted.update(node.input(position) for position in OPS[node.op].static)
+            if not of_shapes(node) and not wanted.isdisjoint(node.outputs):
+                wanted.update(node.inputs)
+    return wanted & known & graph.initializers.keys()
+
+
+def of_shapes(node: Node) -> bool:
+    """Whether what a node gives depends on the shapes of its inputs only, and on its static operands."""
+    return node.op in OPS and not node.domain and OPS[node.op].flow is flow.forget
+
+
+def beginning(graph: Graph, parameters: Mapping[str, Any], feeds: Mapping[str, Any]) -> Values:
+    """Every value that is there before the first node; what is static stays so, whatever ``parameters`` hold."""
+    fixed = {name: graph.initializers[name] for name in static_operands(graph)}
+    return {**graph.initializers, **parameters, **fixed, **feeds}
 
 
 def apply_node(node: Node, inputs: Sequence[Value], opset: int, products: Any = np.float32) -> tuple[Value, ...]:
@@ -104,9 +134,12 @@ def _compute(node: Node, inputs: Sequence[Value], opset: int, *, static: bool) -
         return (channels_last(lowering) if of_elements else lowering)(node, inputs)
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         result = lowering(node, inputs)
-    if isinstance(result, tuple):
-        return tuple(np.asarray(value) if isinstance(value, jax.Array) else value for value in result)
-    return np.asarray(result) if isinstance(result, jax.Array) else result
+    return tuple(map(_as_numpy, result)) if isinstance(result, tuple) else _as_numpy(result)
+
+
+def _as_numpy(value: Value) -> Value:
+    """An array of numpy's, also for a scalar of its own type; sequences as they are."""
+    return np.asarray(value) if isinstance(value, jax.Array | np.generic) else value
 
 
 def _first_line(error: Exception) -> str:
@@ -155,7 +188,7 @@ def forward(
     names = [info.name for info in graph.outputs] if outputs is None else list(outputs)
 
     def run(parameters: Mapping[str, Any], feeds: Mapping[str, Any]) -> list[Any]:
-        values: Values = {**graph.initializers, **parameters, **feeds}
+        values = beginning(graph, parameters, feeds)
         walk(graph, values, until=names, products=products)
         return [values[name] for name in names]
 

@@ -289,8 +289,11 @@ def _check_bounds(node: Node, source: Ids, at: Coupling) -> None:
         touched = any(_varies(source, int(axis)) for axis in axes)
         if touched and (np.any(steps != 1) or any(name not in at.initializers for name in node.inputs[1:] if name)):
             at.keep(node, source, "Slice has bounds that are computed, or steps")
-    elif node.op == "Gather" and _varies(source, int(node.get("axis", 0))) and node.input(1) not in at.initializers:
-        at.keep(node, source, "Gather has indices that are computed")
+    elif node.op == "Gather" and _varies(source, int(node.get("axis", 0))):
+        if node.input(1) not in at.initializers:
+            at.keep(node, source, "Gather has indices that are computed")
+        elif at.initializers[node.input(1)].ndim > 1:
+            at.keep(node, source, "Gather lays channels out over several axes")
     elif node.op == "Tile":
         repeats = at.static[node.inputs[1]].reshape(-1).tolist()
         if any(count > 1 and _varies(source, axis) for axis, count in enumerate(repeats)):

@@ -90,7 +90,7 @@ def pad(node: Node, inputs: Inputs) -> Value:
     if mode != "constant":
         return namespace(x).pad(x[crop], grow, mode=mode)
     fill = optional(inputs, 2)
-    fill = node.get("value", 0) if fill is None else np.asarray(fill).reshape(-1)[0]
+    fill = node.get("value", 0) if fill is None else fill.reshape(-1)[0]
     return namespace(x).pad(x[crop], grow, constant_values=fill)
 
 

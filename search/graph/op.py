@@ -20,6 +20,8 @@ class Op:
     flow: flow.Flow = flow.freeze
     weights: tuple[int, ...] = ()
     """Inputs that hold trainable weights."""
+    static: tuple[int, ...] = ()
+    """Inputs that decide the output's shape, or which elements are read: they are known before the network runs."""
     kind: Kind | None = None
     """Kind of the kernel that a device runs; None when the operator costs nothing at run time."""
     fusible: bool = False
@@ -61,16 +63,21 @@ def elementwise(function: Lower) -> Op:
     return Op(function, flow.elementwise, kind="elementwise")
 
 
-def movement(function: Lower) -> Op:
-    """Elements change places; a device copies them."""
-    return Op(function, flow.move, kind="data_movement")
+def movement(function: Lower, *static: int) -> Op:
+    """Elements change places; a device copies them. ``static`` as for `Op`."""
+    return Op(function, flow.move, static=static, kind="data_movement")
 
 
-def view(function: Lower) -> Op:
-    """A movement that costs nothing at run time."""
-    return Op(function, flow.move)
+def view(function: Lower, *static: int) -> Op:
+    """A movement that costs nothing at run time. ``static`` as for `Op`."""
+    return Op(function, flow.move, static=static)
 
 
-def static(function: Lower) -> Op:
-    """A value that depends on shapes only."""
-    return Op(function, flow.forget)
+def selection(function: Lower, *static: int) -> Op:
+    """Elements are chosen by what other operands say; channels are not followed. ``static`` as for `Op`."""
+    return Op(function, static=static, kind="data_movement")
+
+
+def constant(function: Lower, *static: int) -> Op:
+    """A value that depends on shapes only, and on operands that are ``static``."""
+    return Op(function, flow.forget, static=static)

@@ -12,7 +12,7 @@ from search.graph.op import Op, activation, arithmetic, comparison, elementwise,
 
 
 def _reduction(function: lower_reduce.Reduce) -> Op:
-    return Op(lower_reduce.reduce(function), flow.reduce, kind="global_pool")
+    return Op(lower_reduce.reduce(function), flow.reduce, static=(1,), kind="global_pool")
 
 
 ARITHMETIC: dict[str, Op] = {
@@ -93,7 +93,7 @@ POINTWISE: dict[str, Op] = {
     "CastLike": Op(lower_math.cast_like, flow.same),
     "BitCast": Op(lower_math.bitcast, flow.freeze),
     "Identity": Op(lambda _, v: v[0], flow.same),
-    "Dropout": Op(lower_math.dropout, flow.same),
+    "Dropout": Op(lower_math.dropout, flow.same, static=(1, 2)),
 }  # fmt: skip
 
 REDUCTIONS: dict[str, Op] = {
@@ -109,9 +109,9 @@ REDUCTIONS: dict[str, Op] = {
     "ReduceLogSumExp": _reduction(lower_reduce.log_sum_exp),
     "ArgMax": Op(lower_reduce.arg("argmax"), kind="global_pool"),
     "ArgMin": Op(lower_reduce.arg("argmin"), kind="global_pool"),
-    "CumSum": Op(lower_reduce.cumulative("cumsum"), kind="elementwise"),
-    "CumProd": Op(lower_reduce.cumulative("cumprod"), kind="elementwise"),
-    "TopK": Op(lower_reduce.top_k, kind="global_pool"),
+    "CumSum": Op(lower_reduce.cumulative("cumsum"), static=(1,), kind="elementwise"),
+    "CumProd": Op(lower_reduce.cumulative("cumprod"), static=(1,), kind="elementwise"),
+    "TopK": Op(lower_reduce.top_k, static=(1,), kind="global_pool"),
     **{
         name: Op(by_body, kind="elementwise", by_opset=True)
         for name in ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")

@@ -67,8 +67,8 @@ POOLS: dict[str, Op] = {
     "GlobalAveragePool": Op(lambda _, v: lower_pool.global_pool(v[0], "mean"), flow.spatial, kind="global_pool"),
     "GlobalMaxPool": Op(lambda _, v: lower_pool.global_pool(v[0], "max"), flow.spatial, kind="global_pool"),
     "GlobalLpPool": Op(lambda node, v: lower_pool.global_lp_pool(node, jnp.asarray(v[0])), flow.spatial, kind="pool"),
-    "MaxUnpool": Op(lower_pool.max_unpool, kind="data_movement"),
-    "Col2Im": Op(lower_pool.col2im, kind="data_movement"),
+    "MaxUnpool": Op(lower_pool.max_unpool, static=(2,), kind="data_movement"),
+    "Col2Im": Op(lower_pool.col2im, static=(1, 2), kind="data_movement"),
 }
 
 ATTENTION: dict[str, Op] = {

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from search.graph.execute import Values, apply_node, needed
+from search.graph.execute import Values, apply_node, beginning, needed
 from search.graph.ir import Graph, Node
 
 
@@ -37,7 +37,7 @@ def checkpointed(
     parts = stretches(needed(graph, outputs), outputs)
 
     def run(parameters: Mapping[str, Any], feeds: Mapping[str, Any]) -> list[Any]:
-        values: Values = {**graph.initializers, **parameters, **feeds}
+        values = beginning(graph, parameters, feeds)
         with jax.numpy_rank_promotion("allow"):  # ONNX broadcasts by definition
             for nodes, kept in parts:
                 values |= _stretch(nodes, kept, values, graph.opset, products)

@@ -13,8 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from search.graph import flow
-from search.graph.execute import apply_node, batches
+from search.graph.execute import apply_node, batches, of_shapes
 from search.graph.ir import Array, Graph, Node
 from search.graph.ops import OPS
 
@@ -40,7 +39,10 @@ class Stepwise:
             feeds: the graph's inputs.
             visit: is called before every node that is no constant, with the values that are alive.
         """
-        values: dict[str, Any] = {**graph.initializers, **feeds}
+        values: dict[str, Any] = {
+            **graph.initializers,
+            **{name: jax.numpy.asarray(value) for name, value in feeds.items()},
+        }
         for node, last_used in zip(graph.nodes, _last_use(graph), strict=True):
             if visit is not None and any(name not in graph.initializers for name in node.inputs if name):
                 visit(node, values)
@@ -70,12 +72,13 @@ class Stepwise:
 
 
 def _step(node: Node, graph: Graph) -> Step:
-    """One operator on its inputs in order, compiled unless it works on shapes or indices, which must stay numpy."""
+    """One operator on its inputs in order, compiled unless it works on shapes, indices or constants, which must stay numpy."""
     opset = graph.opset
+    static = OPS[node.op].static if node.op in OPS and not node.domain else ()
     fixed = {
         position: value
         for position, name in enumerate(node.inputs)
-        if (value := graph.initializers.get(name)) is not None and value.dtype.kind != "f"
+        if (value := graph.initializers.get(name)) is not None and (value.dtype.kind != "f" or position in static)
     }
 
     def run(inputs: Sequence[Any]) -> tuple[Any, ...]:
@@ -85,9 +88,10 @@ def _step(node: Node, graph: Graph) -> Step:
 
     def step(inputs: Sequence[Any]) -> tuple[Any, ...]:
         moving = [None if position in fixed else value for position, value in enumerate(inputs)]
-        static = node.op in OPS and OPS[node.op].flow is flow.forget
-        shapes = any(isinstance(value, np.ndarray) and value.dtype.kind in "iub" for value in moving)
-        return run(moving) if static or shapes else compiled(moving)
+        known = {position: value for position, value in enumerate(moving) if isinstance(value, np.ndarray)}
+        whole = len(known) == sum(value is not None for value in moving)
+        sizes = any(position in static or value.dtype.kind in "iub" for position, value in known.items())
+        return run(moving) if whole or sizes or of_shapes(node) else compiled(moving)
 
     return step
 

@@ -36,6 +36,12 @@ class Group:
         """Number of units."""
         return len(self.units)
 
+    @functools.cached_property
+    def channels_per_unit(self) -> int:
+        """Channels that every unit has at least wherever it occurs: 1, or more where a head or a group of a kernel goes whole."""
+        occurring = (slot.ids[np.isin(slot.ids, self.units)] for slot in self.slots)
+        return min(int(np.unique(ids, return_counts=True)[1].min()) for ids in occurring if ids.size)
+
 
 @dataclasses.dataclass(frozen=True)
 class Groups:

@@ -124,7 +124,7 @@ def _slice(node: Node, at: Cut) -> Node:
 
 
 def _gather(node: Node, at: Cut) -> Node:
-    """Indices that are kept, counted anew."""
+    """Indices that are kept, counted anew; a scalar stays one."""
     source, axis = node.inputs[0], int(node.get("axis", 0))
     if source not in at.groups.value_ids or node.input(1) not in at.initializers:
         return node
@@ -133,7 +133,8 @@ def _gather(node: Node, at: Cut) -> Node:
         return node
     index = at.initializers[node.inputs[1]]
     index = np.where(index < 0, index + len(stays), index)
-    return at.with_input(node, 1, (np.cumsum(stays) - 1)[index[stays[index]]].astype(np.int64))
+    kept = index[stays[index]] if index.ndim else index
+    return at.with_input(node, 1, np.asarray((np.cumsum(stays) - 1)[kept], np.int64))
 
 
 def _resize_to_sizes(node: Node, at: Cut) -> Node:

@@ -6,13 +6,14 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.graph import onnx_export, onnx_import
+from search.graph import execute, onnx_export, onnx_import
+from search.prune import surgery
 from tests.search.graph.nets import Net, images, relative_error, run_ort
-from tests.search.prune.laws import cut_against_masked
+from tests.search.prune.laws import couple, cut_against_masked, keep_some
 
 LAYERS = (
     "conv", "residual", "depthwise", "concat", "gate", "batch_norm", "pool", "split", "activation", "grouped",
-    "max_pool", "shuffle", "slice", "pad", "transposed", "resize", "many_groups", "prelu",
+    "max_pool", "shuffle", "slice", "pad", "transposed", "resize", "many_groups", "prelu", "pick", "last", "sum_parts",
 )  # fmt: skip
 
 
@@ -58,6 +59,15 @@ def _layer(net: Net, kind: str, x: str, *, width: int, new: int, choice: int) ->
         return net.conv(larger, width, new, 3, stride=2), new
     if kind == "many_groups" and width % 2 == 0 and width > 2:
         return net.conv(x, width, width, 3, groups=width // 2), width
+    if kind == "pick":
+        one = net.op("Gather", x, net.constant((0, -1, width // 2, -width)[choice]), axis=1)
+        return net.op("Mul", net.conv(x, width, new), net.op("Unsqueeze", one, net.constant([1]))), new
+    if kind == "last":
+        one = net.op("Slice", x, net.constant([-1]), net.constant([2**63 - 1]), net.constant([1]))
+        return net.conv(one, 1, new), new
+    if kind == "sum_parts" and width % 2 == 0:
+        left = net.op("Split", x, net.constant([width // 2] * 2), outputs=2, axis=1)
+        return net.op("Add", left, f"{left}_1"), width // 2
     if kind == "prelu":
         return net.op("PRelu", x, net.weight(width, 1, 1)), width
     return net.op(("Relu", "Sigmoid", "HardSwish", "Tanh")[choice % 4], x), width
@@ -84,6 +94,20 @@ def test_cut_equals_masked(net: Net, share: float, seed: int) -> None:
     """Whatever is removed from whatever network, ONNX Runtime gives the same outputs for both files."""
     _, error, _ = cut_against_masked(net.bytes(), {"x": images(2, 3, 5, 5)}, share=share, seed=seed)
     assert error < 1e-4  # deep random networks amplify the rounding of sums in another order
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(net=networks(), seed=st.integers(0, 9))
+def test_no_layer_is_left_without_channels(net: Net, seed: int) -> None:
+    """However much is asked for, no weight of the cut graph is empty: ONNX Runtime and OpenVINO refuse such a layer."""
+    graph = onnx_import.load(net.bytes())
+    found = couple(graph)
+    nothing = {group.id: np.zeros(len(group), bool) for group in found.prunable}
+    for keep in (keep_some(found, share=0.0, seed=seed), nothing):
+        cut = surgery.cut(graph, found, keep)
+        assert all(value.size for value in cut.initializers.values())
+        shapes, _ = execute.shapes(cut, {"x": (2, 3, 5, 5)})
+        assert all(0 not in shape for shape in shapes.values())
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
