@@ -128,6 +128,16 @@ def _tensors(message: Any) -> Iterator[TensorProto]:
             yield from _tensors(item)
 
 
+def data_locations(data: bytes) -> list[str]:
+    """The data files that the tensors of a model file name, each once, in the file's order.
+
+    Raises:
+        InvalidModel: not an ONNX file.
+    """
+    entries = (entry for tensor in _tensors(_parse(data)) for entry in tensor.external_data)
+    return list(dict.fromkeys(entry.value for entry in entries if entry.key == "location"))
+
+
 def _refuse_external_data(proto: onnx.ModelProto) -> None:
     for tensor in _tensors(proto):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
