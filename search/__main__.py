@@ -40,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
             "--cache-dir", type=Path, help="calibrations and measurements of this machine (default: JOBDIR/cache)"
         )
         sub.add_argument("--deadline-s", type=float, help="seconds until the job must have ended")
+    files = verbs.add_parser("files", help="name the data files that the tensors of JOBDIR/model.onnx lie in")
+    files.add_argument("jobdir", type=Path)
     calibrate = verbs.add_parser("calibrate", help="measure this machine and write a profile")
     calibrate.add_argument("--id", required=True, help="id of the profile to write")
     calibrate.add_argument("--runtime", choices=["onnxruntime", "litert"], default="onnxruntime")
@@ -55,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.verb == "calibrate":
         return _calibrate(arguments.id, arguments.runtime, arguments.threads, arguments.cache_dir)
     jobdir: Path = arguments.jobdir
+    if arguments.verb == "files":
+        return _files(jobdir)
     return _job(arguments.verb, jobdir, arguments.cache_dir or jobdir / "cache", arguments.deadline_s)
 
 
@@ -145,6 +149,17 @@ def _inspect(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -
     inspected = inspection.inspect(spec, (jobdir / "model.onnx").read_bytes(), cache_dir, progress)
     (jobdir / "out").mkdir(exist_ok=True)
     (jobdir / "out" / "inspect.json").write_text(inspected.to_json(), encoding="utf-8")
+    return DONE
+
+
+def _files(jobdir: Path) -> int:
+    from search.graph.onnx_import import data_locations  # noqa: PLC0415
+
+    try:
+        named = data_locations((jobdir / "model.onnx").read_bytes())
+    except SecateurError as problem:
+        return _refused(problem, jobdir / "error.json")
+    (jobdir / "files.json").write_text(json.dumps(named), encoding="utf-8")
     return DONE
 
 

@@ -24,6 +24,7 @@ from service.artifacts import BlobStore
 from service.broker import Announcer, make_celery
 from service.errors import NotFound
 from service.metrics import Metrics
+from service.model_files import MOST_FILES
 from service.ratelimit import RateLimit
 from service.settings import Settings
 from service.store import Store
@@ -56,7 +57,7 @@ def create_app(settings: Settings) -> flask.Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_request_bytes,  # routes that take uploads raise it
         MAX_FORM_MEMORY_SIZE=settings.max_request_bytes,
-        MAX_FORM_PARTS=16,
+        MAX_FORM_PARTS=MOST_FILES + 16,
         TRUSTED_HOSTS=list(settings.trusted_hosts),
     )
     store = Store.open(settings)

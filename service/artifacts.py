@@ -51,10 +51,11 @@ class BlobWriter:
         return offset if whence == os.SEEK_SET else self.size + offset
 
     def seal(self) -> Blob:
-        """Make what was written durable here, and say what it is; `keep` comes next."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        """Make what was written durable here, and say what it is; `keep` comes next. A second time nothing happens."""
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         return Blob(self._hash.hexdigest(), self.size)
 
     def keep(self) -> None:

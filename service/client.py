@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,21 +65,33 @@ class Client:
             return str(self._json("PUT", "/v1/files", params=query, data=file)["id"])
 
     def submit(
-        self, spec: JobSpec, model: Path, dataset: Path | None = None, metadata: dict[str, str] | None = None
+        self,
+        spec: JobSpec,
+        model: Path,
+        dataset: Path | None = None,
+        metadata: dict[str, str] | None = None,
+        model_data: Mapping[str, Path] | None = None,
     ) -> Json:
-        """Upload the files and start a job; the job."""
+        """Upload the files, data files of the model by their locations among them, and start a job; the job."""
         body = json.loads(spec.to_json())
         del body["schema_version"]
         body |= {"model": self.upload(model, "model"), "metadata": metadata or {}}
+        if model_data:
+            body["model_data"] = self._upload_data(model_data)
         if dataset is not None:
             body["dataset"] = self.upload(dataset, "dataset")
         return self._json("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": str(uuid.uuid4())})
 
-    def inspect(self, spec: JobSpec, model: Path) -> Json:
+    def inspect(self, spec: JobSpec, model: Path, model_data: Mapping[str, Path] | None = None) -> Json:
         """Dry run of a model."""
         body = json.loads(spec.to_json())
         asked = {"profiles": body["profiles"], "constraints": body["constraints"]}
+        if model_data:
+            asked["model_data"] = self._upload_data(model_data)
         return self._json("POST", "/v1/inspect", json={"model": self.upload(model, "model"), **asked})
+
+    def _upload_data(self, model_data: Mapping[str, Path]) -> dict[str, str]:
+        return {location: self.upload(path, "model_data") for location, path in model_data.items()}
 
     def job(self, job_id: str) -> Json:
         """A job."""

@@ -12,10 +12,10 @@ from service.errors import NotFound, QuotaExceeded
 from service.store import Store
 from service.tables import File
 
-Purpose = Literal["model", "dataset"]
+Purpose = Literal["model", "model_data", "dataset"]
 
 
-def add(store: Store, purpose: Purpose, blob: Blob, max_bytes: int = 0) -> tuple[File, bool]:
+def add(store: Store, purpose: Purpose, blob: Blob, max_bytes: int = 0, name: str | None = None) -> tuple[File, bool]:
     """The file of these bytes, and whether it is new.
 
     Args:
@@ -23,38 +23,43 @@ def add(store: Store, purpose: Purpose, blob: Blob, max_bytes: int = 0) -> tuple
         purpose: what it is for.
         blob: its bytes.
         max_bytes: most bytes of all files of the tenant; 0 for no limit.
+        name: what its owner calls it; the last one counts.
 
     Raises:
         QuotaExceeded: there would be more.
     """
     tenant, now = store.tenant, store.clock()
-    digest = hashlib.sha256(f"{tenant}/{purpose}/{blob.sha256}".encode()).hexdigest()
-    file_id = f"file_{digest[:32]}"
+    file_id = id_of(tenant, purpose, blob.sha256)
     with store.writing([tenant]) as session:
         known = session.get(File, file_id)
         if known is not None:
-            known.used_at = now
+            known.used_at, known.name = now, name or known.name
             return known, False
         kept = session.scalar(sa.select(sa.func.sum(File.bytes)).where(File.tenant == tenant)) or 0
         if max_bytes and kept + blob.bytes > max_bytes:
             raise QuotaExceeded(
                 f"{kept:,} bytes are kept and {blob.bytes:,} came; {max_bytes:,} are allowed, unused ones go in time"
             )
-        file = File(id=file_id, tenant=tenant, purpose=purpose, sha256=blob.sha256, bytes=blob.bytes)
+        file = File(id=file_id, tenant=tenant, purpose=purpose, sha256=blob.sha256, bytes=blob.bytes, name=name)
         file.created_at = file.used_at = now
         session.add(file)
         return file, True
 
 
-def find(store: Store, file_id: str, purpose: Purpose) -> File:
-    """An uploaded file; it counts as used now.
+def id_of(tenant: str, purpose: Purpose, sha256: str) -> str:
+    """The id of a tenant's file of these bytes."""
+    return f"file_{hashlib.sha256(f'{tenant}/{purpose}/{sha256}'.encode()).hexdigest()[:32]}"
+
+
+def find(store: Store, file_id: str, *purposes: Purpose) -> File:
+    """An uploaded file for one of these purposes; it counts as used now.
 
     Raises:
         NotFound: no such file, or one uploaded for another purpose.
     """
     with store.writing() as session:
         file = session.get(File, file_id)
-        if file is None or file.tenant != store.tenant or file.purpose != purpose:
-            raise NotFound(f"no {purpose} file {file_id}; upload it first, with purpose={purpose}")
+        if file is None or file.tenant != store.tenant or file.purpose not in purposes:
+            raise NotFound(f"no {purposes[0]} file {file_id}; upload it first, with purpose={purposes[0]}")
         file.used_at = store.clock()
         return file

@@ -1,13 +1,16 @@
 """The border between a worker and its child: files in a job directory. Also what an event looks like on the wire.
 
-In: request.json, model.onnx, data.npz. While running: events.jsonl, units/. Out: out/, or error.json.
+In: request.json, model.onnx and the data files that it names, data.npz. While running: events.jsonl, units/. Out: out/, or
+error.json.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,11 +18,13 @@ import pydantic
 from pydantic import BaseModel, Field
 
 from search.report import Report
+from service import model_files
 from service.artifacts import BlobStore, BlobWriter
 from service.claims import Relayed
 
 Stage = Literal["import", "calibrate", "sensitivity", "search", "recover", "export", "evaluate"]
 _LONGEST_LINE_BYTES = 65_536
+_STAYS = frozenset({"units", "child.log"})
 
 
 class ExitCode(enum.IntEnum):
@@ -72,24 +77,63 @@ _EVENT: pydantic.TypeAdapter[StageEvent | ProgressEvent | CandidateEvent | Warni
 )
 
 
-def write_request(directory: Path, spec: dict[str, Any], blobs: BlobStore, model: str, dataset: str | None) -> None:
-    """Fill a job directory; of what an earlier attempt left only the finished units/ stay.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The uploads of a job, by SHA-256."""
+
+    model: str
+    """An .onnx file, or a .zip of one and its data files."""
+    model_data: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The model's data files by their locations."""
+    dataset: str | None = None
+
+
+def write_request(directory: Path, spec: dict[str, Any], blobs: BlobStore, inputs: Inputs, max_bytes: int) -> None:
+    """Fill a job directory; of what an earlier attempt left only the finished units/ and the log stay.
 
     Args:
         directory: the job directory, made when absent.
         spec: ``JobSpec`` as JSON.
         blobs: where the uploads are.
-        model: SHA-256 of the model.
-        dataset: SHA-256 of the data set, if there is one.
+        inputs: which of them.
+        max_bytes: most that a .zip may hold.
+
+    Raises:
+        InvalidModel, ExternalDataRefused, ResourceLimit: a .zip or locations that are not taken.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for left in ("error.json", "events.jsonl"):
-        (directory / left).unlink(missing_ok=True)
-    shutil.rmtree(directory / "out", ignore_errors=True)
+    _clear(directory)
     (directory / "request.json").write_text(json.dumps(spec), encoding="utf-8")
-    blobs.copy_to(model, directory / "model.onnx")
-    if dataset is not None:
-        blobs.copy_to(dataset, directory / "data.npz")
+    model = directory / model_files.MODEL_NAME
+    blobs.copy_to(inputs.model, model)
+    if inputs.dataset is not None:
+        blobs.copy_to(inputs.dataset, directory / "data.npz")
+    model_files.check_locations(inputs.model_data.keys())
+    for location, sha256 in inputs.model_data.items():
+        (directory / location).parent.mkdir(parents=True, exist_ok=True)
+        blobs.copy_to(sha256, directory / location)
+    unpack_model(model, max_bytes)
+
+
+def unpack_model(model: Path, max_bytes: int) -> None:
+    """Put what a .zip at `model` holds in its place; another file stays as it is.
+
+    Raises:
+        InvalidModel, ExternalDataRefused, ResourceLimit: a .zip that is not taken.
+    """
+    with model.open("rb") as file:
+        if not model_files.is_archive(file):
+            return
+    archive = model.replace(model.with_name("model.zip"))
+    model_files.unpack(archive, model.parent, max_bytes)
+    archive.unlink()
+
+
+def _clear(directory: Path) -> None:
+    """Remove what a child left, links that would lead our own writing elsewhere among it."""
+    for path in directory.iterdir():
+        if path.is_symlink() or path.name not in _STAYS:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def read_events(directory: Path, position: int) -> Relayed:

@@ -70,7 +70,9 @@ def remove_orphans(database: Database, remove: Callable[[str], None]) -> int:
 
 
 def _named(session: orm.Session, sha256: str) -> bool:
-    unfinished = Job.status.not_in(TERMINAL) & ((Job.model_sha256 == sha256) | (Job.dataset_sha256 == sha256))
+    beside = sa.cast(Job.model_data, sa.Text).contains(sha256)
+    given = (Job.model_sha256 == sha256) | (Job.dataset_sha256 == sha256) | beside
+    unfinished = Job.status.not_in(TERMINAL) & given
     queries = (
         sa.select(sa.literal(1)).where(BlobHold.sha256 == sha256),
         sa.select(sa.literal(1)).where(File.sha256 == sha256),

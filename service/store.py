@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,14 +29,19 @@ class NewJob:
     metadata: dict[str, str]
     model_sha256: str
     dataset_sha256: str | None
+    model_data: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of the model's data files by their locations."""
+    model_name: str | None = None
+    dataset_name: str | None = None
     request_id: str | None = None
     webhook_url: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What makes two submissions the same; fields of later releases count when they are set."""
-        later = {"webhook_url": self.webhook_url} if self.webhook_url is not None else {}
-        first = ("spec", "metadata", "model_sha256", "dataset_sha256")
-        return {name: getattr(self, name) for name in first} | later
+        """What makes two submissions the same, in one order; fields of later releases count when they are set."""
+        later = {"webhook_url": self.webhook_url, "model_data": dict(sorted(self.model_data.items()))}
+        first = ("spec", "model_sha256", "dataset_sha256")
+        always = {name: getattr(self, name) for name in first} | {"metadata": dict(sorted(self.metadata.items()))}
+        return always | {name: value for name, value in later.items() if value}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,6 +133,9 @@ class Store(Database):
             job_metadata=new.metadata,
             model_sha256=new.model_sha256,
             dataset_sha256=new.dataset_sha256,
+            model_data=dict(new.model_data) or None,
+            model_name=new.model_name,
+            dataset_name=new.dataset_name,
             progress={"fraction": 0.0, "done": 0, "total": 0, "unit": ""},
             warnings=[],
             last_seq=0,

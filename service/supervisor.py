@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from search.errors import DeadlineExceeded, InternalError
+from search.errors import DeadlineExceeded, InternalError, SecateurError
 from search.report import Point, Report
 from service import checkpoints, protocol, sandbox
 from service.artifacts import BlobStore, BlobWriter
@@ -57,10 +57,10 @@ class Attempt:
     def run(self) -> Status | None:
         """Run to the end of the attempt; the job's status then, or None when the job is no longer ours."""
         end_leftover(self.directory)  # first: it must not write beside its successor
-        protocol.write_request(
-            self.directory, self.job.spec, self.blobs, self.job.model_sha256, self.job.dataset_sha256
-        )
-        self._checkpoints.restore()
+        try:
+            self._fill()
+        except SecateurError as refusal:
+            return self._finish(Outcome(Action.FAIL, error=refusal.to_dict()))
         child = self._start()
         try:
             reason = self._watch(child)
@@ -74,6 +74,13 @@ class Attempt:
             sandbox.kill(child)
             for writer in self._files.values():
                 writer.close()
+
+    def _fill(self) -> None:
+        inputs = protocol.Inputs(
+            model=self.job.model_sha256, model_data=self.job.model_data or {}, dataset=self.job.dataset_sha256
+        )
+        protocol.write_request(self.directory, self.job.spec, self.blobs, inputs, self.settings.max_upload_bytes)
+        self._checkpoints.restore()
 
     def _start(self) -> subprocess.Popen[bytes]:
         left_s = max(1.0, self.deadline - self.claim.store.clock())

@@ -36,7 +36,12 @@ class Job(Base):
     """`search.request.JobSpec` as JSON."""
     job_metadata: orm.Mapped[dict[str, Any]]
     model_sha256: orm.Mapped[str]
+    model_data: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON(none_as_null=True), default=None)
+    """SHA-256 of the model's data files by their locations; None for a model of one file."""
     dataset_sha256: orm.Mapped[str | None] = orm.mapped_column(default=None)
+    model_name: orm.Mapped[str | None] = orm.mapped_column(default=None)
+    """What its owner calls the file."""
+    dataset_name: orm.Mapped[str | None] = orm.mapped_column(default=None)
     progress: orm.Mapped[dict[str, Any]]
     """``fraction``, ``done``, ``total``, ``unit``."""
     warnings: orm.Mapped[list[str]]
@@ -84,6 +89,8 @@ class File(Base):
     purpose: orm.Mapped[str]
     sha256: orm.Mapped[str] = orm.mapped_column(index=True)
     bytes: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    name: orm.Mapped[str | None] = orm.mapped_column(default=None)
+    """What its owner calls it; for people, never a path."""
     created_at: orm.Mapped[float]
     used_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
     """When it was last uploaded or submitted; retention counts from here."""

@@ -16,17 +16,30 @@ from flask.typing import ResponseReturnValue
 from hwprofiles.registry import load_profile
 from search.request import JobSpec
 from service import files
+from service.api import models
 from service.api.context import current
-from service.api.operations import BINARY, JSON, Answer, Operation
+from service.api.operations import BINARIES, BINARY, JSON, Answer, Operation
 from service.api.parsing import from_json, idempotency_key, json_body, query
-from service.api.schemas import JobCreate, JobList, JobOptions, JobQuery, JobsQuery, JobView, NoQuery, Progress, Urls
+from service.api.schemas import (
+    FileName,
+    JobCreate,
+    JobList,
+    JobOptions,
+    JobQuery,
+    JobsQuery,
+    JobView,
+    NoQuery,
+    Progress,
+    Purpose,
+    Urls,
+)
 from service.api.uploads import accept_form, received
 from service.errors import BadRequest, NotFound
 from service.jobs import TERMINAL, Status
 from service.reconciler import drop_directory
 from service.retention import remove_orphans
 from service.store import NewJob, Page
-from service.tables import Job
+from service.tables import File, Job
 from service.webhooks import require_public_name
 
 _RETRY_AFTER_S = "1"
@@ -52,13 +65,13 @@ def post_job() -> ResponseReturnValue:
 
 def _from_json() -> NewJob:
     body, store = json_body(JobCreate, or_form=True), current().store
-    model = files.find(store, body.model, "model").sha256
-    dataset = files.find(store, body.dataset, "dataset").sha256 if body.dataset is not None else None
+    model = models.from_ids(body.model, body.model_data)
+    dataset = files.find(store, body.dataset, "dataset") if body.dataset is not None else None
     return _new(body, model, dataset)
 
 
 def _from_form() -> NewJob:
-    accept_form({"model", "dataset", "spec"})
+    accept_form({"model", "model_data", "dataset", "spec"}, repeatable={"model_data"})
     parts, spec = flask.request.files, flask.request.form.get("spec")
     if "model" not in parts:
         raise BadRequest("the form has no file in a part called `model`; with curl: -F model=@model.onnx")
@@ -70,19 +83,22 @@ def _from_form() -> NewJob:
         raise BadRequest("`dataset` is text, not a file; with curl: -F dataset=@data.npz")
     options = from_json(JobOptions, spec, "the part `spec`")
     _require_profiles(options)
-    model = received(parts["model"], "model").sha256
-    dataset = received(parts["dataset"], "dataset").sha256 if "dataset" in parts else None
+    model = models.from_form()
+    dataset = received(parts["dataset"], "dataset") if "dataset" in parts else None
     return _new(options, model, dataset)
 
 
-def _new(options: JobOptions, model: str, dataset: str | None) -> NewJob:
+def _new(options: JobOptions, model: models.Model, dataset: File | None) -> NewJob:
     _require_profiles(options)
     spec = json.loads(options.spec().to_json())
     return NewJob(
         spec=spec,
         metadata=options.metadata,
-        model_sha256=model,
-        dataset_sha256=dataset,
+        model_sha256=model.file.sha256,
+        model_data=model.data,
+        model_name=model.file.name,
+        dataset_sha256=dataset.sha256 if dataset is not None else None,
+        dataset_name=dataset.name if dataset is not None else None,
         request_id=flask.g.request_id,
         webhook_url=_webhook(options.webhook_url),
     )
@@ -154,6 +170,8 @@ def view(job: Job, queue_position: int | None) -> JobView:
     spec = JobSpec.from_json(json.dumps(job.spec))
     return JobView(
         id=job.id,
+        model=_named(job, "model", job.model_sha256, job.model_name),
+        dataset=_named(job, "dataset", job.dataset_sha256, job.dataset_name) if job.dataset_sha256 else None,
         status=Status(job.status),
         stage=job.stage,  # type: ignore[arg-type]  # only stages of the protocol reach the row
         progress=Progress(**job.progress),
@@ -180,6 +198,10 @@ def view(job: Job, queue_position: int | None) -> JobView:
             artifacts=_url("listArtifacts", job),
         ),
     )
+
+
+def _named(job: Job, purpose: Purpose, sha256: str, name: str | None) -> FileName:
+    return FileName(id=files.id_of(job.tenant, purpose, sha256), name=name)
 
 
 def timestamp(seconds: float) -> str:
@@ -217,7 +239,7 @@ def _read_cursor(text: str) -> tuple[float, str]:
 _TAGGED = {JSON: JobView}
 _FORM = {
     "type": "object",
-    "properties": {"model": BINARY, "dataset": BINARY, "spec": JobOptions},
+    "properties": {"model": BINARY, "model_data": BINARIES, "dataset": BINARY, "spec": JobOptions},
     "required": ["model", "spec"],
     "additionalProperties": False,
 }

@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from service.api import schemas
 from service.api.problems import MEDIA_TYPE as PROBLEM
+from service.model_files import MOST_FILES
 
 _REF = "#/components/schemas/{model}"
 _ALWAYS = (400, 500, 503)
@@ -34,6 +35,7 @@ _ERRORS = {
     507: "Not enough storage",
 }
 BINARY = {"type": "string", "minLength": 1, "contentMediaType": "application/octet-stream", "format": "binary"}
+BINARIES = {"type": "array", "items": BINARY, "maxItems": MOST_FILES}
 JSON = "application/json"
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", "/docs", "/"})
 """What can be asked without a key: whether the service is there, and how it is used."""
@@ -227,7 +229,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "Upload-Offset": {"type": "string", "pattern": "^(0|[1-9][0-9]{0,8})$"},
     "Upload-Metadata": {
         "type": "string",
-        "pattern": "^purpose (bW9kZWw=|ZGF0YXNldA==)(,filename [A-Za-z0-9+/]{4,80})?$",
+        "pattern": "^purpose (bW9kZWw=|bW9kZWxfZGF0YQ==|ZGF0YXNldA==)(,filename [A-Za-z0-9+/]{4,80})?$",
     },
 }
 _REQUIRED = frozenset({"Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata"})

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from search.report import Front, Point
 from search.request import Constraints, JobSpec, Objective, SearchOptions
 from service.jobs import Status
+from service.model_files import MOST_FILES
 from service.protocol import Stage
 
 FileId = Annotated[str, StringConstraints(pattern=r"^file_[0-9a-f]{32}$")]
@@ -22,7 +23,14 @@ Metadata = Annotated[
     Field(json_schema_extra={"additionalProperties": False}),
 ]
 WebhookUrl = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]{1,255}(/[!-~]{0,1000})?$")]
-Purpose = Literal["model", "dataset"]
+Purpose = Literal["model", "model_data", "dataset"]
+Location = Annotated[
+    str, StringConstraints(pattern=r"^[^/\\\x00-\x1f]{1,255}(/[^/\\\x00-\x1f]{1,255}){0,31}$", max_length=255)
+]
+ModelData = Annotated[
+    dict[Location, FileId], Len(0, MOST_FILES), Field(json_schema_extra={"additionalProperties": False})
+]
+"""Data files of a model of several files, by the locations that its tensors name."""
 
 
 def _in_digits(value: Any) -> Any:
@@ -97,6 +105,7 @@ class JobCreate(JobOptions):
     """A job, with uploaded files."""
 
     model: FileId
+    model_data: ModelData = dataclasses.field(default_factory=dict)
     dataset: FileId | None = None
 
 
@@ -107,6 +116,7 @@ class InspectCreate:
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     model: FileId
     profiles: ProfileIds
+    model_data: ModelData = dataclasses.field(default_factory=dict)
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
 
     def spec(self) -> JobSpec:
@@ -157,6 +167,7 @@ class FileView(BaseModel):
     sha256: str
     bytes: int
     purpose: Purpose
+    name: str | None
 
 
 class UploadView(BaseModel):
@@ -187,10 +198,19 @@ class Urls(BaseModel):
     artifacts: str
 
 
+class FileName(BaseModel):
+    """A file of a job; its owner's name for it, where one was given."""
+
+    id: FileId
+    name: str | None
+
+
 class JobView(BaseModel):
     """A job."""
 
     id: str
+    model: FileName
+    dataset: FileName | None
     status: Status
     stage: Stage | None
     progress: Progress

@@ -19,7 +19,8 @@ from hwprofiles.registry import list_profiles, load_profile, parse_profile, save
 from hwprofiles.rows import parse_rows, profile_from_rows
 from search.errors import InternalError, ResourceLimit
 from search.report import Inspection
-from service import files, protocol, sandbox
+from service import protocol, sandbox
+from service.api import models
 from service.api.context import Context, current
 from service.api.operations import JSON, Answer, Operation
 from service.api.parsing import json_body, query
@@ -87,7 +88,7 @@ def post_inspect() -> ResponseReturnValue:
     """Dry run."""
     query(NoQuery)
     body, context = json_body(InspectCreate), current()
-    model = files.find(context.store, body.model, "model")
+    model = models.from_ids(body.model, body.model_data)
     for profile_id in body.profiles:
         load_profile(profile_id, context.settings.profile_dirs)
     if not context.inspections.acquire(timeout=_FOLDER_WAIT_S):
@@ -95,7 +96,8 @@ def post_inspect() -> ResponseReturnValue:
     directory = Path(tempfile.mkdtemp(prefix="inspect-", dir=context.blobs.incoming))
     try:
         spec = json.loads(body.spec().to_json())
-        protocol.write_request(directory, spec, context.blobs, model.sha256, None)
+        inputs = protocol.Inputs(model=model.file.sha256, model_data=model.data)
+        protocol.write_request(directory, spec, context.blobs, inputs, context.settings.max_upload_bytes)
         return flask.jsonify(_inspect(context, directory))
     finally:
         context.inspections.release()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import email.utils
 import hashlib
 import re
@@ -25,7 +26,7 @@ from service.api.context import current
 from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import query
 from service.api.schemas import NoQuery, Purpose, UploadView
-from service.api.uploads import body_chunks, keep
+from service.api.uploads import PURPOSES, body_chunks, keep
 from service.errors import BadRequest, ChecksumMismatch, TooLarge, WrongTusVersion
 from service.tables import Upload
 
@@ -141,7 +142,8 @@ def _finished(upload: Upload) -> Upload:
             with context.blobs.storage.open(key) as part:
                 while chunk := part.read(_CHUNK_BYTES):
                     writer.write(chunk)
-        file, _ = keep(writer, cast("Purpose", upload.purpose), "the upload")
+        name = _metadata(upload.upload_metadata).get("filename")
+        file, _ = keep(writer, cast("Purpose", upload.purpose), "the upload", name)
     return resumable.finish(context.store, context.blobs.storage, upload.id, file.id)
 
 
@@ -170,15 +172,20 @@ def _number(header: str, least: int = 1) -> int:
 
 
 def _purpose(metadata: str) -> Purpose:
-    """The purpose in Upload-Metadata: ``purpose <base64>``, beside whatever else the client names."""
-    pairs = dict(pair.strip().partition(" ")[::2] for pair in metadata.split(",") if pair.strip())
-    try:
-        purpose = base64.b64decode(pairs.get("purpose", ""), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        purpose = ""
-    if purpose not in {"model", "dataset"}:
-        raise BadRequest("Upload-Metadata needs `purpose`: bW9kZWw= (model) or ZGF0YXNldA== (dataset)")
+    purpose = _metadata(metadata).get("purpose")
+    if purpose not in PURPOSES:
+        known = ", ".join(f"{base64.b64encode(name.encode()).decode()} ({name})" for name in PURPOSES)
+        raise BadRequest(f"Upload-Metadata needs `purpose`: {known}")
     return cast("Purpose", purpose)
+
+
+def _metadata(text: str) -> dict[str, str]:
+    """Upload-Metadata, ``key <base64>`` and commas, as far as it can be read as text."""
+    found = {}
+    for key, _, value in (pair.strip().partition(" ") for pair in text.split(",")):
+        with contextlib.suppress(binascii.Error, UnicodeDecodeError):
+            found[key] = base64.b64decode(value, validate=True).decode()
+    return found
 
 
 def _checksum() -> tuple[hashlib._Hash, bytes | None]:

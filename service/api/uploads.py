@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import IO, Any, cast
+import re
+from collections.abc import Collection, Iterator
+from typing import IO, Any, cast, get_args
 
 import flask
 from flask.typing import ResponseReturnValue
@@ -21,6 +22,8 @@ from service.retention import hold
 from service.tables import File
 
 _CHUNK_BYTES = 2**20
+_LONGEST_NAME = 255
+PURPOSES = get_args(Purpose)
 
 
 class UploadRequest(flask.Request):
@@ -33,8 +36,11 @@ class UploadRequest(flask.Request):
         filename: str | None = None,  # noqa: ARG002
         content_length: int | None = None,  # noqa: ARG002
     ) -> IO[bytes]:
+        writers = flask.g.setdefault("writers", [])
+        for former in writers[-1:]:
+            former.seal()  # parts come one after the other: a form of many files holds one open
         writer = current().blobs.writer()
-        flask.g.setdefault("writers", []).append(writer)
+        writers.append(writer)
         return cast("IO[bytes]", writer)
 
 
@@ -44,7 +50,7 @@ def drop_uncommitted(_: BaseException | None = None) -> None:
         writer.close()
 
 
-def accept_form(allowed: set[str]) -> None:
+def accept_form(allowed: Collection[str], repeatable: Collection[str] = ()) -> None:
     """Raise the size limit to that of uploads and parse the form.
 
     Raises:
@@ -59,7 +65,7 @@ def accept_form(allowed: set[str]) -> None:
     for name in parts:
         if name not in allowed:
             raise BadRequest(f"the form has a part {name!r}; allowed are {', '.join(sorted(allowed))}")
-        if parts.count(name) > 1:
+        if name not in repeatable and parts.count(name) > 1:
             raise BadRequest(f"the form has the part {name!r} {parts.count(name)} times; send it once")
 
 
@@ -69,10 +75,10 @@ def received(part: FileStorage, purpose: Purpose) -> File:
     Raises:
         BadRequest: it is empty.
     """
-    return keep(cast("BlobWriter", part.stream), purpose, f"the file in the part `{part.name}`")[0]
+    return keep(cast("BlobWriter", part.stream), purpose, f"the file in the part `{part.name}`", part.filename)[0]
 
 
-def keep(writer: BlobWriter, purpose: Purpose, what: str) -> tuple[File, bool]:
+def keep(writer: BlobWriter, purpose: Purpose, what: str, name: str | None = None) -> tuple[File, bool]:
     """Keep received bytes as a file; it, and whether it is new.
 
     Raises:
@@ -84,7 +90,13 @@ def keep(writer: BlobWriter, purpose: Purpose, what: str) -> tuple[File, bool]:
     context, blob = current(), writer.seal()
     with hold(context.store, [blob.sha256]):
         writer.keep()
-        return files.add(context.store, purpose, blob, context.settings.quotas[1])
+        return files.add(context.store, purpose, blob, context.settings.quotas[1], _shown(name))
+
+
+def _shown(name: str | None) -> str | None:
+    """A file's name as it is kept for people: the last part of a path, without what would break a line."""
+    kept = "".join(letter for letter in re.split(r"[/\\]", name or "")[-1] if letter.isprintable())
+    return kept[:_LONGEST_NAME] or None
 
 
 def body_chunks(most: int) -> Iterator[bytes]:
@@ -111,9 +123,10 @@ def post_file() -> ResponseReturnValue:
     part, purpose = flask.request.files.get("file"), flask.request.form.get("purpose")
     if part is None:
         raise BadRequest("the form has no file in a part called `file`; with curl: -F file=@model.onnx")
-    if purpose not in {"model", "dataset"}:
-        raise BadRequest(f"`purpose` is {purpose!r}; it is `model` or `dataset`")
-    return _answer(*keep(cast("BlobWriter", part.stream), cast("Purpose", purpose), "the file in the part `file`"))
+    if purpose not in PURPOSES:
+        raise BadRequest(f"`purpose` is {purpose!r}; it is {', '.join(PURPOSES)}")
+    writer = cast("BlobWriter", part.stream)
+    return _answer(*keep(writer, cast("Purpose", purpose), "the file in the part `file`", part.filename))
 
 
 def put_file() -> ResponseReturnValue:
@@ -122,18 +135,20 @@ def put_file() -> ResponseReturnValue:
     with current().blobs.writer() as writer:
         for chunk in body_chunks(current().settings.max_upload_bytes):
             writer.write(chunk)
-        return _answer(*keep(writer, wanted.purpose, "the body"))
+        return _answer(*keep(writer, wanted.purpose, "the body", wanted.filename))
 
 
 def _answer(file: File, created: bool) -> ResponseReturnValue:
-    view = FileView(id=file.id, sha256=file.sha256, bytes=file.bytes, purpose=cast("Purpose", file.purpose))
+    view = FileView(
+        id=file.id, sha256=file.sha256, bytes=file.bytes, purpose=cast("Purpose", file.purpose), name=file.name
+    )
     return view.model_dump(), 201 if created else 200
 
 
 _ANSWERS = {201: Answer("Kept", {JSON: FileView}), 200: Answer("The same bytes were here already", {JSON: FileView})}
 _FORM: dict[str, Any] = {
     "type": "object",
-    "properties": {"file": BINARY, "purpose": {"type": "string", "enum": ["model", "dataset"]}},
+    "properties": {"file": BINARY, "purpose": {"type": "string", "enum": list(PURPOSES)}},
     "required": ["file", "purpose"],
     "additionalProperties": False,
 }

@@ -17,6 +17,7 @@ from search.errors import InternalError, SecateurError
 from search.report import Inspection, Report
 from search.request import JobSpec
 from service import protocol, sandbox
+from service.commands.beside import copy_model
 from service.commands.options import (
     EXISTING_FILE,
     FOLDER,
@@ -149,7 +150,7 @@ def _fill(directory: Path, spec: JobSpec, model: Path, data: Path | None) -> Non
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "error.json").unlink(missing_ok=True)
     (directory / "request.json").write_text(spec.to_json(), encoding="utf-8")
-    shutil.copyfile(model, directory / "model.onnx")
+    copy_model(model, directory)
     if data is not None:
         shutil.copyfile(data, directory / "data.npz")
 

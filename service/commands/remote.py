@@ -10,6 +10,7 @@ import click
 
 from search.request import JobSpec
 from service.client import Client
+from service.commands.beside import data_files
 from service.commands.options import EXISTING_FILE, as_json, out_dir, spec_flags
 from service.console import JobProgress, print_error, print_fronts, print_json, print_rows, stdout
 
@@ -35,7 +36,7 @@ def submit(
     if unfit:
         raise click.UsageError(f"--metadata {unfit[0]!r} has no `=`; give KEY=VALUE")
     with _client(url) as client:
-        job = client.submit(spec, model, data, dict(pair.split("=", 1) for pair in metadata))
+        job = client.submit(spec, model, data, dict(pair.split("=", 1) for pair in metadata), data_files(model))
     if as_json:
         print_json(job)
     else:
@@ -55,8 +56,11 @@ def status(job_id: str | None, url: str, as_json: bool) -> None:
     elif job_id is not None:
         _print_job(answer)
     else:
-        rows = [(job["id"], job["status"], ", ".join(job["profiles"]), job["created_at"]) for job in answer["data"]]
-        print_rows("jobs", ("id", "status", "targets", "created"), rows)
+        rows = [
+            (job["id"], job["model"]["name"] or "", job["status"], ", ".join(job["profiles"]), job["created_at"])
+            for job in answer["data"]
+        ]
+        print_rows("jobs", ("id", "model", "status", "targets", "created"), rows)
 
 
 @click.command()
@@ -126,7 +130,8 @@ def _client(url: str) -> Client:
 
 
 def _print_job(job: Job) -> None:
-    line = f"{job['id']} {job['status']}, {job['progress']['fraction']:.0%}"
+    files = " with ".join(file["name"] for file in (job["model"], job["dataset"]) if file is not None and file["name"])
+    line = f"{job['id']} {files} {job['status']}".replace("  ", " ") + f", {job['progress']['fraction']:.0%}"
     stdout.print(f"{line} ({job['stage']})" if job["stage"] else line, markup=False)
     if job["error"] is not None:
         print_error(job["error"], as_json=False)

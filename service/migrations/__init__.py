@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-HEAD = "0002"
+HEAD = "0003"
 FIRST = "0001"
 _LOCK = 0x5ECA7E02
 

@@ -82,16 +82,17 @@ function startDropZone(zone) {
   zone.addEventListener("drop", (event) => {
     over(event);
     if (event.dataTransfer.files.length === 0) return;
-    const first = new DataTransfer();
-    first.items.add(event.dataTransfer.files[0]);
-    input.files = first.files;
+    const taken = new DataTransfer();
+    for (const file of input.multiple ? event.dataTransfer.files : [event.dataTransfer.files[0]]) taken.items.add(file);
+    input.files = taken.files;
     input.dispatchEvent(new Event("change"));
   });
   input.addEventListener("change", () => {
-    const file = input.files[0];
-    text.textContent = file ? file.name : text.dataset.empty;
-    zone.classList.toggle("filled", Boolean(file));
-    if (clear) clear.hidden = !file;
+    const names = [...input.files].map((file) => file.name);
+    text.textContent = names.length ? names.join(", ") : text.dataset.empty;
+    zone.classList.toggle("filled", names.length > 0);
+    if (clear) clear.hidden = names.length === 0;
+    if (input.multiple) input.setCustomValidity(names.length && modelFiles().model === null ? "Choose one .onnx file with its data files, or one .zip." : "");
   });
 }
 
@@ -110,10 +111,27 @@ function requireTarget() {
   return false;
 }
 
+/** The chosen files: the model, null where it cannot be told, and the data files beside it. */
+function modelFiles() {
+  const files = [...byId("model").files];
+  const models = files.length === 1 ? files : files.filter((file) => file.name.toLowerCase().endsWith(".onnx"));
+  const model = models.length === 1 ? models[0] : null;
+  return { model, data: files.filter((file) => file !== model) };
+}
+
+/** Uploads the model and its data files; the members of a request that name them. */
+async function sendModel() {
+  const { model, data } = modelFiles();
+  const { id } = await sendFile(model, "model");
+  const modelData = {};
+  for (const file of data) modelData[file.name] = (await sendFile(file, "model_data")).id;
+  return { model: id, ...(data.length ? { model_data: modelData } : {}) };
+}
+
 async function submit() {
-  const model = await sendFile("model");
-  const dataset = byId("dataset").files.length ? await sendFile("dataset") : null;
-  const body = jobBody(model.id, dataset?.id ?? null);
+  const model = await sendModel();
+  const dataset = byId("dataset").files.length ? await sendFile(byId("dataset").files[0], "dataset") : null;
+  const body = jobBody(model, dataset?.id ?? null);
   const text = JSON.stringify(body);
   // The same request sent again, say after a lost answer, keeps its key and so makes no second job.
   if (lastRequest.body !== text) lastRequest = { body: text, key: randomKey() };
@@ -124,15 +142,14 @@ async function submit() {
 }
 
 async function lookFirst() {
-  const file = await sendFile("model");
+  const sent = await sendModel();
   byId("upload-label").textContent = "Looking at the model";
   byId("upload-bar").removeAttribute("value");
-  const { model, profiles, constraints } = jobBody(file.id, null);
-  await inspectModel(byId("inspect-view"), { model, name: byId("model").files[0].name, profiles, constraints });
+  const { profiles, constraints } = jobBody(sent, null);
+  await inspectModel(byId("inspect-view"), { ...sent, name: modelFiles().model.name, profiles, constraints });
 }
 
-function sendFile(purpose) {
-  const file = byId(purpose).files[0];
+function sendFile(file, purpose) {
   byId("upload-label").textContent = `Uploading ${file.name}`;
   byId("upload-bar").value = 0;
   return upload(file, purpose, (share) => (byId("upload-bar").value = share));
@@ -145,7 +162,7 @@ function jobBody(model, dataset) {
   const exclude = list("exclude");
   const number = (id) => Number(byId(id).value);
   return {
-    model,
+    ...model,
     ...(dataset ? { dataset } : {}),
     profiles: targetInputs().filter((input) => input.checked).map((input) => input.value),
     // People say "one point"; the interface says 0.01.
@@ -158,7 +175,6 @@ function jobBody(model, dataset) {
       finetune_minutes: number("finetune_minutes"),
       deadline_minutes: number("deadline_minutes"),
     },
-    metadata: { model_name: byId("model").files[0].name },
   };
 }
 

@@ -56,7 +56,11 @@ function row(point, best, perMs, artifacts) {
 const interval = (low, high, format) => `${format(low)} to ${format(high)}`;
 
 function download(point, artifacts) {
-  const file = artifacts.find((artifact) => artifact.name === point.artifact);
-  if (!file) return null;
-  return h("small", {}, h("a", { href: file.url, download: true, "aria-label": `Download ${point.id} as ONNX` }, "download"));
+  const link = (suffix, label, text) => {
+    const file = artifacts.find((artifact) => artifact.name === `${point.artifact}${suffix}`);
+    return file ? h("a", { href: file.url, download: true, "aria-label": label }, text) : null;
+  };
+  const model = link("", `Download ${point.id} as ONNX`, "download");
+  const data = link(".data", `Download the weights of ${point.id}`, "weights");
+  return model && h("small", {}, model, data ? ", " : null, data);
 }

@@ -8,7 +8,7 @@ import { jobName, pill } from "./jobs.js";
 
 const STAGES = ["import", "calibrate", "sensitivity", "search", "recover", "export", "evaluate"];
 const WITH_FRONT = new Set(["succeeded", "cancelled"]);
-const DOWNLOADS = { "best.onnx": "Download best.onnx", "report.html": "Report, HTML", "report.json": "Report, JSON" };
+const DOWNLOADS = { "best.onnx": "Download best.onnx", "best.onnx.data": "and its weights", "report.html": "Report, HTML", "report.json": "Report, JSON" };
 const MAX_LINES = 200;
 const REFRESH_MS = 5000;
 let leave = () => {};
@@ -108,7 +108,8 @@ const warningNote = (warnings) =>
 function factLine(job) {
   const ended = job.finished_at ? `ended ${when(job.finished_at)}` : null;
   const attempt = job.attempt > 1 ? `attempt ${job.attempt}` : null;
-  return [job.id, `created ${when(job.created_at)}`, ended, attempt].filter(Boolean).join(" · ");
+  const data = job.dataset?.name ? `with ${job.dataset.name}` : null;
+  return [job.id, data, `created ${when(job.created_at)}`, ended, attempt].filter(Boolean).join(" · ");
 }
 
 /** One button as long as the job may be cancelled: a new one at every change of status would take the focus from under the keys. */

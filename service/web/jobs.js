@@ -4,8 +4,8 @@ import { request } from "./api.js";
 import { byId, h } from "./dom.js";
 import { when } from "./format.js";
 
-/** What a person calls the job: the name of the model file where the page sent it, else the id. */
-export const jobName = (job) => job.metadata?.model_name ?? job.id;
+/** What a person calls the job: the name of the model file where there is one, else the id. */
+export const jobName = (job) => job.model.name ?? job.id;
 
 /** A word in a coloured pill; the word, not the colour, says it. */
 export const pill = (status) => h("span", { class: `pill ${status}` }, status);

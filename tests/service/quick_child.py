@@ -3,6 +3,7 @@
 ``units`` of work of ``unit_s`` seconds each; ``kill_at``: dies by SIGKILL before that unit, once; ``kill_always``:
 every time; ``wait_at``: does nothing more before that unit until it is ended, once; ``refuse``: a problem object to
 end with; ``deaf``: ignores SIGTERM; ``chatter``: events a unit;
+``files``: data files that the model names;
 ``silent``: no report; ``spin``: keeps a core busy. Results of finished units are in units/, so that a second run resumes.
 """
 
@@ -37,6 +38,13 @@ def main(verb: str, directory: Path) -> int:
         plan = {"refuse": InvalidModel("not JSON").to_dict()}
     if "refuse" in plan:
         (directory / "error.json").write_text(json.dumps(plan["refuse"]))
+        return 2
+    if verb == "files":
+        (directory / "files.json").write_text(json.dumps(plan.get("files", [])))
+        return 0
+    missing = [name for name in plan.get("files", []) if not (directory / name).is_file()]
+    if missing:
+        (directory / "error.json").write_text(json.dumps(InvalidModel(f"no data file {missing[0]}").to_dict()))
         return 2
     (directory / "out").mkdir(exist_ok=True)
     if verb == "inspect":
@@ -120,6 +128,8 @@ def write_report(directory: Path, *, complete: bool) -> None:
         folder = directory / "out" / "points" / profile
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "p1.onnx").write_bytes(best)
+        for name in json.loads((directory / "model.onnx").read_bytes()).get("files", []):
+            (folder / f"p1.{Path(name).name}").write_bytes((directory / name).read_bytes())
         fronts[profile] = Front(
             point("dense", profile, 2.0), (point("p1", profile, 1.0), point("p2", profile, 1.5)), "p1", "fastest"
         )
