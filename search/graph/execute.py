@@ -14,8 +14,7 @@ import numpy as np
 from flax import nnx
 
 from search.errors import InvalidModel, UnsupportedOperator
-from search.graph import admission, callback, flow
-from search.graph.foreign import runtime_knows
+from search.graph import admission, carried, flow
 from search.graph.ir import Array, Graph, Node
 from search.graph.lower import Value
 from search.graph.lower_conv2d import channels_last
@@ -24,6 +23,13 @@ from search.graph.ops import OPS
 Values = dict[str, Value]
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that a matrix unit runs faster on narrower floats."""
+_UNKNOWN_YET = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What JAX raises where a number has to be known before anything runs."""
 
 
 def trainable(graph: Graph) -> tuple[str, ...]:
@@ -80,16 +86,20 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int, products: Any = 
             float32.
 
     Raises:
-        UnsupportedOperator: neither the table nor ONNX Runtime has the operator, or this use of it; names the node.
+        UnsupportedOperator: the table does not have the operator, or this use of it, or ONNX Runtime fails on what it carries;
+            names the node.
         ResourceLimit: the outputs would be too large; names the node.
         InvalidModel: the operator's inputs contradict each other; names the node.
     """
-    if (node.domain or node.op not in OPS) and not runtime_knows(node.domain, node.op):
-        raise _unsupported(node, "neither the operator table nor ONNX Runtime has it")
+    if node.is_carried:
+        with blaming(node, inputs):
+            return carried.run(node, inputs)
+    if node.domain or node.op not in OPS:
+        raise _unsupported(node, "the operator table does not have it")
     static = not any(isinstance(value, (jax.Array, list)) for value in inputs)
     with blaming(node, inputs):
         admission.check_cost(node, inputs, constant=static)
-        if np.dtype(products) == np.float32 or static or node.domain or node.op not in PRODUCTS:
+        if np.dtype(products) == np.float32 or static or node.op not in PRODUCTS:
             result = _compute(node, inputs, opset, static=static)
         else:
             factors = [_cast(value, np.float32, products) for value in inputs[:2]]
@@ -107,13 +117,15 @@ def blaming(node: Node, inputs: Sequence[Value]) -> Iterator[None]:
     """Name the node whose operands contradict each other.
 
     Raises:
-        UnsupportedOperator: this use of the operator is in neither the table nor ONNX Runtime.
+        UnsupportedOperator: this use of the operator is not in the table, or needs numbers that are known only when it runs.
         InvalidModel: any other failure within.
     """
     try:
         yield
     except (NotImplementedError, AttributeError) as error:
         raise _unsupported(node, str(error)) from error
+    except _UNKNOWN_YET as error:
+        raise _unsupported(node, "a size, axis or index depends on the data") from error
     except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
         shapes = [getattr(v, "shape", None) for v in inputs]
         raise InvalidModel(
@@ -126,8 +138,6 @@ def blaming(node: Node, inputs: Sequence[Value]) -> Iterator[None]:
 
 def _compute(node: Node, inputs: Sequence[Value], opset: int, *, static: bool) -> Value:
     """Run an entry of the table; what depends on constants only is a constant again, in ONNX's own types."""
-    if node.domain or node.op not in OPS:
-        return callback.run(node, inputs, opset)
     lowering = OPS[node.op].lowering(opset)
     if not static:
         of_elements = OPS[node.op].flow in (flow.same, flow.elementwise)

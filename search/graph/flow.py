@@ -136,7 +136,7 @@ def freeze(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[I
 def unknown(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
     """Units that meet an operator outside the table stay."""
     for ids in inputs:
-        at.keep(node, ids, f"{node.op} is not an operator that we can cut")
+        at.keep(node, ids, f"{node.op} is run by ONNX Runtime as it is")
     return [at.none(value) for value in node.outputs if value]
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Array]
+CARRIED = "secateur.carried"
+"""Domain of nodes that stand for a part of the file that ONNX Runtime runs as it is; attribute ``model`` holds that part."""
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
@@ -39,6 +41,11 @@ class Node:
         """An attribute, or the operator's default."""
         return self.attributes.get(attribute, default)
 
+    @property
+    def is_carried(self) -> bool:
+        """Whether ONNX Runtime runs it as it is."""
+        return self.domain == CARRIED
+
     def renamed(self, name: str) -> Node:
         """The same node under another name."""
         return dataclasses.replace(self, name=name)
@@ -58,6 +65,42 @@ class TensorInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class Carried:
+    """A node of the file that ONNX Runtime runs as it is."""
+
+    node: str
+    operator: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """What the file has around the graph that we look into, run by ONNX Runtime as it is."""
+
+    inputs: tuple[TensorInfo, ...]
+    """Of the file."""
+    head: Node | None
+    """Makes inputs of the graph of those of the file; run once a data set."""
+    tail: Node | None
+    """Makes outputs of the file of those of the graph; nothing of ours depends on it."""
+    constants: Params
+    """What head and tail read of the file's initializers."""
+    signature: bytes
+    """A serialised `onnx.GraphProto` with the inputs and outputs of the file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Census:
+    """How many nodes of the file are of which kind."""
+
+    understood: int
+    """Run and differentiated by us, their channels coupled and cut."""
+    shapes: int
+    """Depend on sizes and constants only."""
+    carried: tuple[Carried, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Graph:
     """A normalised graph: every constant is an initializer, every name is unique, nothing is dead."""
 
@@ -74,6 +117,14 @@ class Graph:
     """Initializer to where its numbers stand in that file (`search.graph.sources`); those of rewrites have none."""
     fixed: frozenset[str] = frozenset()
     """Initializers that callers may override (inputs with a default), and what is computed of them: they stay as they are."""
+    frame: Frame | None = None
+    """None where the graph is the whole file."""
+    census: Census | None = None
+
+    @property
+    def given(self) -> tuple[TensorInfo, ...]:
+        """What a caller of the file must give."""
+        return self.inputs if self.frame is None else self.frame.inputs
 
     @property
     def opset(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from search.errors import ResourceLimit, SecateurError
+from search.errors import ResourceLimit, SecateurError, UnsupportedOperator
 from search.graph.execute import apply_node, shapes
 from search.graph.ir import Array, Graph, Node
 
@@ -41,7 +41,7 @@ def _probes(graph: Graph) -> tuple[Probe, Probe] | None:
     for free in FREE_SIZES:
         try:
             first, second = (Probe(*shapes(graph, _sizes(graph, BATCHES[i], free[i]))) for i in (0, 1))
-        except ResourceLimit:
+        except (ResourceLimit, UnsupportedOperator):
             raise
         except SecateurError:
             continue

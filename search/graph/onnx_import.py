@@ -30,15 +30,20 @@ def load(data: bytes | Upload) -> Graph:
         UnsupportedOperator: an operator that no runtime here knows; names the node.
         ResourceLimit: the graph would need too much; names the node where one is to blame.
     """
-    return _normalised(read(data))
+    proto, graph = _read(data)
+    return _normalised(proto, graph)
 
 
 def read(data: bytes | Upload) -> Graph:
     """As `load`, without normalisation. Loads no JAX: most bad files are refused seconds earlier so."""
+    return _read(data)[1]
+
+
+def _read(data: bytes | Upload) -> tuple[onnx.ModelProto, Graph]:
     upload = data if isinstance(data, Upload) else Upload(data)
     _parse(upload.data)
     proto = upload.parse()
-    return _checked(proto, proto).replace(upload=upload)
+    return proto, _checked(proto, proto).replace(upload=upload)
 
 
 def load_trusted(path: Path) -> Graph:
@@ -55,13 +60,23 @@ def load_trusted(path: Path) -> Graph:
         raise InvalidModel(
             f"a data file of {path.name} cannot be read: {_first_line(error)}; keep the files of a model in one folder"
         ) from error
-    return _normalised(_checked(proto, str(path)))
+    return _normalised(proto, _checked(proto, str(path)))
 
 
-def _normalised(graph: Graph) -> Graph:
-    from search.graph.normalise import normalise  # loads JAX, which `read` does without  # noqa: PLC0415
+def _normalised(proto: onnx.ModelProto, graph: Graph) -> Graph:
+    """What we understand of the file, normalised; what we do not is carried."""
+    from search.graph import carve  # load JAX, which `read` does without  # noqa: PLC0415
+    from search.graph.normalise import normalise  # noqa: PLC0415
 
-    return normalise(graph)
+    if carve.needs_care(graph):
+        return normalise(carve.carve(proto, graph))
+    try:
+        return normalise(graph.replace(census=carve.census(graph)))
+    except UnsupportedOperator:  # a known operator in a use that only ONNX Runtime has
+        divided = carve.carve(proto, graph)
+        if divided.frame is None:
+            raise
+        return normalise(divided)
 
 
 def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
@@ -77,7 +92,6 @@ def _graph(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
     opsets = _opsets(proto)
     admission.check_nodes(proto)
     _refuse_negative_sizes(proto)
-    _refuse_captures(proto)
     _refuse_unknown_operators(proto, opsets)
     try:
         onnx.checker.check_model(checked)
@@ -166,23 +180,6 @@ def _refuse_negative_sizes(proto: onnx.ModelProto) -> None:
             raise InvalidModel(
                 f"input `{value.name}` has the sizes {sizes}; sizes are positive and a free one has a name; re-export the model"
             )
-
-
-def _refuse_captures(proto: onnx.ModelProto) -> None:
-    """Bodies of control flow that read values from outside: our rewrites would not see those uses."""
-    for index, node in enumerate(proto.graph.node):
-        for body in (item.g for item in node.attribute if item.HasField("g")):
-            inside = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-            inside.update(name for step in body.node for name in step.output)
-            outside = sorted({name for step in body.node for name in step.input if name} - inside)
-            if outside:
-                name = node.name or f"{node.op_type}_{index}"
-                raise UnsupportedOperator(
-                    f"node `{name}`: the body of {node.op_type} reads `{outside[0]}` from outside; "
-                    "export the model without control flow",
-                    node=name,
-                    operator=node.op_type,
-                )
 
 
 def _refuse_missing(graph: Graph) -> None:

@@ -9,6 +9,7 @@ import onnx
 import onnx.inliner
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
+from search.graph.extract import rename
 from search.graph.ir import Graph, Node, TensorInfo
 from search.graph.sources import Stored, Tensor
 from search.graph.upload import overridable
@@ -79,8 +80,10 @@ def _to_info(value: onnx.ValueInfoProto) -> TensorInfo:
 
 def from_graph(graph: Graph) -> onnx.ModelProto:
     """The graph as a model; the same graph gives the same message."""
+    taken = {info.name for info in graph.inputs} | {name for node in graph.nodes for name in node.outputs}
+    taken.update(graph.initializers)
     proto = helper.make_graph(
-        [from_node(node) for node in graph.nodes],
+        [made for node in graph.nodes for made in (_spliced(node, taken) if node.is_carried else [from_node(node)])],
         graph.name,
         [from_info(info) for info in graph.inputs],
         [from_info(info) for info in graph.outputs],
@@ -88,6 +91,20 @@ def from_graph(graph: Graph) -> onnx.ModelProto:
     )
     opsets = [helper.make_opsetid(domain, version) for domain, version in graph.opsets.items()]
     return helper.make_model(proto, opset_imports=opsets, ir_version=graph.ir_version, producer_name="secateur")
+
+
+def _spliced(node: Node, taken: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that a carried one stands for; inner values whose names are taken get others."""
+    model = onnx.ModelProto.FromString(node.attributes["model"]).graph
+    outer = {info.name: name for info, name in zip(model.input, node.inputs, strict=True)}
+    outer |= {info.name: name for info, name in zip(model.output, node.outputs, strict=True)}
+    inner = [name for made in model.node for name in made.output if name and name not in outer]
+    names = outer | {name: f"{node.name}/{name}" for name in inner if name in taken}
+    taken.update(names.get(name, name) for name in inner)
+    rename(model.node, names)
+    for made in model.node:
+        made.name = f"{node.name}/{made.output[0]}"  # ONNX Runtime wants them unique, and a part may be there twice
+    return list(model.node)
 
 
 def from_node(node: Node) -> onnx.NodeProto:

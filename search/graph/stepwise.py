@@ -84,6 +84,8 @@ def _step(node: Node, graph: Graph) -> Step:
     def run(inputs: Sequence[Any]) -> tuple[Any, ...]:
         return apply_node(node, [fixed.get(position, value) for position, value in enumerate(inputs)], opset)
 
+    if node.is_carried:
+        return run  # in ONNX Runtime, without a detour through compiled code
     compiled = jax.jit(run)
 
     def step(inputs: Sequence[Any]) -> tuple[Any, ...]:

@@ -1,0 +1,178 @@
+"""What ONNX Runtime says of every value of a file: its type, its shape, and whether data or only sizes decide that shape."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from search.graph.ir import Array
+from search.graph.runtime import Runner
+
+SIZES = ((2, 3, 64, 96), (2, 3, 16, 24), (2, 3, 8, 12), (1, 1, 64, 64))
+"""Batches and other free sizes of the first and the second look; what a file accepts depends on its strides and tables."""
+HIGHEST = (1000, 100, 2)
+"""Above the integers that are tried: they may be rows of a table, or a mask."""
+WIDE = 2**31
+FETCHED = frozenset(
+    (
+        "float", "float16", "double", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
+        "string", "complex64", "complex128",
+    )
+)  # fmt: skip
+"""Element types that numpy has; a value of another one leaves ONNX Runtime as float32."""
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """What was seen of every value that a node makes or the file is given."""
+
+    types: Mapping[str, int]
+    """Value to its element type; those that are no tensors are missing."""
+    looks: tuple[Mapping[str, Shape], ...]
+    """Value to its shape: two looks at the same sizes on other data, one at other sizes, or at the same where none is free."""
+    wide: frozenset[str]
+    """Values with integers that 32 bits do not hold."""
+
+    def is_number(self, name: str) -> bool:
+        """Whether a value is a tensor of real numbers."""
+        return self.types.get(name, TensorProto.STRING) not in (
+            TensorProto.STRING,
+            TensorProto.COMPLEX64,
+            TensorProto.COMPLEX128,
+        )
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Element type of a tensor."""
+        return np.dtype(helper.tensor_dtype_to_np_dtype(self.types[name]))
+
+    def moved(self, name: str) -> bool:
+        """Whether a value's shape was another one on other data."""
+        return self.looks[0].get(name) != self.looks[1].get(name)
+
+    def shape(self, name: str) -> tuple[int | str, ...]:
+        """Sizes that are the same in all looks, and names for the others."""
+        first, other = self.looks[0][name], self.looks[2].get(name, ())
+        if len(first) != len(other):
+            return first
+        return tuple(a if a == b else f"{name}_{axis}" for axis, (a, b) in enumerate(zip(first, other, strict=True)))
+
+
+def observe(proto: onnx.ModelProto) -> Observation:
+    """Run a model whose functions are inlined, every value exposed, on random data.
+
+    Raises:
+        NotImplementedError: ONNX Runtime refuses the model, or fails at all sizes that are tried.
+        ResourceLimit: a run takes too long; names the node.
+    """
+    given = inputs_of(proto)
+    runner, fetched, types = _exposed(proto)
+    last = NotImplementedError("it has inputs that no data set can give")
+    for first, second, free, other in SIZES:
+        for high in HIGHEST:
+            try:
+                a = runner(_feeds(given, first, free, high, seed=0), [*fetched.values()])
+                b = runner(_feeds(given, first, free, high, seed=1), [*fetched.values()])
+            except NotImplementedError as error:
+                last = error
+                continue
+            c = a
+            with contextlib.suppress(NotImplementedError):  # sizes that are named apart and yet must agree
+                c = runner(_feeds(given, second, other, high, seed=0), [*fetched.values()])
+            looks = [dict(_shapes(fetched, values)) for values in (a, b, c)]
+            for look, sizes in zip(looks, ((first, free), (first, free), (second, other)), strict=True):
+                look |= {info.name: _sizes(info, *sizes) for info in given if info.type.HasField("tensor_type")}
+            wide = frozenset(name for values in (a, b) for name in _wide(fetched, values))
+            return Observation(types, tuple(looks), wide)
+    raise last
+
+
+def inputs_of(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """What a caller must give: inputs without a default."""
+    defaults = {tensor.name for tensor in proto.graph.initializer}
+    return [info for info in proto.graph.input if info.name not in defaults]
+
+
+def element_type(written: str) -> int | None:
+    """ONNX's number for a type as ONNX Runtime writes it; None for what is no tensor."""
+    if not written.startswith("tensor("):
+        return None
+    return int(TensorProto.DataType.Value(written[len("tensor(") : -1].upper()))
+
+
+def _exposed(proto: onnx.ModelProto) -> tuple[Runner, dict[str, str], dict[str, int]]:
+    """A session that gives every value, the name under which it gives each, and the types."""
+    names = list(dict.fromkeys(name for node in proto.graph.node for name in node.output if name))
+    typed = _with_outputs(proto, names, {})
+    written = Runner(typed.SerializeToString()).types
+    found = {name: element_type(written[name]) for name in names}
+    narrow = {
+        name: f"{name}/float" for name in names if written[name].startswith("tensor(") and not _fetched(written[name])
+    }
+    fetched = {name: narrow.get(name, name) for name in names}
+    types = {name: code for name, code in found.items() if code is not None}
+    for info in proto.graph.input:
+        if info.type.HasField("tensor_type"):
+            types[info.name] = info.type.tensor_type.elem_type
+    types |= {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    return Runner(_with_outputs(proto, list(fetched.values()), narrow).SerializeToString()), fetched, types
+
+
+def _fetched(written: str) -> bool:
+    return written[len("tensor(") : -1] in FETCHED
+
+
+def _with_outputs(proto: onnx.ModelProto, names: list[str], narrow: Mapping[str, str]) -> onnx.ModelProto:
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    made.graph.node.extend(
+        helper.make_node("Cast", [name], [alias], to=TensorProto.FLOAT) for name, alias in narrow.items()
+    )
+    del made.graph.output[:]
+    made.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return made
+
+
+def _feeds(given: list[onnx.ValueInfoProto], batch: int, free: int, high: int, *, seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    return {info.name: _random(info.type, _sizes(info, batch, free), high, random) for info in given}
+
+
+def _sizes(info: onnx.ValueInfoProto, batch: int, free: int) -> Shape:
+    dims = info.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.dim_value > 0 else batch if axis == 0 else free for axis, dim in enumerate(dims))
+
+
+def _random(kind: onnx.TypeProto, shape: Shape, high: int, random: np.random.Generator) -> Any:
+    if not kind.HasField("tensor_type"):
+        raise NotImplementedError("it has inputs that no data set can give")
+    code = kind.tensor_type.elem_type
+    if code == TensorProto.STRING:
+        return np.asarray(random.integers(0, 10, shape)).astype(str).astype(object)
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(code))
+    if dtype.kind in "iu":
+        return np.asarray(random.integers(0, min(high, np.iinfo(dtype).max), shape), dtype)
+    values = np.asarray(random.standard_normal(shape))
+    return values > 0 if dtype.kind == "b" else values.astype(dtype)
+
+
+def _shapes(fetched: Mapping[str, str], values: list[Any]) -> Iterator[tuple[str, Shape]]:
+    for name, value in zip(fetched, values, strict=True):
+        if isinstance(value, np.ndarray):
+            yield name, value.shape
+
+
+def _wide(fetched: Mapping[str, str], values: list[Any]) -> Iterator[str]:
+    for name, value in zip(fetched, values, strict=True):
+        if isinstance(value, np.ndarray) and value.dtype in (np.int64, np.uint64) and value.size and _reaches(value):
+            yield name
+
+
+def _reaches(value: Array) -> bool:
+    return int(value.max()) >= WIDE or int(value.min()) < -WIDE
