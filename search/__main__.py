@@ -10,7 +10,6 @@ import argparse
 import ctypes
 import json
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -112,20 +111,22 @@ def _refuse_early(jobdir: Path) -> None:
     """Refuse what is no model or no data set before JAX is loaded, which takes seconds on a busy machine."""
     from search.data import check_npz  # noqa: PLC0415
     from search.graph.onnx_import import read  # noqa: PLC0415
+    from search.graph.upload import Upload  # noqa: PLC0415
 
-    read((jobdir / "model.onnx").read_bytes())
+    read(Upload.read(jobdir / "model.onnx"))
     if (jobdir / "data.npz").exists():
         check_npz(jobdir / "data.npz")
 
 
 def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> int:
     from search import pipeline, plots, report_html  # JAX is loaded only once the request is good  # noqa: PLC0415
+    from search.graph.upload import Upload, copy_model  # noqa: PLC0415
 
     divide_cores()
     data = jobdir / "data.npz"
     try:
         report = pipeline.compress(
-            spec, (jobdir / "model.onnx").read_bytes(), data if data.exists() else None, jobdir, cache_dir, progress
+            spec, Upload.read(jobdir / "model.onnx"), data if data.exists() else None, jobdir, cache_dir, progress
         )
     except Stopped as stop:
         if stop.reason == "cancelled":
@@ -136,7 +137,7 @@ def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> in
     front = report.fronts[spec.profiles[0]]
     best = next((point for point in front.points if point.id == front.best), None)
     if best is not None:
-        shutil.copyfile(out / best.artifact, out / "best.onnx")
+        copy_model(out / best.artifact, out / "best.onnx")
     (out / "front.svg").write_text(plots.fronts_svg(report), encoding="utf-8")
     (out / "report.html").write_text(report_html.render(report), encoding="utf-8")
     (out / "report.json").write_text(report.to_json(), encoding="utf-8")
@@ -145,8 +146,9 @@ def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> in
 
 def _inspect(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> int:
     from search import inspection  # noqa: PLC0415
+    from search.graph.upload import Upload  # noqa: PLC0415
 
-    inspected = inspection.inspect(spec, (jobdir / "model.onnx").read_bytes(), cache_dir, progress)
+    inspected = inspection.inspect(spec, Upload.read(jobdir / "model.onnx"), cache_dir, progress)
     (jobdir / "out").mkdir(exist_ok=True)
     (jobdir / "out" / "inspect.json").write_text(inspected.to_json(), encoding="utf-8")
     return DONE

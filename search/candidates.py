@@ -21,7 +21,7 @@ from search.graph.ir import Array, Graph
 from search.options import Options
 from search.plan import Candidate, Knobs, Plan, PlanKey, Setting, blocks_of, plan_key, widths_of, zeros_of
 from search.progress import Progress, Stopped
-from search.prune.surgery import cut
+from search.prune.written import written
 from search.recover.blockwise import BlockRepairer
 from search.recover.least_squares import Repairer
 from search.refine import refine
@@ -109,11 +109,11 @@ class Search:
 
         return float(self.units.result("sensitivity", [plan, criterion], compute)[_DIVERGENCE])
 
-    def untrained(self, plan: Plan) -> Graph:
-        """The network of a plan, cut, with the dense network's weights: as fast as any candidate of that plan."""
+    def untrained(self, plan: Plan) -> bytes:
+        """The file of a plan with the dense network's weights: as fast as any candidate of that plan."""
         variant = self.knobs.variant(plan)
         keep = self.knobs.keep(plan, next(iter(self.orders.values())), variant)
-        return cut(variant.graph, variant.groups, keep)
+        return written(self.knobs.graph, variant, keep, {})[0].model
 
     def candidates(self, plans: Sequence[Plan], problems: Mapping[str, Sequence[Problem]]) -> list[Candidate]:
         """Repair and measure every plan, then search around the best; the slowest first. Ends early when told to stop.

@@ -11,6 +11,7 @@ from search import profiles
 from search.allocate.price import Pricer
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
+from search.graph.upload import Upload
 from search.options import states_for
 from search.plan import Knobs
 from search.progress import Progress
@@ -23,7 +24,7 @@ ASSUMED_EXTENT = 224
 """Stands for a height or width that the file leaves open."""
 
 
-def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) -> Inspection:
+def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -> Inspection:
     """Read a model and price it on every target, dense and as narrow as it gets.
 
     Raises:

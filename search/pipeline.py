@@ -21,8 +21,9 @@ from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check,
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.evaluate.dense import doubt, judged, unclear, understood
 from search.graph.ir import Graph
-from search.graph.onnx_export import export
 from search.graph.onnx_import import load
+from search.graph.patch import file_of
+from search.graph.upload import Upload
 from search.options import Options, states_for
 from search.plan import Candidate, Knobs, Plan, PlanKey, plan_key
 from search.progress import Progress
@@ -61,13 +62,13 @@ class Target:
 
 
 def compress(
-    spec: JobSpec, model: bytes, data: Path | None, workdir: Path, cache_dir: Path, progress: Progress
+    spec: JobSpec, model: Upload, data: Path | None, workdir: Path, cache_dir: Path, progress: Progress
 ) -> Report:
     """Prune a network for every target of the request.
 
     Args:
         spec: the request.
-        model: the ONNX file.
+        model: the ONNX file, with its data files.
         data: an .npz file, or None for a data-free job.
         workdir: units of work are kept under ``units/``, results are written under ``out/``.
         cache_dir: calibrations and measurements of this machine, shared between jobs.
@@ -84,7 +85,10 @@ def compress(
     targets = [_target(name, spec, knobs, cache_dir, progress) for name in spec.profiles]
     _explain(spec, targets, knobs, progress)
     _refuse_unreachable(spec, targets)
-    units = Units(workdir / "units", digest(model, spec.to_json(), *(v for part in _arrays(splits) for v in part)))
+    units = Units(
+        workdir / "units",
+        digest(model.data, *model.files.values(), spec.to_json(), *(v for part in _arrays(splits) for v in part)),
+    )
     search = Search(knobs, splits, spec, units, progress)
 
     progress.stage("sensitivity")
@@ -108,6 +112,7 @@ def compress(
     complete = not progress.stopping
     evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
     finisher = points.Finisher(knobs, evaluation, units)
+    rewritten = finisher.rewritten()
     most = per_target(2 * spec.search.points, spec)
     chosen = [_promising(problem, list(found.values()), most, spec) for problem in firsts]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
@@ -123,11 +128,13 @@ def compress(
             if target.profile.measurable_here and complete
             else None
         )
-        front, models = points.build_front(target.profile, target.pricer, finisher.dense, finished, spec, watch)
+        front, models = points.build_front(
+            target.profile, target.pricer, finisher.dense, rewritten, finished, spec, watch
+        )
         fronts[target.profile.id] = front
         if words := points.missed(front, spec):
             progress.warn(words)
-        _write(out, models)
+        _write(out, models, model)
     progress.stage(None)
     return _report(spec, knobs, splits, targets, fronts, progress, complete=complete)
 
@@ -216,7 +223,7 @@ def _measured(target: Target, search: Search, cache_dir: Path) -> Callable[[Sequ
 
     def measured(plans: Sequence[Plan]) -> list[float]:
         watch = stopwatch(target.profile, search.splits.search, cache_dir / "measurements")
-        files = [export(graph) for graph in (search.knobs.graph, *map(search.untrained, plans))]
+        files = [file_of(search.knobs.graph), *map(search.untrained, plans)]
         return [found.speedup for found in watch(files)[1:]]
 
     return measured
@@ -325,10 +332,21 @@ def _worth(problems: Sequence[Problem], spec: JobSpec) -> finetune.Select:
     return select
 
 
-def _write(out: Path, models: Mapping[str, bytes]) -> None:
-    for path, content in models.items():
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        (out / path).write_bytes(content)
+def _write(out: Path, files: Mapping[str, points.File], upload: Upload) -> None:
+    """Every file of a front; where the upload keeps weights beside it, so do they."""
+    for name, file in files.items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.stem == "dense":
+            path.write_bytes(upload.data)
+            for location, content in upload.files.items():
+                (path.parent / location).parent.mkdir(parents=True, exist_ok=True)
+                (path.parent / location).write_bytes(content)
+            continue
+        model, data = upload.packed(file.model, f"{path.name}.data")
+        path.write_bytes(model)
+        if data is not None:
+            path.with_name(f"{path.name}.data").write_bytes(data)
 
 
 def _report(

@@ -17,16 +17,15 @@ from search.errors import InternalError
 from search.evaluate.accuracy import Quality, accuracy, quality
 from search.evaluate.dense import understood
 from search.evaluate.memory import peak_memory_bytes
-from search.evaluate.parity import TOLERANCE, Session, parity
+from search.evaluate.parity import Session
+from search.evaluate.proof import Proof
 from search.graph.ir import Array, Graph
-from search.graph.onnx_export import export
+from search.graph.patch import file_of, patch
 from search.plan import Candidate, Knobs, Plan, blocks_of
-from search.prune.surgery import cut
+from search.prune.written import written
 from search.report import BlockChange, Front, Latency, LayerChange, Point
 from search.request import Constraints, JobSpec
 from search.units import Units, digest
-
-PROOF_SAMPLES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,19 +62,29 @@ class Finisher:
         """Write and judge the dense control by the very code that judges candidates."""
         self.graph, self.groups, self.units = knobs.graph, knobs.groups, units
         self.input_shapes = knobs.input_shapes
-        model = export(knobs.graph)
+        model = file_of(knobs.graph)
         self.dense_outputs = Session(model)(evaluation.feeds)
         self.evaluation = understood(evaluation, knobs.graph)
         self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_outputs), {})
+        self.proof = Proof(model, knobs.graph, evaluation.feeds)
+
+    def rewritten(self) -> File | None:
+        """The upload with the exact rewrites that every point has, and nothing else; None where it has none."""
+        patched = patch(self.graph, self.graph, {})
+        if not patched.edits:
+            return None
+        kept = self._proved(patched.model, self.dense.model, len(patched.model))
+        judged = dataclasses.replace(self.dense.quality, scores=kept["scores"])
+        return self._file(patched.model, self.graph, float(kept["parity"]), judged, {})
 
     def finish(self, candidate: Candidate) -> File:
         """Cut a candidate, write it, and prove in ONNX Runtime that it equals the masked network.
 
         Raises:
-            InternalError: the cut network does not compute what the masked one computes.
+            InternalError: the cut network does not compute what the masked one computes, or is larger than the upload.
         """
         masked = candidate.variant.graph.with_initializers(candidate.params)
-        smaller = cut(masked, candidate.variant.groups, candidate.keep)
+        mine, smaller = written(self.graph, candidate.variant, candidate.keep, candidate.params)
         kept = self.units.result(
             "file",
             [
@@ -83,17 +92,19 @@ class Finisher:
                 len(self.evaluation),
                 digest(*(candidate.params[name] for name in sorted(candidate.params))),
             ],
-            lambda: self._proved(export(smaller), export(masked)),
+            lambda: self._proved(mine.model, patch(self.graph, masked, {}).model, len(self.dense.model)),
         )
         judged = dataclasses.replace(self.dense.quality, scores=kept["scores"])
         return self._file(kept["model"].tobytes(), smaller, float(kept["parity"]), judged, candidate.plan)
 
-    def _proved(self, model: bytes, masked: bytes) -> dict[str, Array]:
+    def _proved(self, model: bytes, masked: bytes, most_bytes: int) -> dict[str, Array]:
         """The file, its difference to the masked network, and what every sample scores."""
-        proof = {name: value[:PROOF_SAMPLES] for name, value in self.evaluation.feeds.items()}
-        error = parity(model, masked, proof)
-        if not error <= TOLERANCE:
-            raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {TOLERANCE:.0e}")
+        error = self.proof.difference(model, masked)
+        if not error <= self.proof.tolerance:
+            allowed = f"{self.proof.tolerance:.0e}"
+            raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {allowed}")
+        if len(model) > most_bytes:
+            raise InternalError(f"a cut network takes {len(model)} bytes, the upload {len(self.dense.model)}")
         scores = self._judged(Session(model)(self.evaluation.feeds)).scores
         return {"model": np.frombuffer(model, np.uint8), "parity": np.asarray(error), "scores": scores}
 
@@ -128,28 +139,43 @@ def build_front(
     profile: DeviceProfile,
     pricer: Pricer,
     dense: File,
+    rewritten: File | None,
     finished: Sequence[tuple[Candidate, File]],
     spec: JobSpec,
     stopwatch: Stopwatch | None,
-) -> tuple[Front, dict[str, bytes]]:
-    """The front of one target, and its files by path below the output directory."""
+) -> tuple[Front, dict[str, File]]:
+    """The front of one target, and its files by path below the output directory.
+
+    Args:
+        profile: the target.
+        pricer: its prices.
+        dense: the upload, the first control.
+        rewritten: the upload with exact rewrites alone, the second control, where there is one.
+        finished: candidates and their files.
+        spec: the request.
+        stopwatch: times files here, where the target is this machine.
+    """
+    named: list[tuple[str, Plan, File]] = [("rewrites", {}, rewritten)] if rewritten is not None else []
     order = sorted(finished, key=lambda item: pricer.latency_s(item[0].plan))
-    times = stopwatch([dense.model, *[file.model for _, file in order]]) if stopwatch is not None else None
+    named += [(f"p{i:02d}", candidate.plan, file) for i, (candidate, file) in enumerate(order, 1)]
+    times = stopwatch([dense.model, *[file.model for _, _, file in named]]) if stopwatch is not None else None
     control = _point("dense", profile, pricer, {}, dense, dense, times[0] if times else None)
     points, models = [], {}
-    for i, (candidate, file) in enumerate(order, 1):
-        point = _point(f"p{i:02d}", profile, pricer, candidate.plan, file, dense, times[i] if times else None)
+    for i, (name, plan, file) in enumerate(named, 1):
+        point = _point(name, profile, pricer, plan, file, dense, times[i] if times else None)
         points.append(_relative(point, control))
-        models[point.artifact] = file.model
+        models[point.artifact] = file
     control = _relative(control, control)
     best_first = [control, *points]
     kept = pareto.front([p.latency_ms.value for p in best_first], [p.accuracy.value for p in best_first])
     front = [best_first[i] for i in kept if i > 0]
     best, reason = choose_best(front, control, spec)
     front = thinned(front, best, spec)
-    models = {point.artifact: models[point.artifact] for point in front}
-    models[control.artifact] = dense.model
-    return Front(control, tuple(front), best, reason), models
+    second = points[0] if rewritten is not None else None
+    shown = {point.artifact for point in (*front, *([second] if second is not None else []))}
+    models = {artifact: file for artifact, file in models.items() if artifact in shown}
+    models[control.artifact] = dense
+    return Front(control, tuple(front), best, reason, second), models
 
 
 def _point(

@@ -107,6 +107,8 @@ class Front:
     points: tuple[Point, ...]
     best: str | None
     best_reason: str
+    rewrites: Point | None = None
+    """The second control: the upload with the exact rewrites alone that every point has; None where there are none."""
 
 
 @dataclasses.dataclass(frozen=True)

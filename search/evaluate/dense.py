@@ -8,7 +8,7 @@ from search.data import Part
 from search.evaluate.accuracy import Z95, quality
 from search.evaluate.parity import Session
 from search.graph.ir import Array, Graph
-from search.graph.onnx_export import export
+from search.graph.patch import file_of
 from search.outputs import along_last_axis, features, informative
 from search.report import Judge, OutputUse
 
@@ -30,7 +30,7 @@ def understood(part: Part, graph: Graph) -> Part:
     some = part.take(
         np.unique(np.linspace(0, len(part) - 1, PROBE_SAMPLES).astype(int))
     )  # files are often sorted by class
-    outputs = Session(export(graph))(some.feeds)
+    outputs = Session(file_of(graph))(some.feeds)
     return part.understood(
         outputs,
         informative(graph, outputs, some.feeds),
@@ -87,7 +87,7 @@ def doubt(part: Part, graph: Graph) -> str | None:
     if part.labels is None or part.task is None:
         return None
     some = part.take(slice(DOUBT_SAMPLES))
-    outputs = Session(export(graph))(some.feeds)
+    outputs = Session(file_of(graph))(some.feeds)
     found = quality(outputs, some.labels, outputs, part.task)
     if found.metric == "r2":
         return f"the dense model has an r2 of {found.value:.3g} on the labels; {ADVICE}" if found.value <= 0 else None

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
 import onnx.inliner
 from onnx import TensorProto
@@ -28,14 +29,18 @@ class Upload:
 
     @classmethod
     def read(cls, path: Path) -> Upload:
-        """A file and the data files beside it that its tensors name.
+        """A file and the data files beside it that its tensors name; none beside a file that is no model.
 
         Raises:
             ExternalDataRefused: a location outside the file's folder, or one behind a link.
             InvalidModel: a data file is missing or too short.
         """
         data = path.read_bytes()
-        return cls(data, {location: _beside(path.parent, location) for location in locations(data)})
+        try:
+            named = locations(data)
+        except google.protobuf.message.DecodeError:  # who looks into the file says what it is
+            named = []
+        return cls(data, {location: _beside(path.parent, location) for location in named})
 
     def parse(self) -> onnx.ModelProto:
         """A fresh message whose tensors hold their numbers; it is the caller's to change."""
@@ -126,6 +131,21 @@ def overridable(proto: onnx.ModelProto) -> frozenset[str]:
     inputs = {info.name for info in proto.graph.input}
     names = {tensor.name for tensor in proto.graph.initializer}
     return frozenset() if proto.ir_version < OVERRIDABLE_FROM or names <= inputs else frozenset(names & inputs)
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Copy a written model and its data file, if it has one, under another name."""
+    data = source.with_name(f"{source.name}.data")
+    model = source.read_bytes()
+    if data.exists():
+        proto = onnx.ModelProto.FromString(model)
+        for tensor in tensors(proto):
+            for item in tensor.external_data:
+                if item.key == "location":
+                    item.value = f"{target.name}.data"
+        target.with_name(f"{target.name}.data").write_bytes(data.read_bytes())
+        model = proto.SerializeToString()
+    target.write_bytes(model)
 
 
 def locations(data: bytes) -> list[str]:

@@ -17,6 +17,7 @@ from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
+from search.graph.upload import Upload
 from search.pipeline import compress
 from search.plan import Candidate, Knobs
 from search.progress import Item, Progress
@@ -215,7 +216,7 @@ def test_a_job_refits_blocks_of_the_points_that_its_client_names(named: tuple[fl
     files = []
     for attempt in ("one", "two"):
         report = compress(
-            spec, export(graph), tmp_path / "data.npz", tmp_path / attempt, tmp_path / "cache", Progress(None)
+            spec, Upload(export(graph)), tmp_path / "data.npz", tmp_path / attempt, tmp_path / "cache", Progress(None)
         )
         refitted = len(list((tmp_path / attempt / "units").glob("blocks-*")))
         assert len(named) <= refitted <= 2 * len(named)
@@ -228,7 +229,9 @@ def test_a_job_refits_blocks_of_the_points_that_its_client_names(named: tuple[fl
 def test_a_job_without_data_refits_no_blocks(tmp_path: Path) -> None:
     """Whether that helps on real samples, synthetic ones cannot tell."""
     spec = JobSpec((TARGET,), search=SearchOptions(points=2, at_speedups=(1.5,)))
-    report = compress(spec, export(students.network()[0]), None, tmp_path / "a", tmp_path / "cache", Progress(None))
+    report = compress(
+        spec, Upload(export(students.network()[0])), None, tmp_path / "a", tmp_path / "cache", Progress(None)
+    )
     assert report.fronts[TARGET].points
     assert not list((tmp_path / "a" / "units").glob("blocks-*"))
 
@@ -263,7 +266,7 @@ def test_a_job_that_has_no_time_for_blocks_keeps_its_points(reason: str, tmp_pat
     np.savez(tmp_path / "data.npz", x=images(160, 3, 8, 8))
     spec = JobSpec((TARGET,), search=SearchOptions(points=2, at_speedups=(1.5,)))
     progress = AfterSearch(reason)
-    report = compress(spec, export(graph), tmp_path / "data.npz", tmp_path / "a", tmp_path / "cache", progress)
+    report = compress(spec, Upload(export(graph)), tmp_path / "data.npz", tmp_path / "a", tmp_path / "cache", progress)
     assert report.fronts[TARGET].points
     assert any("repair ended early" in warning for warning in report.warnings)
     assert report.complete == (reason == "late")

@@ -19,6 +19,7 @@ from search.data import Part, divide
 from search.errors import InvalidDataset
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
+from search.graph.upload import Upload
 from search.pipeline import compress
 from search.plan import Candidate, plan_key, zeros_knob
 from search.progress import Progress, Stopped
@@ -72,7 +73,7 @@ def run(
         known = Pace(0.0, 1.0, 0.0, 0.0, len(os.sched_getaffinity(0)), 200_000)
         name = f"pace-{digest(export(load(model)), batch)[:24]}.json"
         (paces / name).write_text(json.dumps(dataclasses.asdict(known)))
-    return compress(spec, model, data, folder, folder.parent / "cache", progress or Progress(None))
+    return compress(spec, Upload(model), data, folder, folder.parent / "cache", progress or Progress(None))
 
 
 class StopsLater(Progress):

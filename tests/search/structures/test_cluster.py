@@ -25,6 +25,7 @@ from search.allocate.price import Pricer
 from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
+from search.graph.upload import Upload
 from search.options import states_for
 from search.pipeline import compress
 from search.plan import Knobs, Plan, zeros_knob, zeros_of
@@ -232,7 +233,7 @@ def test_a_job_may_return_sparse_points(tmp_path: Path) -> None:
     x = images(120, 3, 16, 16)
     np.savez(tmp_path / "data.npz", x=x, y=np.zeros(120, np.int64))
     model = inverted_residuals().bytes()
-    report = compress(spec, model, tmp_path / "data.npz", tmp_path, tmp_path / "cache", Progress(None))
+    report = compress(spec, Upload(model), tmp_path / "data.npz", tmp_path, tmp_path / "cache", Progress(None))
     zeros = {
         point.id: {layer.node: layer.zeros for layer in point.layers if layer.node in pointwise(load(model))}
         for point in report.fronts[PHONE].points
