@@ -172,6 +172,9 @@ def _prepare(
             f"among {len(splits.evaluation)} samples for evaluation only {distinct} differ, so accuracies and their intervals "
             "say little; give a data set of samples that differ"
         )
+    if graph.fixed:
+        names = ", ".join(f"`{name}`" for name in sorted(graph.fixed)[:3])
+        progress.warn(f"inputs with a default stay as the file has them, and points are judged at it: {names}")
     for frozen in knobs.groups.frozen:
         if "is an output of the model" not in frozen.reason:
             progress.warn(f"`{frozen.node}` keeps its width: {frozen.reason}")
