@@ -19,7 +19,7 @@ from search.data import Splits
 from search.evaluate.accuracy import divergence
 from search.graph.ir import Array, Graph
 from search.options import Options
-from search.plan import Candidate, Knobs, Plan, PlanKey, Setting, blocks_of, plan_key, widths_of, zeros_of
+from search.plan import Candidate, Knobs, Plan, PlanKey, Setting, blocks_of, named, plan_key, widths_of, zeros_of
 from search.progress import Progress, Stopped
 from search.prune.written import written
 from search.recover.blockwise import BlockRepairer
@@ -27,6 +27,7 @@ from search.recover.least_squares import Repairer
 from search.refine import refine
 from search.request import JobSpec
 from search.structures.channel import interpolate, measured_widths
+from search.survive import Survival
 from search.units import Units
 
 SENSITIVITY_SAMPLES = 256
@@ -39,6 +40,8 @@ TO_FINISH, MOST_KEPT = 0.25, 0.75
 """Share of the deadline that the search leaves for files and their judgement; the most that it leaves for these and training."""
 DECIDED_AFTER = 5
 """Candidates after which the criterion that won most often is the only one left in the race."""
+FALLBACK = "l2"
+"""Criterion that needs the weights only."""
 _DIVERGENCE = "__divergence__"
 
 Sensitivities = Mapping[str, Mapping[Setting, float]]
@@ -51,17 +54,32 @@ class Search:
     def __init__(self, knobs: Knobs, splits: Splits, spec: JobSpec, units: Units, progress: Progress) -> None:
         """Calibrate: one pass of the dense network, orders of removal for every criterion."""
         self.knobs, self.splits, self.spec = knobs, splits, spec
-        self.units, self.progress = units, progress
+        self.units, self.progress, self.survival = units, progress, Survival(progress)
         rng = np.random.default_rng((spec.search.seed, 1))
         blocks = knobs.blocks if "depth" in spec.constraints.structures else ()
-        self.repairer = Repairer(knobs.graph, knobs.groups, splits.calibration.feeds, rng=rng, blocks=blocks)
+        repairer = functools.partial(Repairer, knobs.graph, knobs.groups, splits.calibration.feeds, rng=rng)
+        with self.survival.without("fit", "stand-ins of blocks", "the blocks stay"):
+            self.repairer = repairer(blocks=blocks)
+        if not hasattr(self, "repairer"):
+            self.repairer = repairer()
         knobs.stand_ins = self.repairer.stand_ins
         self.dense = self._outputs(knobs.graph, {}, len(splits.search))
-        criteria = ("obs", "l2") if spec.search.criterion == "auto" else (spec.search.criterion,)
         self._wins: list[str] = []
-        self.orders = {name: self._order(name) for name in progress.each(criteria, "criteria")}
+        self.orders = self._orders()
+
+    def _orders(self) -> dict[str, dict[str, Array]]:
+        """Criterion to an order of removal for every group; where one fails for a group, by magnitude, and then as they come."""
+        wanted = self.spec.search.criterion
+        criteria = ("obs", FALLBACK) if wanted == "auto" else (wanted,)
+        found = {name: self._order(name) for name in self.progress.each(criteria, "criteria")}
+        complete = {name: order for name, order in found.items() if order or not self.knobs.groups.prunable}
+        instead = {group.id: np.arange(len(group)) for group in self.knobs.groups.prunable}
+        if any(len(order) < len(instead) for order in (complete or {FALLBACK: {}}).values()):
+            instead |= self._order(FALLBACK)
+        return {name: instead | order for name, order in (complete or {FALLBACK: {}}).items()}
 
     def _order(self, criterion: str) -> dict[str, Array]:
+        """Group to its order of removal; those for which the criterion fails are missing."""
         calibration = self.splits.calibration
         evidence = Evidence(
             self.knobs.graph,
@@ -72,10 +90,17 @@ class Search:
             self.spec.search.seed,
             calibration.task,
         )
-        groups = self.knobs.groups.prunable
-        return self.units.result(
-            f"order-{criterion}", [], lambda: {g.id: CRITERIA[criterion](g, evidence) for g in groups}
-        )
+
+        def compute() -> dict[str, Array]:
+            order = {}
+            for group in self.knobs.groups.prunable:
+                with self.survival.without(
+                    "criterion", f"{criterion} of {group.id}", "another one orders its channels"
+                ):
+                    order[group.id] = CRITERIA[criterion](group, evidence)
+            return order
+
+        return self.units.result(f"order-{criterion}", [], compute)
 
     def _outputs(self, graph: Graph, params: Mapping[str, Array], samples: int) -> list[Array]:
         feeds = {name: value[:samples] for name, value in self.splits.search.feeds.items()}
@@ -88,13 +113,16 @@ class Search:
     def sensitivities(self, options: Sequence[Options]) -> Sensitivities:
         """Divergence of the whole network when one knob alone is turned and its neighbours make up for it.
 
+        Settings that fail are missing, and so are left out of every plan.
+
         Args:
             options: of every element, for each target; the union is measured.
         """
         wanted = _settings_to_measure(self.knobs, options)
         result: dict[str, dict[Setting, float]] = {}
         for knob, setting in self.progress.each(wanted, "options"):
-            result.setdefault(knob, {})[setting] = self._sensitivity({knob: setting})
+            with self.survival.without("option", f"{knob} = {setting}"):
+                result.setdefault(knob, {})[setting] = self._sensitivity({knob: setting})
         return result
 
     def _sensitivity(self, plan: Plan) -> float:
@@ -125,8 +153,10 @@ class Search:
         found: list[Candidate] = []
         try:
             for plan in self.progress.each(plans, "candidates", reserve=TO_FINISH):
-                found.append(self.candidate(plan))
-                self._announce(found[-1], problems)
+                candidate = self.candidate(plan)
+                if candidate is not None:
+                    found.append(candidate)
+                    self._announce(candidate, problems)
             searched = () if self.spec.search.allocator in RULES else [p for mine in problems.values() for p in mine]
             children = itertools.chain.from_iterable(self._children(problem, found) for problem in searched)
             most = self._most_children() * len(searched)
@@ -171,12 +201,15 @@ class Search:
             quality = float(np.exp(-candidate.divergence))
             self.progress.emit(type="candidate", profile=profile, predicted_latency_ms=predicted_ms, quality=quality)
 
-    def candidate(self, plan: Plan) -> Candidate:
-        """Repair one plan under every criterion that is still in the race; the one that moved least."""
+    def candidate(self, plan: Plan) -> Candidate | None:
+        """Repair one plan under every criterion that is still in the race; the one that moved least, None where all fail."""
         racing = list(self.orders) if len(self._wins) < DECIDED_AFTER else [max(self.orders, key=self._wins.count)]
-        tried = [self._candidate(plan, name) for name in (racing if widths_of(plan) else racing[:1])]
-        best = min(tried, key=lambda c: c.divergence)
-        if len(tried) > 1:
+        tried = []
+        for name in racing if widths_of(plan) else racing[:1]:
+            with self.survival.without("candidate", named(plan)):
+                tried.append(self._candidate(plan, name))
+        best = min(tried, key=lambda c: c.divergence, default=None)
+        if best is not None and len(tried) > 1:
             self._wins.append(best.criterion)
         return best
 
@@ -197,7 +230,10 @@ class Search:
         better: dict[PlanKey, Candidate] = {}
         try:
             for candidate in self.progress.each(chosen, "blocks"):
-                better[plan_key(candidate.plan)] = self._repaired_in_blocks(candidate)
+                with self.survival.without(
+                    "repair in blocks", named(candidate.plan), "it keeps the repair of single layers"
+                ):
+                    better[plan_key(candidate.plan)] = self._repaired_in_blocks(candidate)
         except (Stopped, TimeoutError):
             self.progress.warn("the repair ended early; some points keep the repair of single layers")
         return [better.get(plan_key(c.plan), c) for c in candidates]
@@ -268,5 +304,8 @@ def _error(plan: Plan, sensitivities: Sensitivities, full: Mapping[str, int]) ->
     channels = 0.0
     for group, width in widths.items():
         measured = {w: e for w, e in sensitivities.get(group, {}).items() if isinstance(w, int)}
+        if width < full[group] and not measured:
+            return float("inf")  # every setting failed
         channels += float(interpolate([width], measured, full[group])[0])
-    return channels + sum(sensitivities[knob][s] for knob, s in plan.items() if not isinstance(s, int))
+    unknown = float("inf")  # a setting that failed
+    return channels + sum(sensitivities.get(k, {}).get(s, unknown) for k, s in plan.items() if not isinstance(s, int))

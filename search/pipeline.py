@@ -25,7 +25,7 @@ from search.graph.onnx_import import load
 from search.graph.patch import file_of
 from search.graph.upload import Upload
 from search.options import Options, states_for
-from search.plan import Candidate, Knobs, Plan, PlanKey, plan_key
+from search.plan import Candidate, Knobs, Plan, PlanKey, named, plan_key
 from search.progress import Progress
 from search.prune.groups import removable_parameters
 from search.recover import augment
@@ -42,6 +42,7 @@ MOST_EVALUATION_SAMPLES = 3_000
 """When there is training, which needs samples more: an interval of about one point of accuracy."""
 MISPREDICTED = 0.9
 """Part of the objective's latency at which a second candidate is kept: it still meets it where the first was priced too low."""
+NOTHING_TO_PRUNE = "no channel and no block of this model can be removed"
 QUICK_SAMPLES = 512
 """Evaluation samples when the job was told to stop and has seconds left."""
 
@@ -103,9 +104,10 @@ def compress(
     candidates = search.candidates(_distinct(choices), problems)
     firsts = [_timed(t, problems[t.profile.id][0], candidates, search, spec, cache_dir) for t in targets]
     candidates = search.repaired_in_blocks(candidates, _worth_blocks(firsts, candidates, splits.regime, spec))
-    candidates = finetune.train(
-        candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
-    )
+    with search.survival.without("training", "of all points", "they are repaired in closed form only"):
+        candidates = finetune.train(
+            candidates, knobs, splits, augmentation, spec, _worth(firsts, spec), units, cache_dir, progress
+        )
     found = {plan_key(c.plan): c for c in candidates}
 
     progress.stage("export")
@@ -116,13 +118,18 @@ def compress(
     most = per_target(2 * spec.search.points, spec)
     chosen = [_promising(problem, list(found.values()), most, spec) for problem in firsts]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
-    files = {key: finisher.finish(candidate) for key, candidate in progress.finish(wanted.items(), "files")}
+    files = {}
+    for key, candidate in progress.finish(wanted.items(), "files"):
+        with search.survival.without("point", named(candidate.plan)):
+            files[key] = finisher.finish(candidate)
+    search.survival.summary()
+    nothing = _why_nothing(knobs, targets, search)
 
     progress.stage("evaluate")
     fronts: dict[str, Front] = {}
     out = workdir / "out"
     for target, mine in progress.finish(zip(targets, chosen, strict=True), "targets"):
-        finished = [(candidate, files[plan_key(candidate.plan)]) for candidate in mine]
+        finished = [(candidate, files[key]) for candidate in mine if (key := plan_key(candidate.plan)) in files]
         watch = (
             stopwatch(target.profile, evaluation, cache_dir / "measurements")
             if target.profile.measurable_here and complete
@@ -131,6 +138,8 @@ def compress(
         front, models = points.build_front(
             target.profile, target.pricer, finisher.dense, rewritten, finished, spec, watch
         )
+        if not finished:
+            front = dataclasses.replace(front, best_reason=nothing)
         fronts[target.profile.id] = front
         if words := points.missed(front, spec):
             progress.warn(words)
@@ -206,7 +215,9 @@ def _problems(
     found = []
     for options in target.states:
         problem = build_problem(target.pricer, options, sensitivities)
-        prices_s = named_s(problem, spec, measured)
+        prices_s = named_s(problem, spec)
+        with search.survival.without("timing of plans", target.profile.id, "prices are those of the latency model"):
+            prices_s = named_s(problem, spec, measured)
         found.append(dataclasses.replace(problem, named_s=prices_s))
     return found
 
@@ -216,7 +227,12 @@ def _timed(
 ) -> Problem:
     """The problem with prices of the candidates that count found by timing, where that can be."""
     measured = _measured(target, search, cache_dir)
-    return problem if measured is None or search.progress.stopping else timed(problem, spec, candidates, measured)
+    if measured is not None and not search.progress.stopping:
+        with search.survival.without(
+            "timing of candidates", target.profile.id, "prices are those of the latency model"
+        ):
+            return timed(problem, spec, candidates, measured)
+    return problem
 
 
 def _measured(target: Target, search: Search, cache_dir: Path) -> Callable[[Sequence[Plan]], list[float]] | None:
@@ -235,7 +251,7 @@ def _measured(target: Target, search: Search, cache_dir: Path) -> Callable[[Sequ
 def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: Progress) -> None:
     """Say before the search what cannot help."""
     if not knobs.groups.prunable and not knobs.blocks:
-        progress.warn("no channel and no block of this model can be removed; the front is empty")
+        progress.warn(f"{NOTHING_TO_PRUNE}; the front is empty")
     for target in targets:
         if target.profile.held_out_error is None:
             notes = " ".join(target.profile.notes)
@@ -254,6 +270,17 @@ def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: P
             progress.warn(
                 f"pruning cannot help on {target.profile.id}: nothing that the request allows is cheaper there"
             )
+
+
+def _why_nothing(knobs: Knobs, targets: Sequence[Target], search: Search) -> str:
+    """In words, why a front may be empty."""
+    if not knobs.groups.prunable and not knobs.blocks:
+        return NOTHING_TO_PRUNE
+    if reason := search.survival.reason():
+        return f"no candidate is left: {reason}"
+    if all(target.pricer.latency_s(target.fastest) >= target.pricer.latency_s({}) for target in targets):
+        return "nothing that the request allows is cheaper on the target"
+    return "no candidate is cheaper than the dense model"
 
 
 def _refuse_unreachable(spec: JobSpec, targets: Sequence[Target]) -> None:

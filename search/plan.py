@@ -28,6 +28,17 @@ def plan_key(plan: Plan) -> PlanKey:
     return tuple(sorted((knob, str(setting)) for knob, setting in plan.items()))
 
 
+def named(plan: Plan, most: int = 4) -> str:
+    """A plan in words: its knobs, all but the first ``most`` by their number.
+
+    Example:
+        >>> named({"conv1": 8, "add2": "dropped"}, most=1)
+        'add2 = dropped, 1 more'
+    """
+    words = [f"{knob} = {setting}" for knob, setting in sorted(plan.items())]
+    return ", ".join(words[:most] + ([f"{len(words) - most} more"] if len(words) > most else []))
+
+
 def widths_of(plan: Plan) -> dict[str, int]:
     """The channel part of a plan."""
     return {knob: setting for knob, setting in plan.items() if isinstance(setting, int)}

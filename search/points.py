@@ -222,6 +222,8 @@ def _relative(point: Point, control: Point) -> Point:
 
 def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[str | None, str]:
     """Id of the point that the objective picks, or None, and the reason in words."""
+    if not points:
+        return None, "no point is faster than the dense model"
     objective, limit = spec.objective, spec.constraints.max_accuracy_drop
     small, too_large = _small(points, spec.constraints)
     if too_large:

@@ -58,7 +58,7 @@ Found = TypeVar("Found", bound=Evaluated)
 def refine(
     problem: Problem,
     found: Sequence[Found],
-    evaluate: Callable[[Plan], Found],
+    evaluate: Callable[[Plan], Found | None],
     *,
     evaluations: int,
     rng: np.random.Generator,
@@ -70,7 +70,7 @@ def refine(
     Args:
         problem: the target's options, errors and prices.
         found: evaluated candidates; no child is asked to be faster than the fastest of them.
-        evaluate: repairs a plan and measures how far it moves.
+        evaluate: repairs a plan and measures how far it moves; None where that fails.
         evaluations: most children.
         rng: the seed's own; equal seeds give equal children.
         fastest_s: nor is it asked to be faster than this.
@@ -90,6 +90,9 @@ def refine(
             return
         known.add(plan_key(plan))
         child = evaluate(plan)
+        if child is None:
+            idle += 1
+            continue
         yield child
         idle = 0 if lessons.leads(child) else idle + 1
         lessons.add(child)

@@ -19,6 +19,7 @@ from search.graph.onnx_import import load
 from search.prune.groups import Group, find_groups
 from search.recover.least_squares import DAMPING, Repairer
 from search.request import CriterionName
+from search.task import Task
 from tests.search.graph.nets import Net, images, resnet, run_ort
 
 SAMPLES = 32
@@ -114,6 +115,7 @@ def linear_tail(last: str = "Identity", domain: str = "") -> tuple[Net, Evidence
 def test_curvature_is_what_a_linear_tail_says() -> None:
     """Directions V, centred, are gradients by the scores; V W / positions those by the convolution."""
     net, found = linear_tail()
+    found = dataclasses.replace(found, task=Task("classes"))
     answers = run_ort(net.bytes(), {"x": images(SAMPLES, 3, 8, 8)})[0].astype(float)
     drawn = np.random.default_rng((found.seed, 5)).standard_normal(answers.shape)
     directions = (drawn - drawn.mean(1, keepdims=True)) / np.sqrt((answers**2).mean())
@@ -239,11 +241,12 @@ def test_taylor_and_fisher_order_by_differences(evidence: Evidence) -> None:
 def test_without_labels_squared_gradients_are_the_curvature_of_the_divergence(evidence: Evidence) -> None:
     """KL(dense || gate at 1 - h) is h^2/2 times the mean squared gradient, up to the noise of one draw a sample."""
     repeated = {"x": np.tile(evidence.feeds["x"][:8], (16, 1, 1, 1))}
-    unlabelled = [dataclasses.replace(evidence, feeds=repeated, labels=None, seed=seed) for seed in range(3)]
+    task = Task("classes")
+    unlabelled = [dataclasses.replace(evidence, feeds=repeated, labels=None, seed=s, task=task) for s in range(3)]
     for group in evidence.groups.prunable:
         found = np.mean([(e.gate_gradients[group.id] ** 2).mean(0) for e in unlabelled], 0)
         outputs = gated_outputs(unlabelled[0], group)
-        moved = [divergence([outputs(unit, 0.95)], [outputs(unit, 1.0)]) for unit in range(len(group))]
+        moved = [divergence([outputs(unit, 0.95)], [outputs(unit, 1.0)], task) for unit in range(len(group))]
         assert np.allclose(found, np.array(moved) * 2 / 0.05**2, rtol=0.35)
 
 
