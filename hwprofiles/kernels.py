@@ -159,7 +159,7 @@ def kernel_paths(shape: Shape, rules: KernelRules, tiles: Tiles) -> Iterator[tup
         blocked = (shape.c_in % tiles.block == 0) & (w.spatial_axes == 2)
         yield "pool", blocked
         yield "fallback_pool", ~blocked
-    else:
+    elif w.kind != "recurrence":  # which takes the paths of its `products`
         yield w.kind, everywhere
 
 

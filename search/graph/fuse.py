@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hwprofiles.workload import GRAPH_INPUT, Kind, Workload
@@ -229,7 +229,7 @@ def _operands(kind: str, active: list[str], shapes: Shapes, output_elements: int
     return max(1, sum(math.prod(shapes[value]) >= output_elements for value in active))
 
 
-def channel_axes(graph: Graph, shapes: Shapes) -> dict[str, int]:
+def channel_axes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """Value to the axis that its channels stand on, 1 or the last (-1), as the operators that made it have it.
 
     Images and volumes are (N, C, ...); a value of three axes is a signal (N, C, L) behind a convolution and tokens (N, T, C)
