@@ -244,6 +244,8 @@ def channel_axes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str,
             axis = 1 if rank > 3 else -1
             if entry is not None and (entry.kind == "conv" or entry.flow in (flow.spatial, flow_linear.by_channel)):
                 axis = 1
+            elif node.op in _RECURRENT:
+                axis = -1
             elif node.op == "Transpose" and like and node.get("perm"):
                 moved = list(node.get("perm")).index(axes[like] % rank)
                 axis = {1: 1, rank - 1: -1}.get(moved, axis)
