@@ -22,6 +22,7 @@ from hwprofiles.kernels import (
     is_channelwise,
     is_depthwise,
     kernel_paths,
+    products,
     round_up,
 )
 from hwprofiles.workload import Workload
@@ -75,20 +76,15 @@ class _Work:
 
     @property
     def weighted(self) -> bool:
-        return self.w.kind in {"conv", "dense"}
+        return self.w.kind in {"conv", "dense", "step"}
 
     @property
     def taps(self) -> int:
         return math.prod(self.w.kernel)
 
     @property
-    def copies(self) -> int:
-        """Independent products of a matmul."""
-        return self.w.groups if self.w.kind == "matmul" else 1
-
-    @property
     def positions(self) -> int:
-        return math.prod(self.w.out_hw) * self.w.rows * self.copies
+        return math.prod(self.w.out_hw) * self.w.rows * self.w.copies
 
     @property
     def macs_per_position(self) -> Ints:
@@ -96,7 +92,7 @@ class _Work:
 
     @property
     def input_bytes(self) -> Floats:
-        pixels = math.prod(self.w.in_hw) * self.w.rows * self.copies
+        pixels = math.prod(self.w.in_hw) * self.w.rows * self.w.copies
         return np.float64(pixels * self.w.operands * self.bytes_per_element) * self.c_in
 
     @property
@@ -113,6 +109,11 @@ def amounts(
 ) -> Amounts:
     """Every quantity of a kernel by path, each of the shape of ``shape.c_in``; 0 at widths that take another path."""
     found: Amounts = {}
+    if shape.workload.kind == "recurrence":
+        for times, part in products(shape):
+            for key, amount in amounts(part, rules, tiles, bytes_per_element, l2_bytes).items():
+                found[key] = found.get(key, 0.0) + times * amount
+        return found
     for path, mask in kernel_paths(shape, rules, tiles):
         if not mask.any():
             continue
@@ -133,7 +134,7 @@ def roofline_amounts(shape: Shape, tiles: Tiles, bytes_per_element: float) -> tu
 
 
 def _macs(work: _Work) -> Floats:
-    if work.w.kind not in {"conv", "dense", "matmul"}:
+    if work.w.kind not in {"conv", "dense", "matmul", "step"}:
         return np.zeros(work.c_in.shape)
     return np.asarray(round_up(work.positions, work.tiles.positions) * work.macs_per_position, dtype=np.float64)
 

@@ -26,7 +26,7 @@ from hwprofiles.workload import Workload
 KernelRules = Literal["nchwc", "nhwc", "gpu"]
 Path = Literal[
     "pointwise", "conv", "direct", "depthwise", "grouped", "fallback", "fallback_depthwise", "dense", "matmul",
-    "pool", "fallback_pool", "global_pool", "elementwise", "norm", "softmax", "embedding", "data_movement",
+    "step", "pool", "fallback_pool", "global_pool", "elementwise", "norm", "softmax", "embedding", "data_movement",
     "reorder_in", "reorder_out", "network",
 ]  # fmt: skip
 PATHS: tuple[str, ...] = get_args(Path)
@@ -127,8 +127,26 @@ def _nearest_multiple(value: Ints, of: int) -> Ints:
 def is_channelwise(workload: Workload) -> bool:
     """Whether the kernel has as many output as input channels by its nature."""
     return is_depthwise(workload) or (
-        workload.kind not in {"conv", "dense", "matmul"} and workload.c_in == workload.c_out
+        workload.kind not in {"conv", "dense", "matmul", "recurrence", "step"} and workload.c_in == workload.c_out
     )
+
+
+def products(shape: Shape) -> list[tuple[int, Shape]]:
+    """A recurrence as the products that it consists of, each with how often it runs; any other kernel once as it is.
+
+    What the inputs of all time steps give to the gates is one product beforehand; then step follows step, as each reads
+    the hidden state that the one before has left.
+    """
+    w = shape.workload
+    if w.kind != "recurrence":
+        return [(1, shape)]
+    plain = dataclasses.replace(w, groups=1, gates=1, c_out=w.gates * w.c_out)
+    before = dataclasses.replace(plain, kind="dense")
+    step = dataclasses.replace(plain, kind="step", c_in=w.c_out, rows=1, fused=("Sigmoid",))
+    return [
+        (w.groups, Shape.of(before, shape.c_in, w.gates * shape.c_out)),
+        (w.groups * w.rows, Shape.of(step, shape.c_out, w.gates * shape.c_out)),
+    ]
 
 
 def kernel_paths(shape: Shape, rules: KernelRules, tiles: Tiles) -> Iterator[tuple[Path, Mask]]:
@@ -141,7 +159,7 @@ def kernel_paths(shape: Shape, rules: KernelRules, tiles: Tiles) -> Iterator[tup
         blocked = (shape.c_in % tiles.block == 0) & (w.spatial_axes == 2)
         yield "pool", blocked
         yield "fallback_pool", ~blocked
-    else:
+    elif w.kind != "recurrence":  # which takes the paths of its `products`
         yield w.kind, everywhere
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from hwprofiles.device import DeviceProfile, LatencyModel, Roofline
 from hwprofiles.features import amounts, roofline_amounts
-from hwprofiles.kernels import Floats, KernelRules, Shape, Tiles
+from hwprofiles.kernels import Floats, KernelRules, Shape, Tiles, products
 from hwprofiles.layout import reorders
 from hwprofiles.workload import Workload
 
@@ -29,6 +29,7 @@ _STAND_INS = {
     "depthwise": "conv",
     "matmul": "dense",
     "dense": "pointwise",
+    "step": "dense",
     "pool": "elementwise",
     "global_pool": "pool",
     "norm": "elementwise",
@@ -63,7 +64,8 @@ def workload_latency_s(
     """
     shape = Shape.of(workload, c_in, c_out)
     if profile.latency.kind == "roofline" and profile.latency.roofline is not None:
-        return _roofline_s(shape, profile, profile.latency.roofline)
+        roofline = profile.latency.roofline
+        return np.asarray(sum(times * _roofline_s(part, profile, roofline) for times, part in products(shape)))
     model, seconds = profile.latency, np.zeros(shape.c_in.shape)
     quantities = amounts(shape, model.kernels, model.tiles, profile.bytes_per_element, model.l2_bytes)
     for (path, name), amount in quantities.items():

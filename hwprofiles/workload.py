@@ -10,6 +10,8 @@ Kind = Literal[
     "conv",  # any convolution: pointwise, grouped and depthwise follow from kernel and groups
     "dense",  # matrix product with a weight: fully connected, projections; `rows` rows of c_in
     "matmul",  # matrix product of two activations: `groups` products of rows x c_in by c_in x c_out
+    "recurrence",  # RNN, GRU, LSTM of c_out hidden units: `rows` time steps, `groups` directions
+    "step",  # one time step of a recurrence: matrix product with a weight that was read in the step before
     "elementwise",
     "pool",
     "global_pool",
@@ -43,7 +45,9 @@ class Workload:
     spatial_axes: int = 2
     """1 for signals, 2 for images, 3 for volumes: a runtime may have its fast kernels for images alone."""
     rows: int = 1
-    """Rows of a dense or matmul kernel (tokens, say); 1 for convolutions."""
+    """Rows of a dense or matmul kernel (tokens, say), time steps of a recurrence; 1 for convolutions."""
+    gates: int = 1
+    """Products that a recurrence makes for every hidden unit: 1 of an RNN, 3 of a GRU, 4 of an LSTM."""
     operands: int = 1
     """Activation tensors read, in units of the output for arithmetic: 2 for an Add of two, 1 where the other is broadcast."""
     fused: tuple[str, ...] = ()
@@ -66,18 +70,25 @@ class Workload:
         """Multiply-accumulates of one inference."""
         if self.kind == "conv":
             return math.prod(self.out_hw) * self.c_out * (self.c_in // self.groups) * math.prod(self.kernel)
-        if self.kind == "dense":
+        if self.kind in {"dense", "step"}:
             return self.rows * self.c_in * self.c_out
         if self.kind == "matmul":
             return self.groups * self.rows * self.c_in * self.c_out
-        return 0
+        return self.rows * self.weights
 
     @property
     def weights(self) -> int:
         """Weight elements read, biases left out."""
         if self.kind == "conv":
             return self.c_out * (self.c_in // self.groups) * math.prod(self.kernel)
-        return self.c_in * self.c_out if self.kind == "dense" else 0
+        if self.kind == "recurrence":
+            return self.groups * self.gates * self.c_out * (self.c_in + self.c_out)
+        return self.c_in * self.c_out if self.kind in {"dense", "step"} else 0
+
+    @property
+    def copies(self) -> int:
+        """Independent products of a matmul, directions of a recurrence."""
+        return self.groups if self.kind in {"matmul", "recurrence"} else 1
 
     @property
     def input_elements(self) -> int:
@@ -88,4 +99,4 @@ class Workload:
     @property
     def output_elements(self) -> int:
         """Activation elements written."""
-        return math.prod(self.out_hw) * self.rows * self.c_out * (self.groups if self.kind == "matmul" else 1)
+        return math.prod(self.out_hw) * self.rows * self.c_out * self.copies

@@ -83,8 +83,9 @@ class Lowered:
         self.kernels: list[Sided] = []
         for kernel in kernels:
             node = nodes[kernel.name]
-            source = next((name for name in node.inputs if name in groups.value_ids), node.outputs[0])
-            sides = count(source, kernel.c_in), count(node.outputs[0], kernel.c_out)
+            result = next(name for name in node.outputs if name)
+            source = next((name for name in node.inputs if name in groups.value_ids), result)
+            sides = count(source, kernel.c_in), count(result, kernel.c_out)
             self.kernels.append(
                 Sided(dataclasses.replace(kernel, sources=(GRAPH_INPUT,) * len(kernel.sources)), *sides)
             )

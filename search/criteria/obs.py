@@ -25,9 +25,10 @@ STEPS = 64
 def obs(group: Group, evidence: Evidence) -> Array:
     """Greedy order: in every round the cheapest units left go, and all consumers are updated."""
     consumers = [
-        _Consumer(evidence.targets[slot.node], slot.ids, group)
+        _Consumer(evidence.targets[slot.node], part, slot.ids, group)
         for slot in group.slots
         if slot.role == "consumes" and slot.node in evidence.targets
+        for part in range(evidence.targets[slot.node].linear.groups)
     ]
     prices = _prices(consumers, evidence)
     alive = np.ones(len(group), bool)
@@ -52,16 +53,19 @@ def _prices(consumers: Sequence[_Consumer], evidence: Evidence) -> list[float]:
 
 
 class _Consumer:
-    """One linear map that reads the group's units: its weights (d, m) and inverse Hessian (d, d) as units go."""
+    """One linear map that reads the group's units, or one part of a convolution in groups.
 
-    def __init__(self, target: Target, ids: Array, group: Group) -> None:
+    Its weights (d, m) and inverse Hessian (d, d) as units go.
+    """
+
+    def __init__(self, target: Target, part: int, ids: Array, group: Group) -> None:
         self.output = target.linear.output
         moments = target.moments
-        gram = moments.gram[0].astype(np.float64)
+        gram = moments.gram[part].astype(np.float64)
         damping = DAMPING * np.trace(gram) / len(gram) + 1e-12
         self.inverse = np.linalg.inv(gram + damping * np.eye(len(gram)))
-        self.weight = np.linalg.solve(gram + damping * np.eye(len(gram)), moments.cross[0].astype(np.float64))
-        self.energy = max(float((self.weight * moments.cross[0]).sum()), 1e-30)
+        self.weight = np.linalg.solve(gram + damping * np.eye(len(gram)), moments.cross[part].astype(np.float64))
+        self.energy = max(float((self.weight * moments.cross[part]).sum()), 1e-30)
         taps = len(gram) // len(ids)
         channels = [np.flatnonzero(ids == unit) for unit in group.units]
         self.columns = [(c[:, None] * taps + np.arange(taps)).reshape(-1) for c in channels]

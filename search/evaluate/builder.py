@@ -27,9 +27,9 @@ class MicroNetwork:
 class Builder:
     """Appends nodes to a graph and keeps the shape (channels, pixels a side) of what it has built; NCHW, batch 1."""
 
-    def __init__(self, rng: Rng, channels: int, size: int) -> None:
+    def __init__(self, rng: Rng, channels: int, size: int, input_shape: tuple[int, ...] | None = None) -> None:
         self.rng, self.channels, self.size = rng, channels, size
-        self.input_shape = (1, channels, size, size)
+        self.input_shape = input_shape or (1, channels, size, size)
         self.value, self.macs, self.parameters = "x", 0, 0
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
@@ -67,6 +67,16 @@ class Builder:
     def sum(self, other: str) -> str:
         """The sum of the current value and an earlier one, as it is."""
         return self._node("Add", [other, self.value])
+
+    def conv1d(self, width: int, kernel: int = 3, *, groups: int = 1) -> str:
+        """A convolution over signals (1, channels, size) with bias and a ReLU that keeps their length."""
+        shape = (width, self.channels // groups, kernel)
+        self._node("Conv", [self.value, self._weight(shape), self._weight((width,))], kernel_shape=[kernel],
+                   pads=[kernel // 2] * 2, group=groups)  # fmt: skip
+        self.channels = width
+        self.macs += self.size * int(np.prod(shape))
+        self.parameters += int(np.prod(shape))
+        return self._node("Relu", [self.value])
 
     def pool(self, kernel: int = 2, stride: int = 2) -> str:
         """Pooling, padded where windows overlap."""
@@ -110,6 +120,18 @@ class Builder:
         self._node("MatMul", [self.value, weight])
         return self._node("Add", [self.value, self._weight((width,))])
 
+    def recurrent(self, op: str, hidden: int, steps: int, *, directions: int = 1) -> str:
+        """An RNN, GRU or LSTM over (steps, 1, channels); gives (steps, 1, channels) again."""
+        rows = {"RNN": 1, "GRU": 3, "LSTM": 4}[op] * hidden
+        weights = [self._weight((directions, rows, self.channels)), self._weight((directions, rows, hidden))]
+        self.parameters += directions * rows * (self.channels + hidden)
+        self.macs += steps * directions * rows * (self.channels + hidden)
+        direction = "bidirectional" if directions > 1 else "forward"
+        self._node(op, [self.value, *weights], hidden_size=hidden, direction=direction)
+        self.channels = directions * hidden
+        self._node("Transpose", [self.value], perm=[0, 2, 1, 3])
+        return self._reshape(steps, 1, self.channels)
+
     def layer_norm(self) -> str:
         """Normalisation over the channels of every token."""
         return self._node(
@@ -144,9 +166,13 @@ class Builder:
         self.channels = inner
         return self.dense(outer)
 
-    def token_head(self) -> None:
+    def sequence_head(self) -> None:
+        """A classifier over the mean of the time steps, (steps, 1, channels)."""
+        self.token_head(axis=0)
+
+    def token_head(self, axis: int = 1) -> None:
         """A classifier over the mean of the tokens."""
-        self._node("ReduceMean", [self.value], axes=[1], keepdims=0)
+        self._node("ReduceMean", [self.value], axes=[axis], keepdims=0)
         features, classes = self.channels, int(self.rng.choice([10, 100]))
         self.channels = classes
         self._node("Gemm", [self.value, self._weight((classes, features)), self._weight((classes,))], transB=1)

@@ -238,6 +238,31 @@ def _large(rng: Rng) -> Builder:
     return builder
 
 
+def _recurrent(rng: Rng) -> Builder:
+    """One to three recurrences over a sequence, in one direction or both, and a classifier of its mean."""
+    steps, features = int(rng.integers(8, 65)), int(rng.choice([8, 16, 40, 64, 128]))
+    builder = Builder(rng, features, 1, (steps, 1, features))
+    for _ in range(int(rng.integers(1, 4))):
+        hidden = int(rng.integers(2, 33)) * 8 if rng.random() < 0.8 else int(rng.integers(8, 256))
+        builder.recurrent(
+            str(rng.choice(["LSTM", "LSTM", "GRU", "RNN"])), hidden, steps, directions=int(rng.choice([1, 1, 2]))
+        )
+    builder.sequence_head()
+    return builder
+
+
+def _signal(rng: Rng) -> Builder:
+    """Convolutions over a signal, some of them depthwise."""
+    length, channels = int(rng.choice([64, 128, 256, 512])), int(rng.choice([1, 8, 16, 40]))
+    builder = Builder(rng, channels, length, (1, channels, length))
+    for _ in range(_depth(rng, 4)):
+        builder.conv1d(random_width(rng, 8, 192), int(rng.choice([1, 3, 3, 5, 7])))
+        if rng.random() < 0.3:
+            builder.conv1d(builder.channels, int(rng.choice([3, 5])), groups=builder.channels)
+    builder.head(flatten=False)
+    return builder
+
+
 KINDS: dict[str, Callable[[Rng], Builder]] = {
     "residual": _residual,
     "cifar": _cifar,
@@ -252,6 +277,8 @@ KINDS: dict[str, Callable[[Rng], Builder]] = {
     "shuffle": _shuffle,
     "dense": _dense,
     "large": _large,
+    "recurrent": _recurrent,
+    "signal": _signal,
     "residual_stages": staged(residual_block, 16, 384),
     "inverted_stages": staged(inverted_block, 8, 192),
     "shuffle_stages": staged(shuffle_unit, 32, 384),

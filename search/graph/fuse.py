@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from hwprofiles.workload import GRAPH_INPUT, Workload
+from hwprofiles.workload import GRAPH_INPUT, Kind, Workload
+from search.graph import flow, flow_linear
 from search.graph.ir import Array, Graph, Node
 from search.graph.ops import OPS
 
 _WEIGHTED = frozenset({"conv", "dense"})
 _SCALES = frozenset({"Mul", "Div"})
+_WEIGHT_AT = {"QLinearConv": 3}
+_RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -30,6 +34,7 @@ def workloads(graph: Graph, shapes: Shapes, static: Mapping[str, Array]) -> list
     outputs = {info.name for info in graph.outputs}
     private = {value for value, readers in graph.consumers().items() if len(readers) == 1 and value not in outputs}
     kernels: list[Workload] = []
+    channels = channel_axes(graph, shapes)
     made_by: dict[str, int] = {info.name: GRAPH_INPUT for info in graph.inputs}
     for node in graph.nodes:
         if all(name in static for name in node.outputs if name):
@@ -43,7 +48,7 @@ def workloads(graph: Graph, shapes: Shapes, static: Mapping[str, Array]) -> list
             position = made_by.get(active[0], GRAPH_INPUT) if active else GRAPH_INPUT
         else:
             position = len(kernels)
-            kernels.append(_kernel(node, active, made_by, shapes))
+            kernels.append(_kernel(node, active, made_by, shapes, channels))
         made_by.update({name: position for name in node.outputs if name})
     return kernels
 
@@ -98,59 +103,123 @@ def _absorb(kernel: Workload, node: Node, active: list[str], made_by: Mapping[st
 
 
 def _hw(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width of an activation; a 1-D signal has height 1, deeper spatial axes are merged."""
-    spatial = shape[2:]
-    if len(spatial) < 2:
-        return (1, spatial[0] if spatial else 1)
-    return (math.prod(spatial[:-1]), spatial[-1])
+    """Height and width of an activation (N, C, ...), or of a window: a signal has height 1, other axes are merged."""
+    return (math.prod(shape[2:-1]), shape[-1]) if len(shape) > 2 else (1, 1)
 
 
-def _pair(values: object) -> tuple[int, int]:
-    items = [int(v) for v in values]  # type: ignore[attr-defined]
-    return (items[0], items[1]) if len(items) == 2 else (1, math.prod(items))
+def _pair(values: Iterable[Any]) -> tuple[int, int]:
+    """A window, stride or dilation the same way."""
+    return _hw((1, 1, *map(int, values)))
 
 
-def _kernel(node: Node, active: list[str], made_by: Mapping[str, int], shapes: Shapes) -> Workload:
+def _kernel(
+    node: Node, active: list[str], made_by: Mapping[str, int], shapes: Shapes, channels: Mapping[str, int]
+) -> Workload:
     sources = tuple(made_by.get(value, GRAPH_INPUT) for value in active)
-    out = shapes[node.outputs[0]]
-    base = Workload(
-        node.name, OPS[node.op].kind or "elementwise" if node.op in OPS else "elementwise", 1, 1, sources=sources
-    )
-    first = shapes[active[0]] if active else out
-    if base.kind == "conv":
-        weight = shapes[node.inputs[1]]
-        groups = int(node.get("group", 1))
-        return dataclasses.replace(
-            base,
-            c_in=first[1],
-            c_out=out[1],
-            in_hw=_hw(first),
-            out_hw=_hw(out)
-            if node.op == "Conv"
-            else _hw(first),  # a transposed convolution multiplies once per input position
-            kernel=_pair(weight[2:]),
-            stride=_pair(node.get("strides", [1] * len(weight[2:]))),
-            dilation=_pair(node.get("dilations", [1] * len(weight[2:]))),
-            groups=groups,
-        )
-    if base.kind == "dense" and len(active) == 1:
-        return dataclasses.replace(base, c_in=first[-1], c_out=out[-1], rows=math.prod(first[:-1]))
-    if base.kind == "dense":
-        return dataclasses.replace(
-            base, kind="matmul", c_in=first[-1], c_out=out[-1], rows=first[-2], groups=math.prod(first[:-2]), operands=2
-        )
-    images = len(out) == 4
+    result = next(name for name in node.outputs if name)
+    first = shapes[active[0]] if active else shapes[result]
+    kind = OPS[node.op].kind or "elementwise" if node.op in OPS else "elementwise"
+    base = Workload(node.name, kind, 1, 1, sources=sources)
+    if node.op in _RECURRENT:
+        return _recurrence(node, base, first, shapes[node.inputs[2]])
+    if node.op == "Attention":
+        return _attention(node, base, *(shapes[name] for name in node.inputs[:2]))
+    if node.op == "Einsum":
+        return _einsum(node, base, active, shapes)
+    if kind == "conv":
+        return _convolution(node, base, first, shapes[result], shapes[node.inputs[_WEIGHT_AT.get(node.op, 1)]])
+    if kind == "dense":
+        return _product(base, [shapes[value] for value in active], shapes[result])
+    return _other(node, base, active, result, shapes, channels)
+
+
+def _convolution(
+    node: Node, base: Workload, first: tuple[int, ...], out: tuple[int, ...], weight: tuple[int, ...]
+) -> Workload:
+    """A transposed convolution multiplies once per input position."""
+    axes = len(weight) - 2
     return dataclasses.replace(
         base,
-        c_in=first[1] if images and len(first) == 4 else first[-1] if first else 1,
+        c_in=first[1],
+        c_out=out[1],
+        in_hw=_hw(first),
+        out_hw=_hw(first if node.op == "ConvTranspose" else out),
+        kernel=_pair(weight[2:]),
+        stride=_pair(node.get("strides", [1] * axes)),
+        dilation=_pair(node.get("dilations", [1] * axes)),
+        groups=int(node.get("group", 1)),
+        spatial_axes=axes,
+    )
+
+
+def _product(base: Workload, factors: list[tuple[int, ...]], out: tuple[int, ...]) -> Workload:
+    """One activation times a weight, or two activations."""
+    first = factors[0]
+    if len(factors) == 1:
+        return dataclasses.replace(base, c_in=first[-1], c_out=out[-1], rows=math.prod(first[:-1]))
+    rows, copies = (*(1, 1), *first)[-2], math.prod(first[:-2])
+    return dataclasses.replace(base, kind="matmul", c_in=first[-1], c_out=out[-1], rows=rows, groups=copies, operands=2)
+
+
+def _recurrence(node: Node, base: Workload, x: tuple[int, ...], weight: tuple[int, ...]) -> Workload:
+    """Time steps of an RNN, GRU or LSTM; ``weight`` is R, (directions, gates * hidden, hidden)."""
+    directions, _, hidden = weight
+    steps = x[1] if node.get("layout", 0) else x[0]
+    gates = weight[1] // hidden
+    return dataclasses.replace(
+        base, kind="recurrence", c_in=x[-1], c_out=hidden, rows=steps, groups=directions, gates=gates
+    )
+
+
+def _attention(node: Node, base: Workload, q: tuple[int, ...], k: tuple[int, ...]) -> Workload:
+    """Two products a head, of queries with keys and of what these give with values; one exponential a pair between them."""
+    heads = q[1] if len(q) == 4 else int(node.get("q_num_heads", 1))
+    width = q[-1] if len(q) == 4 else q[-1] // heads
+    return dataclasses.replace(base, c_in=width, c_out=k[-2], rows=q[-2], groups=2 * heads, operands=2, fused=("Exp",))
+
+
+def _einsum(node: Node, base: Workload, active: list[str], shapes: Shapes) -> Workload:
+    """As many multiplications as there are combinations of indices."""
+    terms, _, out = node.get("equation").replace(" ", "").replace("...", "").partition("->")
+    names = terms.split(",")
+    sizes = {
+        letter: size
+        for name, term in zip(node.inputs, names, strict=True)
+        for letter, size in zip(term[::-1], shapes[name][::-1], strict=False)
+    }
+    total, summed = math.prod(sizes.values()), math.prod(size for letter, size in sizes.items() if letter not in out)
+    c_out = sizes[out[-1]] if out else 1
+    kind: Kind = "matmul" if len(active) > 1 else "dense"
+    return dataclasses.replace(base, kind=kind, c_in=summed, c_out=c_out, rows=total // (summed * c_out))
+
+
+def _other(
+    node: Node, base: Workload, active: list[str], result: str, shapes: Shapes, channels: Mapping[str, int]
+) -> Workload:
+    """What moves, scales or sums elements; with its channels where they stand."""
+    out = shapes[result]
+    value = active[0] if active else result
+    first = shapes[value]
+    images = _is_spatial(out, channels[result])
+    rows = 1 if images else max(1, math.prod(out[:-1]))
+    places = max(1, math.prod(first[:-1]) // rows)
+    from_images = _is_spatial(first, channels.get(value, -1))
+    return dataclasses.replace(
+        base,
+        c_in=first[1] if from_images else first[-1] if first else 1,
         c_out=out[1] if images else out[-1] if out else 1,
-        in_hw=_hw(first) if images else (1, 1),
+        in_hw=_hw(first) if from_images and rows == 1 else (1, 1) if base.kind == "elementwise" else (1, places),
         out_hw=_hw(out) if images else (1, 1),
-        rows=1 if images else max(1, math.prod(out[:-1])),
+        rows=rows,
         operands=_operands(base.kind, active, shapes, math.prod(out)),
         kernel=_pair(node.get("kernel_shape", [1, 1])) if base.kind == "pool" else (1, 1),
         stride=_pair(node.get("strides", [1, 1])) if base.kind == "pool" else (1, 1),
+        spatial_axes=len(out) - 2 if base.kind == "pool" else 2,
     )
+
+
+def _is_spatial(shape: tuple[int, ...], axis: int) -> bool:
+    return axis == 1 and len(shape) > 2
 
 
 def _operands(kind: str, active: list[str], shapes: Shapes, output_elements: int) -> int:
@@ -158,3 +227,29 @@ def _operands(kind: str, active: list[str], shapes: Shapes, output_elements: int
     if kind != "elementwise":
         return max(1, len(active))
     return max(1, sum(math.prod(shapes[value]) >= output_elements for value in active))
+
+
+def channel_axes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Value to the axis that its channels stand on, 1 or the last (-1), as the operators that made it have it.
+
+    Images and volumes are (N, C, ...); a value of three axes is a signal (N, C, L) behind a convolution and tokens (N, T, C)
+    behind a product; a Transpose takes the axis with it, and what works element by element leaves it where it is.
+    """
+    axes: dict[str, int] = {}
+    for node in graph.nodes:
+        entry = OPS.get(node.op)
+        like = next((name for name in node.inputs if name in axes), "")
+        for name in node.outputs:
+            rank = len(shapes.get(name, ()))
+            axis = 1 if rank > 3 else -1
+            if entry is not None and (entry.kind == "conv" or entry.flow in (flow.spatial, flow_linear.by_channel)):
+                axis = 1
+            elif node.op in _RECURRENT:
+                axis = -1
+            elif node.op == "Transpose" and like and node.get("perm"):
+                moved = list(node.get("perm")).index(axes[like] % rank)
+                axis = {1: 1, rank - 1: -1}.get(moved, axis)
+            elif like and rank == len(shapes[like]) and (entry is None or entry.kind != "dense" or rank > 3):
+                axis = axes[like]
+            axes[name] = axis
+    return axes

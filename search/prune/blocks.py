@@ -7,18 +7,27 @@ which `search.recover` fits by least squares to what the block computed. Values 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from search.errors import InvalidModel, ResourceLimit, UnsupportedOperator
+from search.graph import execute
+from search.graph.fuse import channel_axes
 from search.graph.ir import Array, Graph, Node
 from search.graph.normalise import drop_dead, drop_identities
 from search.prune.groups import Groups
 
 DROPPED = "dropped"
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Sequence[int]]
+StandIn = tuple[Node, dict[str, Shape]]
 _KERNELS = (3, 1)
+_OTHER_SIZES = (1, 3, 32)
+"""Added to sizes that are free: whether a stand-in rounds as its block does shows at odd ones; 32 is whole for most networks."""
 _ENOUGH_NODES = 64
 """A region larger than this is no block of a network but most of it."""
 
@@ -66,6 +75,7 @@ def find_blocks(graph: Graph, shapes: Mapping[str, Sequence[int]], *, exclude: S
         exclude: shell patterns; a block with a node or weight that matches stays as it is.
     """
     producers, consumers = graph.producers(), graph.consumers()
+    axes, elsewhere = channel_axes(graph, shapes), _at_other_sizes(graph, shapes)
     order = {node.name: position for position, node in enumerate(graph.nodes)}
     outputs = {info.name for info in graph.outputs}
     blocks: list[Block] = []
@@ -88,7 +98,7 @@ def find_blocks(graph: Graph, shapes: Mapping[str, Sequence[int]], *, exclude: S
         shortcut = min(operands, key=lambda name: _weights_between(entry, name, graph, producers))
         if all(_weights_between(entry, name, graph, producers) == 0 for name in operands):
             continue
-        stand_ins = _stand_ins(total, entry, shapes)
+        stand_ins = _stand_ins(total, entry, axes.get(total.outputs[0], -1), [shapes, *elsewhere])
         weights = {k: v for _, made in stand_ins.values() for k, v in made.items()}
         nodes_of = {setting: node for setting, (node, _) in stand_ins.items()}
         blocks.append(Block(total.name, entry, total.outputs[0], shortcut, frozenset(inside), nodes_of, weights))
@@ -132,34 +142,65 @@ def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
-def _stand_ins(
-    total: Node, entry: str, shapes: Mapping[str, Sequence[int]]
-) -> dict[str, tuple[Node, dict[str, tuple[int, ...]]]]:
-    """Setting to a node from entry to exit and the shapes of its initializers."""
-    before, after = shapes[entry], shapes[total.outputs[0]]
-    if len(before) == len(after) == 4:  # images (N, C, H, W)
-        return _convolutions(total, entry, before, after)
-    if len(before) == len(after) == 3 and before[:2] == after[:2]:  # tokens (N, T, C)
+def _at_other_sizes(graph: Graph, shapes: Shapes) -> list[dict[str, tuple[int, ...]]]:
+    """Shapes of all values where the sizes that the inputs leave open are others; none where all are fixed.
+
+    Sizes that the network cannot have (an odd one, where it halves and doubles again) are left out.
+    """
+    free = {
+        info.name: [axis for axis, size in enumerate(info.shape) if axis and not isinstance(size, int)]
+        for info in graph.inputs
+    }
+    found = []
+    for more in _OTHER_SIZES if any(free.values()) else ():
+        feeds = {
+            name: tuple(size + more * (axis in axes) for axis, size in enumerate(shapes[name]))
+            for name, axes in free.items()
+        }
+        with contextlib.suppress(InvalidModel, UnsupportedOperator, ResourceLimit):
+            found.append(execute.shapes(graph, feeds)[0])
+    return found
+
+
+def _stand_ins(total: Node, entry: str, axis: int, shapes: Sequence[Shapes]) -> dict[str, StandIn]:
+    """Setting to a node from entry to exit and the shapes of its initializers, for values with their channels on an axis.
+
+    ``shapes`` are of all values at one size of the inputs or more; what stands in is right at each.
+    """
+    ends = [(tuple(at[entry]), tuple(at[total.outputs[0]])) for at in shapes]
+    before, after = ends[0]
+    if len(before) != len(after) or len(before) < 3:
+        return {}
+    if axis == 1:  # signals, images, volumes (N, C, ...)
+        return _convolutions(total, entry, ends)
+    if all(a[:-1] == b[:-1] for a, b in ends):  # tokens (N, ..., C)
         weight = f"{total.name}/linear.weight"
         node = Node(f"{total.name}/linear", "MatMul", (entry, weight), total.outputs)
-        return {"linear": (node, {weight: (before[2], after[2])})}
+        return {"linear": (node, {weight: (before[-1], after[-1])})}
     return {}
 
 
-def _convolutions(
-    total: Node, entry: str, before: Sequence[int], after: Sequence[int]
-) -> dict[str, tuple[Node, dict[str, tuple[int, ...]]]]:
+def _convolutions(total: Node, entry: str, ends: Sequence[tuple[Shape, Shape]]) -> dict[str, StandIn]:
+    """Convolutions whose outputs have the size of the block's at every size of its inputs (entry and exit, N, C, ...)."""
     found = {}
+    before, after = ends[0]
     strides = [-(-b // max(a, 1)) for b, a in zip(before[2:], after[2:], strict=True)]
+    rank = len(strides)
     for k in _KERNELS:
         pad = (k - 1) // 2
-        sizes = [(b + 2 * pad - k) // s + 1 for b, s in zip(before[2:], strides, strict=True)]
-        if sizes != list(after[2:]) or (k > 1 and max(after[2:]) == 1):
+        fits = all(
+            (b + 2 * pad - k) // s + 1 == a
+            for small in ends
+            for b, a, s in zip(small[0][2:], small[1][2:], strides, strict=True)
+        )
+        if not fits or (k > 1 and max(after[2:]) == 1):
             continue
-        name = f"{total.name}/conv{k}x{k}"
-        attributes = {"kernel_shape": [k, k], "pads": [pad] * 4, "strides": strides}
+        setting = "conv" + "x".join([str(k)] * rank)
+        name = f"{total.name}/{setting}"
+        attributes = {"kernel_shape": [k] * rank, "pads": [pad] * 2 * rank, "strides": strides}
         node = Node(name, "Conv", (entry, f"{name}.weight", f"{name}.bias"), total.outputs, attributes)
-        found[f"conv{k}x{k}"] = (node, {f"{name}.weight": (after[1], before[1], k, k), f"{name}.bias": (after[1],)})
+        weights = {f"{name}.weight": (after[1], before[1], *[k] * rank), f"{name}.bias": (after[1],)}
+        found[setting] = (node, weights)
     return found
 
 

@@ -192,13 +192,13 @@ class Repairer:
     ) -> None:
         linear = target.linear
         x = np.asarray(values[node.inputs[0]])
-        out_hw = variant.groups.shapes[node.outputs[0]][2:]
+        out_size = variant.groups.shapes[node.outputs[0]][2:]
         added: Array | float = 0.0
         if target.value != linear.output and (other := _other_operand(variant.graph, target.value, linear.output)):
             added = linear.output_rows(np.asarray(values[other]), target.positions)
         wanted = target.rows - added
         stays = _inputs_that_stay(linear, params)
-        x_rows = linear.input_rows(x, params, target.positions, out_hw)[:, :, stays]
+        x_rows = linear.input_rows(x, params, target.positions, out_size)[:, :, stays]
         moments = Moments.of(x_rows, wanted)
         if target.bounds is not None:
             prior = linear.matrix(params)[:, stays].astype(np.float64)

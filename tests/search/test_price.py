@@ -29,8 +29,57 @@ def mobile() -> Net:
     return net
 
 
+def convolutions(axes: int) -> Net:
+    """Convolutions over some axes, the last in groups, with a pool and a norm behind the first."""
+    net = Net(("N", 3, *[8] * axes))
+    x = net.op("Relu", net.batch_norm(net.op("Relu", net.conv("x", 3, 6, axes=axes)), 6))
+    x = net.op("MaxPool", x, kernel_shape=[2] * axes, strides=[2] * axes)
+    x = net.op("Relu", net.conv(x, 6, 9, axes=axes))
+    x = net.op("Relu", net.conv(x, 9, 6, groups=3, axes=axes))
+    net.classifier(x, 6)
+    return net
+
+
+def in_groups(groups: int, width: int) -> Net:
+    """A bottleneck whose middle goes by groups, as those of RegNet and ResNeXt."""
+    net = Net(("N", 3, 6, 6))
+    c = groups * width
+    x = net.op("Relu", net.conv("x", 3, c, 1))
+    net.classifier(net.op("Relu", net.conv(net.op("Relu", net.conv(x, c, c, groups=groups)), c, 7, 1)), 7)
+    return net
+
+
+def recurrent(op: str, gates: int, *, directions: int = 1) -> Net:
+    """Two recurrences, one reads the other, and a classifier of the last hidden state."""
+    net = Net((5, 1, 6))
+    state, features = "x", 6
+    for hidden in (9, 7):
+        weights = (net.weight(directions, gates * hidden, features), net.weight(directions, gates * hidden, hidden))
+        direction = "bidirectional" if directions == 2 else "forward"
+        y = net.op(op, state, *weights, outputs=2, hidden_size=hidden, direction=direction)
+        features = hidden * directions
+        state = net.op("Reshape", net.op("Transpose", y, perm=[0, 2, 1, 3]), net.constant([0, 0, features]))
+    last = net.op("Transpose", f"{y}_1", perm=[1, 0, 2])
+    net.gemm(net.op("Reshape", last, net.constant([1, features])), features, 4)
+    return net
+
+
+NETS = {
+    "resnet": resnet(),
+    "mobile": mobile(),
+    "signal": convolutions(1),
+    "volume": convolutions(3),
+    "38 groups of 8": in_groups(38, 8),
+    "3 groups of 8": in_groups(3, 8),
+    "32 groups of 4": in_groups(32, 4),
+    "lstm": recurrent("LSTM", 4),
+    "gru": recurrent("GRU", 3),
+    "rnn": recurrent("RNN", 1, directions=2),
+}
+
+
 @pytest.mark.parametrize("profile_id", ["host-cpu-onnxruntime", "tpu-v5e"])
-@pytest.mark.parametrize("net", [resnet(), mobile()], ids=["resnet", "mobile"])
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_price_equals_price_of_the_cut_graph(net: Net, profile_id: str) -> None:
     """Latency and MACs from channel counts equal those of the physically smaller graph, lowered again."""
     graph = load(net.bytes())

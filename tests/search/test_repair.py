@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,36 +18,43 @@ from search.structures.channel import keep_mask
 from tests.search.graph.nets import Net, images, run_ort
 
 
-def build(kind: str) -> Net:
-    """One weighted operator of a kind."""
-    net = Net()
-    if kind == "conv":
-        net.conv("x", 3, 7, 3, stride=2)
-    elif kind == "depthwise":
-        net.conv("x", 3, 3, 3, groups=3)
-    elif kind == "batch_norm":
-        net.batch_norm("x", 3)
-    elif kind == "gemm":
-        net.gemm(net.op("Flatten", "x"), 192, 4)
-    else:
-        net.op("MatMul", "x", net.constant(np.random.default_rng(0).normal(size=(8, 6)), np.float32))
-    return net
+def transposed(net: Net, axes: int, **attributes: Any) -> None:
+    """A transposed convolution that skips positions, widened kernel and all."""
+    weights = (net.weight(3, 5, *[3] * axes), net.weight(5))
+    net.op("ConvTranspose", "x", *weights, kernel_shape=[3] * axes, strides=[2] * axes, **attributes)
 
 
-@pytest.mark.parametrize("kind", ["conv", "depthwise", "batch_norm", "gemm", "matmul"])
+BUILD: dict[str, tuple[tuple[int, ...], Callable[[Net], object]]] = {
+    "conv": ((3, 8, 8), lambda net: net.conv("x", 3, 7, 3, stride=2)),
+    "signal": ((3, 9), lambda net: net.conv("x", 3, 7, 3, stride=2, axes=1)),
+    "volume": ((3, 4, 5, 6), lambda net: net.conv("x", 3, 7, 3, stride=2, axes=3)),
+    "depthwise": ((3, 8, 8), lambda net: net.conv("x", 3, 3, 3, groups=3)),
+    "grouped": ((6, 8, 8), lambda net: net.conv("x", 6, 9, 3, groups=3)),
+    "grouped signal": ((6, 8), lambda net: net.conv("x", 6, 4, 5, groups=2, axes=1)),
+    "transposed": ((3, 5, 6), lambda net: transposed(net, 2, pads=[1, 0, 0, 1], output_padding=[1, 0])),
+    "transposed signal": ((3, 7), lambda net: transposed(net, 1, dilations=[2])),
+    "batch_norm": ((3, 8, 8), lambda net: net.batch_norm("x", 3)),
+    "gemm": ((6,), lambda net: net.gemm("x", 6, 4)),
+    "matmul": ((3, 8, 8), lambda net: net.op("MatMul", "x", net.weight(8, 6))),
+}
+"""One weighted operator of a kind, and the shape of a sample."""
+
+
+@pytest.mark.parametrize("kind", BUILD)
 def test_linear_view_computes_the_operator(kind: str) -> None:
     """Rows in times matrix plus bias are rows out, as ONNX Runtime computes them."""
-    net = build(kind)
+    shape, build = BUILD[kind]
+    net = Net(("N", *shape))
+    build(net)
     model = net.bytes()
     graph = load(model)
     node = graph.nodes[-1]
     linear = Linear.of(node, graph)
     assert linear is not None
-    x = images(2, 3, 8, 8)
+    x = images(2, *shape)
     y = run_ort(model, {"x": x})[0]
-    source = x.reshape(2, -1) if kind == "gemm" else x
     positions = linear.positions(y.shape, 2, 1000, np.random.default_rng(0))
-    rows = linear.input_rows(source, graph.initializers, positions, y.shape[2:])
+    rows = linear.input_rows(x, graph.initializers, positions, y.shape[2:])
     product = rows @ linear.matrix(graph.initializers)
     offset = (linear.output_rows(y, positions) - product).reshape(linear.groups, -1, product.shape[2])
     assert np.abs(offset - offset[:, :1]).max() < 1e-4  # what remains is the bias, the same in every row

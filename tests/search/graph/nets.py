@@ -47,11 +47,13 @@ class Net:
         self.nodes.append(helper.make_node(op, inputs, names, name=f"n_{name}", domain=domain, **attributes))
         return name
 
-    def conv(self, x: str, c_in: int, c_out: int, k: int = 3, *, groups: int = 1, stride: int = 1) -> str:
-        """A 2-D convolution with bias that keeps the size (divided by the stride)."""
-        weights = (self.weight(c_out, c_in // groups, k, k), self.weight(c_out))
-        pads, strides = [k // 2] * 4, [stride, stride]
-        return self.op("Conv", x, *weights, kernel_shape=[k, k], pads=pads, strides=strides, group=groups)
+    def conv(
+        self, x: str, c_in: int, c_out: int, k: int = 3, *, groups: int = 1, stride: int = 1, axes: int = 2
+    ) -> str:
+        """A convolution with bias over so many axes that keeps the size (divided by the stride)."""
+        weights = (self.weight(c_out, c_in // groups, *[k] * axes), self.weight(c_out))
+        pads, strides = [k // 2] * 2 * axes, [stride] * axes
+        return self.op("Conv", x, *weights, kernel_shape=[k] * axes, pads=pads, strides=strides, group=groups)
 
     def batch_norm(self, x: str, channels: int) -> str:
         """Batch normalisation with statistics away from the trivial ones."""

@@ -143,3 +143,54 @@ def test_stepwise_equals_onnx_runtime_on_every_variant() -> None:
     for plan in ({}, {knobs.blocks[0].id: DROPPED}, {knobs.blocks[1].id: "conv3x3"}):
         graph = knobs.network(plan)
         assert relative_error(stepwise.outputs(graph, {}, x, batch=2), run_ort(onnx_export.export(graph), x)) < 1e-5
+
+
+def odd(pool: str, shape: tuple[int | str, ...], **attributes: int) -> Net:
+    """A block that pools to half of an odd size on both ways."""
+    net = Net(shape)
+    rank = len(shape) - 2
+    stem = net.conv("x", 3, 6, axes=rank)
+    window = {"kernel_shape": [2] * rank, "strides": [2] * rank, **attributes}
+    branch = net.conv(net.op(pool, net.op("Relu", net.conv(stem, 6, 8, axes=rank)), **window), 8, 6, axes=rank)
+    net.classifier(net.op("Relu", net.op("Add", branch, net.op(pool, stem, **window))), 6)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("shape", "ceil", "settings"),
+    [
+        (("N", 3, 8, 8), 0, ("conv3x3", "conv1x1", DROPPED)),
+        (("N", 3, 9, 9), 1, ("conv3x3", "conv1x1", DROPPED)),
+        (("N", 3, 9, 9), 0, (DROPPED,)),  # no stride gives 4 of 9
+        (("N", 3, "H", "W"), 1, ("conv3x3", "conv1x1", DROPPED)),
+        (("N", 3, "H", "W"), 0, (DROPPED,)),  # right at the 8 that is traced, wrong at 9
+        (("N", 3, 9), 1, ("conv3", "conv1", DROPPED)),
+        (("N", 3, 5, 5, 5), 1, ("conv3x3x3", "conv1x1x1", DROPPED)),
+    ],
+)
+def test_a_stand_in_has_the_size_of_its_block_at_every_size(
+    shape: tuple[int | str, ...], ceil: int, settings: tuple[str, ...]
+) -> None:
+    """Pools that round down halve an odd map as no convolution does; signals and volumes have stand-ins of their own."""
+    net = odd("MaxPool", shape, ceil_mode=ceil)
+    knobs = Knobs(
+        onnx_import.load(net.bytes()), {"x": (1, *(size if isinstance(size, int) else 8 for size in shape[1:]))}
+    )
+    [block] = knobs.blocks
+    assert block.settings == settings
+    other = {"x": images(2, *(size if isinstance(size, int) else 11 for size in shape[1:]))}
+    dense = run_ort(net.bytes(), other)
+    for setting in settings:
+        replaced = run_ort(onnx_export.export(knobs.network({block.id: setting})), other)
+        assert replaced[0].shape == dense[0].shape
+
+
+def test_tokens_with_two_axes_of_positions_have_a_matrix_for_a_stand_in() -> None:
+    """Channels last behind a Transpose, as ConvNeXt has them: no convolution over heights and channels."""
+    net = Net(("N", 4, 6, 5))
+    x = net.op("Transpose", net.conv("x", 4, 8), perm=[0, 2, 3, 1])
+    y = net.op("MatMul", net.op("Relu", net.op("MatMul", x, net.weight(8, 16))), net.weight(16, 8))
+    z = net.op("Transpose", net.op("Add", x, y), perm=[0, 3, 1, 2])
+    net.classifier(net.op("Relu", z), 8)
+    [block] = Knobs(onnx_import.load(net.bytes()), {"x": (1, 4, 6, 5)}).blocks
+    assert block.settings == ("linear", DROPPED)
