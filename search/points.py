@@ -18,7 +18,7 @@ from search.evaluate.accuracy import Quality, accuracy, quality
 from search.evaluate.memory import peak_memory_bytes
 from search.evaluate.parity import TOLERANCE, Session, parity
 from search.graph.ir import Array, Graph
-from search.graph.onnx_export import export
+from search.graph.onnx_export import export, export_file
 from search.plan import Candidate, Knobs, Plan, blocks_of
 from search.prune.surgery import cut
 from search.report import BlockChange, Front, Latency, LayerChange, Point
@@ -62,8 +62,8 @@ class Finisher:
         """Write and judge the dense control by the very code that judges candidates."""
         self.graph, self.groups, self.units = knobs.graph, knobs.groups, units
         self.input_shapes = knobs.input_shapes
-        model = export(knobs.graph)
-        self.dense_output: Array = Session(model)(evaluation.feeds)[0]
+        model = export_file(knobs.graph)
+        self.dense_output: Array = Session(export(knobs.graph))(evaluation.feeds)[0]
         self.evaluation = evaluation.understood(self.dense_output)
         self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_output), {})
 
@@ -82,19 +82,19 @@ class Finisher:
                 len(self.evaluation),
                 digest(*(candidate.params[name] for name in sorted(candidate.params))),
             ],
-            lambda: self._proved(export(smaller), export(masked)),
+            lambda: self._proved(export_file(smaller), export(smaller), export(masked)),
         )
         judged = dataclasses.replace(self.dense.quality, scores=kept["scores"])
         return self._file(kept["model"].tobytes(), smaller, float(kept["parity"]), judged, candidate.plan)
 
-    def _proved(self, model: bytes, masked: bytes) -> dict[str, Array]:
-        """The file, its difference to the masked network, and what every sample scores."""
+    def _proved(self, file: bytes, model: bytes, masked: bytes) -> dict[str, Array]:
+        """The file, the difference of what we look into to the masked network, and what every sample scores there."""
         proof = {name: value[:PROOF_SAMPLES] for name, value in self.evaluation.feeds.items()}
         error = parity(model, masked, proof)
         if not error <= TOLERANCE:
             raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {TOLERANCE:.0e}")
         scores = self._judged(Session(model)(self.evaluation.feeds)[0]).scores
-        return {"model": np.frombuffer(model, np.uint8), "parity": np.asarray(error), "scores": scores}
+        return {"model": np.frombuffer(file, np.uint8), "parity": np.asarray(error), "scores": scores}
 
     def _judged(self, output: Array) -> Quality:
         return quality(output, self.evaluation.labels, self.dense_output, self.evaluation.task)
@@ -188,7 +188,8 @@ def _point(
 
 def _relative(point: Point, control: Point) -> Point:
     """Fill in the speed-ups, which need the control; a measured one is the stopwatch's own ratio."""
-    predicted = control.predicted_latency_ms.value / point.predicted_latency_ms.value
+    priced = point.predicted_latency_ms.value  # nothing where ONNX Runtime runs all of the file as it is
+    predicted = control.predicted_latency_ms.value / priced if priced else 1.0
     measured = point.latency_ms.kind == "measured"
     return dataclasses.replace(point, predicted_speedup=predicted, speedup=point.speedup if measured else predicted)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from search.report import NodeKinds
+
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Array]
 CARRIED = "secateur.carried"
@@ -59,15 +61,6 @@ class TensorInfo:
 
 
 @dataclasses.dataclass(frozen=True)
-class Carried:
-    """A node of the file that ONNX Runtime runs as it is."""
-
-    node: str
-    operator: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Frame:
     """What the file has around the graph that we look into, run by ONNX Runtime as it is."""
 
@@ -84,17 +77,6 @@ class Frame:
 
 
 @dataclasses.dataclass(frozen=True)
-class Census:
-    """How many nodes of the file are of which kind."""
-
-    understood: int
-    """Run and differentiated by us, their channels coupled and cut."""
-    shapes: int
-    """Depend on sizes and constants only."""
-    carried: tuple[Carried, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
 class Graph:
     """A normalised graph: every constant is an initializer, every name is unique, nothing is dead."""
 
@@ -107,7 +89,8 @@ class Graph:
     name: str = "graph"
     frame: Frame | None = None
     """None where the graph is the whole file."""
-    census: Census | None = None
+    kinds: NodeKinds | None = None
+    """Of the nodes of the file."""
 
     @property
     def given(self) -> tuple[TensorInfo, ...]:
