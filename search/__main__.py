@@ -99,6 +99,12 @@ def _job(verb: str, jobdir: Path, cache_dir: Path, deadline_s: float | None) -> 
         return (_inspect if verb == "inspect" else _run)(spec, jobdir, cache_dir, progress)
     except SecateurError as problem:
         return _refused(problem, error)
+    except RuntimeError:  # JAX's own, which keeps only the text of what a carried node raised
+        from search.graph import runtime  # noqa: PLC0415
+
+        if (behind := runtime.kept()) is None:
+            raise
+        return _refused(behind, error)
 
 
 def _refused(problem: SecateurError, path: Path) -> int:

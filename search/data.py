@@ -39,6 +39,13 @@ class Part:
     labels: Array | None
     task: Task | None = None
     """What the labels mean, which then are in normal form (`search.task`); None as long as nobody has asked."""
+    given: dict[str, Array] | None = None
+    """Inputs of the file, where it has a head that makes ``feeds`` of them."""
+
+    @property
+    def file_feeds(self) -> dict[str, Array]:
+        """Inputs of the file."""
+        return self.feeds if self.given is None else self.given
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -59,6 +66,7 @@ class Part:
             {name: value[index] for name, value in self.feeds.items()},
             None if self.labels is None else self.labels[index],
             self.task,
+            None if self.given is None else {name: value[index] for name, value in self.given.items()},
         )
 
     def understood(self, outputs: Sequence[Array], counted: Sequence[int] | None = None, **seen: Any) -> Part:
@@ -75,7 +83,7 @@ class Part:
         if self.task is not None:
             return self
         task, labels = decide(outputs, self.labels, counted, **seen)
-        return Part(self.feeds, labels, task)
+        return dataclasses.replace(self, labels=labels, task=task)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,9 +162,10 @@ def _check_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
             shape, _, dtype = header(head)
         except (ValueError, EOFError) as error:
             raise InvalidDataset(f"member {info.filename!r} is not a numpy array: {error}") from error
-    if dtype.hasobject or dtype.names is not None or dtype.kind not in "biufc":
+    if dtype.hasobject or dtype.names is not None or dtype.kind not in "biufcU":
         raise InvalidDataset(
-            f"member {info.filename!r} has dtype {dtype}; objects (pickles), records and strings are not opened: use numbers"
+            f"member {info.filename!r} has dtype {dtype}; objects (pickles) and records are not opened: "
+            "use numbers, or text of a fixed width (dtype U)"
         )
     declared = int(np.prod(shape, dtype=object)) * dtype.itemsize if shape else dtype.itemsize
     if declared > LARGEST_ARRAY_BYTES:
@@ -189,7 +198,7 @@ def check(arrays: dict[str, Array], graph: Graph) -> Part:
         InvalidDataset: missing arrays, no samples, NaN. What labels mean `Part.understood` finds out.
         DatasetShapeMismatch: samples of another shape than the model's input.
     """
-    feeds = {info.name: _input(arrays, info, single=len(graph.inputs) == 1) for info in graph.inputs}
+    feeds = {info.name: _input(arrays, info, single=len(graph.given) == 1) for info in graph.given}
     counts = {name: len(value) for name, value in feeds.items()}
     labels = arrays.get("y")
     count = next(iter(counts.values()))
@@ -241,12 +250,12 @@ def _labels(labels: Array) -> Array:
 def synthetic(graph: Graph, samples: int, rng: np.random.Generator) -> Part:
     """Standard normal inputs, and any row of a table where an input names rows, for a job without a data set."""
     feeds = {}
-    for info in graph.inputs:
+    for info in graph.given:
         shape = (samples, *[d if isinstance(d, int) else 1 for d in info.shape[1:]])
         values = (
             rng.standard_normal(shape) if info.dtype.kind == "f" else rng.integers(0, _rows(graph, info.name), shape)
         )
-        feeds[info.name] = values.astype(info.dtype)
+        feeds[info.name] = values.astype(str if info.dtype.kind == "O" else info.dtype).astype(info.dtype)
     return Part(feeds, None)
 
 

@@ -20,6 +20,10 @@ from search.report import Inspection, Latency, PrunableGroup, Range, TargetInspe
 from search.request import JobSpec
 from search.structures.cluster import runs_zeros
 
+IN_INTEGERS = frozenset(
+    {"ConvInteger", "DequantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}
+)
+"""Operators of networks that were quantised."""
 ASSUMED_EXTENT = 224
 """Stands for a height or width that the file leaves open."""
 
@@ -61,8 +65,23 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
         macs=sum(kernel.macs for kernel in kernels),
         parameters=sum(graph.initializers[name].size for name in graph.float_initializers()),
         profiles=targets,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_why_nothing(graph, knobs)),
+        nodes=graph.kinds,
     )
+
+
+def _why_nothing(graph: Graph, knobs: Knobs) -> list[str]:
+    """In words, why a file has no groups, where its kind says so."""
+    if knobs.groups.prunable:
+        return []
+    if not graph.outputs:
+        return ["no node of the file is understood: ONNX Runtime runs it as it is"]
+    integers = sorted({node.op for node in graph.nodes if node.op in IN_INTEGERS})
+    if not integers:
+        return []
+    named = ", ".join(integers)
+    advice = "prune the network in floats, then quantise what comes out"
+    return [f"nothing can be pruned: layers compute in 8-bit integers ({named}), whose channels are not cut; {advice}"]
 
 
 def _not_executed(profile: DeviceProfile) -> list[Structure]:

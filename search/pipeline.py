@@ -20,6 +20,7 @@ from search.candidates import Search, Sensitivities, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.evaluate.dense import doubt, judged, unclear, understood
+from search.graph import head
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
 from search.graph.patch import file_of
@@ -36,6 +37,7 @@ from search.request import JobSpec
 from search.stopwatch import stopwatch
 from search.structures.cluster import runs_zeros
 from search.units import Units, digest
+from search.untouched import untouched
 
 MOST_SEARCH_SAMPLES = 512
 MOST_EVALUATION_SAMPLES = 3_000
@@ -81,6 +83,8 @@ def compress(
     """
     progress.stage("import")
     graph = load(model)
+    if not graph.outputs:
+        return _untouched(spec, graph, model, data, workdir, cache_dir, progress)
     splits, knobs, augmentation = _prepare(spec, graph, data, progress)
     progress.stage("calibrate")
     targets = [_target(name, spec, knobs, cache_dir, progress) for name in spec.profiles]
@@ -157,8 +161,8 @@ def _prepare(
     """
     rng = np.random.default_rng((spec.search.seed, 0))
     trains = spec.search.finetune_minutes > 0
-    part = _synthesised(graph, rng, progress, trains=trains) if data is None else check(read_npz(data), graph)
-    regime: DataRegime = "data-free" if data is None else "unlabelled" if part.labels is None else "labelled"
+    part = _synthesised(graph, rng, progress, trains=trains) if data is None else _entered(graph, data)
+    regime = _regime(part, data)
     shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
     splits = divide(
@@ -184,17 +188,55 @@ def _prepare(
     if graph.fixed:
         names = ", ".join(f"`{name}`" for name in sorted(graph.fixed)[:3])
         progress.warn(f"inputs with a default stay as the file has them, and points are judged at it: {names}")
+    if graph.kinds is not None and graph.kinds.carried:
+        named = ", ".join(dict.fromkeys(found.operator for found in graph.kinds.carried))
+        progress.warn(
+            f"{len(graph.kinds.carried)} nodes are run by ONNX Runtime as they are ({named}); `inspect` says why"
+        )
     for frozen in knobs.groups.frozen:
         if "is an output of the model" not in frozen.reason:
             progress.warn(f"`{frozen.node}` keeps its width: {frozen.reason}")
     return splits, knobs, augmentation
 
 
+def _untouched(
+    spec: JobSpec,
+    graph: Graph,
+    model: bytes,
+    data: Path | None,
+    workdir: Path,
+    cache_dir: Path,
+    progress: Progress,
+) -> Report:
+    """The job on a file of which nothing is understood: an empty front, and why."""
+    rng = np.random.default_rng((spec.search.seed, 0))
+    part = synthetic(graph, SYNTHETIC_SAMPLES, rng) if data is None else check(read_npz(data), graph)
+    report, models = untouched(spec, graph, model, part, _regime(part, data), cache_dir, progress)
+    _write(workdir / "out", models)
+    progress.stage(None)
+    return report
+
+
+def _regime(part: Part, data: Path | None) -> DataRegime:
+    return "data-free" if data is None else "unlabelled" if part.labels is None else "labelled"
+
+
+def _entered(graph: Graph, data: Path) -> Part:
+    """The client's samples, through the head of the file where it has one."""
+    return _through_head(graph, check(read_npz(data), graph))
+
+
+def _through_head(graph: Graph, part: Part) -> Part:
+    if graph.frame is None:
+        return part
+    return dataclasses.replace(part, feeds=head.enter(graph, part.feeds), given=part.feeds)
+
+
 def _synthesised(graph: Graph, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:
-    noise = synthetic(graph, SYNTHETIC_SAMPLES, rng)
+    noise = _through_head(graph, synthetic(graph, SYNTHETIC_SAMPLES, rng))
     steps = STEPS if trains else 0  # who gives no time for training waits for nothing
     progress.warn(DATA_FREE)
-    return Part(synthesise(graph, noise.feeds, rng, steps=steps), None)
+    return dataclasses.replace(noise, feeds=synthesise(graph, noise.feeds, rng, steps=steps))
 
 
 def _arrays(splits: Splits) -> list[list[object]]:

@@ -215,7 +215,8 @@ def _point(
 
 def _relative(point: Point, control: Point) -> Point:
     """Fill in the speed-ups, which need the control; a measured one is the stopwatch's own ratio."""
-    predicted = control.predicted_latency_ms.value / point.predicted_latency_ms.value
+    priced = point.predicted_latency_ms.value  # nothing where ONNX Runtime runs all of the file as it is
+    predicted = control.predicted_latency_ms.value / priced if priced else 1.0
     measured = point.latency_ms.kind == "measured"
     return dataclasses.replace(point, predicted_speedup=predicted, speedup=point.speedup if measured else predicted)
 

@@ -148,6 +148,26 @@ class TargetInspection:
 
 
 @dataclasses.dataclass(frozen=True)
+class CarriedNode:
+    """A node that ONNX Runtime runs as it is, forward only, and why."""
+
+    node: str
+    operator: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeKinds:
+    """How many nodes of the file are of which kind."""
+
+    understood: int
+    """Run and differentiated by us, their channels coupled and cut."""
+    shapes: int
+    """Depend on sizes and constants only."""
+    carried: tuple[CarriedNode, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Inspection:
     """Answer of a dry run."""
 
@@ -157,6 +177,7 @@ class Inspection:
     parameters: int
     profiles: dict[str, TargetInspection]
     warnings: tuple[str, ...] = ()
+    nodes: NodeKinds | None = None
 
     def to_json(self) -> str:
         """The inspection as JSON."""

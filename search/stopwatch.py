@@ -23,7 +23,7 @@ ROUNDS = 40
 
 def stopwatch(profile: DeviceProfile, samples: Part, folder: Path) -> Stopwatch:
     """Time files in ONNX Runtime at the profile's batch size and threads, all of them interleaved with the dense one."""
-    feeds = {name: value[: profile.batch] for name, value in samples.feeds.items()}
+    feeds = {name: value[: profile.batch] for name, value in samples.file_feeds.items()}
 
     def run(models: Sequence[bytes]) -> list[Timed]:
         names = [hashlib.sha256(model).hexdigest() for model in models]

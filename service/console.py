@@ -73,6 +73,13 @@ def print_fronts(fronts: Mapping[str, Front]) -> None:
 def print_inspection(found: Inspection) -> None:
     """What can be pruned, what cannot and why, and what each target makes of it."""
     stdout.print(f"{found.parameters:,} parameters, {found.macs:,} MACs")
+    if found.nodes is not None:
+        kinds = found.nodes
+        stdout.print(
+            f"nodes: {kinds.understood} understood, {kinds.shapes} of shape arithmetic, {len(kinds.carried)} run by ONNX Runtime"
+        )
+        for node in kinds.carried:
+            stdout.print(f"carried: {escape(node.node)} ({escape(node.operator)}) - {escape(node.reason)}")
     groups = _table("can be pruned", ("group", "kind", "units", "removable parameters", "nodes"))
     for group in found.groups:
         nodes = ", ".join(group.nodes)

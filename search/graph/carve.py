@@ -21,9 +21,10 @@ import onnx.inliner
 from search.errors import UnsupportedOperator
 from search.graph.execute import apply_node
 from search.graph.extract import extract, reads
-from search.graph.ir import CARRIED, Carried, Census, Frame, Graph, Node, TensorInfo
+from search.graph.ir import CARRIED, Frame, Graph, Node, TensorInfo
 from search.graph.observe import Observation, inputs_of, observe
 from search.graph.ops import OPS
+from search.report import CarriedNode, NodeKinds
 
 SIZED_BY_DATA = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
 """Their outputs may have the same size on all that was tried, and yet another one on other data."""
@@ -41,10 +42,10 @@ def needs_care(graph: Graph) -> bool:
     )
 
 
-def census(graph: Graph) -> Census:
+def kinds(graph: Graph) -> NodeKinds:
     """Kinds of the nodes of a graph that is wholly understood."""
     shapes = sum(_of_sizes(graph))
-    return Census(len(graph.nodes) - shapes, shapes)
+    return NodeKinds(len(graph.nodes) - shapes, shapes)
 
 
 def carve(proto: onnx.ModelProto, graph: Graph) -> Graph:
@@ -73,7 +74,7 @@ def carve(proto: onnx.ModelProto, graph: Graph) -> Graph:
             operator=operator,
         ) from error
     division = _Division(proto, graph, seen)
-    return division.graph() if division.why else graph.replace(census=census(graph))
+    return division.graph() if division.why else graph.replace(kinds=kinds(graph))
 
 
 class _Division:
@@ -98,6 +99,10 @@ class _Division:
 
     def _classify(self) -> None:
         """Trace the graph; what JAX cannot trace is carried, and stands there with the shapes that were seen."""
+        if self.seen.failure:
+            why = f"no sizes were found at which the file runs on random data ({self.seen.failure}); fix its free sizes"
+            self.why = dict.fromkeys(range(len(self.reads)), why)
+            return
         looked = self.seen.looks[0]
 
         def trace(feeds: dict[str, Any]) -> int:
@@ -177,7 +182,7 @@ class _Division:
             outputs=tuple(self._info(name) for name in outputs),
             initializers=constants,
             frame=frame,
-            census=self._census(),
+            kinds=self._kinds(),
         )
 
     def _head(self, tail: set[int]) -> set[int]:
@@ -314,13 +319,13 @@ class _Division:
         known = next((info for info in (*self.whole.inputs, *self.whole.outputs) if info.name == name), None)
         return known or TensorInfo(name, self.seen.dtype(name), self.seen.shape(name))
 
-    def _census(self) -> Census:
+    def _kinds(self) -> NodeKinds:
         nodes = self.whole.nodes
         named = tuple(
-            Carried(nodes[i].name, f"{nodes[i].domain}::{nodes[i].op}".removeprefix("::"), why)
+            CarriedNode(nodes[i].name, f"{nodes[i].domain}::{nodes[i].op}".removeprefix("::"), why)
             for i, why in self.why.items()
         )
-        return Census(len(nodes) - len(named) - len(self.static), len(self.static), named)
+        return NodeKinds(len(nodes) - len(named) - len(self.static), len(self.static), named)
 
 
 def _of_sizes(graph: Graph) -> set[int]:

@@ -12,6 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from search.graph.sources import Source
     from search.graph.upload import Upload
+from search.report import NodeKinds
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Array]
@@ -65,15 +66,6 @@ class TensorInfo:
 
 
 @dataclasses.dataclass(frozen=True)
-class Carried:
-    """A node of the file that ONNX Runtime runs as it is."""
-
-    node: str
-    operator: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Frame:
     """What the file has around the graph that we look into, run by ONNX Runtime as it is."""
 
@@ -87,17 +79,6 @@ class Frame:
     """What head and tail read of the file's initializers."""
     signature: bytes
     """A serialised `onnx.GraphProto` with the inputs and outputs of the file."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Census:
-    """How many nodes of the file are of which kind."""
-
-    understood: int
-    """Run and differentiated by us, their channels coupled and cut."""
-    shapes: int
-    """Depend on sizes and constants only."""
-    carried: tuple[Carried, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +100,8 @@ class Graph:
     """Initializers that callers may override (inputs with a default), and what is computed of them: they stay as they are."""
     frame: Frame | None = None
     """None where the graph is the whole file."""
-    census: Census | None = None
+    kinds: NodeKinds | None = None
+    """Of the nodes of the file."""
 
     @property
     def given(self) -> tuple[TensorInfo, ...]:

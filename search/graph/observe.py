@@ -19,6 +19,8 @@ SIZES = ((2, 3, 64, 96), (2, 3, 16, 24), (2, 3, 8, 12), (1, 1, 64, 64))
 HIGHEST = (1000, 100, 2)
 """Above the integers that are tried: they may be rows of a table, or a mask."""
 WIDE = 2**31
+LONGEST_LOOK_S = 5.0
+"""Of a run on two or three samples."""
 FETCHED = frozenset(
     (
         "float", "float16", "double", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
@@ -35,10 +37,12 @@ class Observation:
 
     types: Mapping[str, int]
     """Value to its element type; those that are no tensors are missing."""
-    looks: tuple[Mapping[str, Shape], ...]
+    looks: tuple[Mapping[str, Shape], Mapping[str, Shape], Mapping[str, Shape]]
     """Value to its shape: two looks at the same sizes on other data, one at other sizes, or at the same where none is free."""
     wide: frozenset[str]
     """Values with integers that 32 bits do not hold."""
+    failure: str = ""
+    """Why there are no looks."""
 
     def is_number(self, name: str) -> bool:
         """Whether a value is a tensor of real numbers."""
@@ -67,30 +71,33 @@ class Observation:
 def observe(proto: onnx.ModelProto) -> Observation:
     """Run a model whose functions are inlined, every value exposed, on random data.
 
+    Returns:
+        What was seen; only the types, and why, where ONNX Runtime fails at all sizes that are tried.
+
     Raises:
-        NotImplementedError: ONNX Runtime refuses the model, or fails at all sizes that are tried.
+        NotImplementedError: ONNX Runtime refuses the model.
         ResourceLimit: a run takes too long; names the node.
     """
     given = inputs_of(proto)
     runner, fetched, types = _exposed(proto)
-    last = NotImplementedError("it has inputs that no data set can give")
+    names, failure = list(fetched.values()), ""
     for first, second, free, other in SIZES:
         for high in HIGHEST:
             try:
-                a = runner(_feeds(given, first, free, high, seed=0), [*fetched.values()])
-                b = runner(_feeds(given, first, free, high, seed=1), [*fetched.values()])
+                a = runner(_feeds(given, first, free, high, seed=0), names, longest_s=LONGEST_LOOK_S)
+                b = runner(_feeds(given, first, free, high, seed=1), names, longest_s=LONGEST_LOOK_S)
             except NotImplementedError as error:
-                last = error
+                failure = failure or str(error)
                 continue
             c = a
             with contextlib.suppress(NotImplementedError):  # sizes that are named apart and yet must agree
-                c = runner(_feeds(given, second, other, high, seed=0), [*fetched.values()])
+                c = runner(_feeds(given, second, other, high, seed=0), names, longest_s=LONGEST_LOOK_S)
             looks = [dict(_shapes(fetched, values)) for values in (a, b, c)]
             for look, sizes in zip(looks, ((first, free), (first, free), (second, other)), strict=True):
                 look |= {info.name: _sizes(info, *sizes) for info in given if info.type.HasField("tensor_type")}
             wide = frozenset(name for values in (a, b) for name in _wide(fetched, values))
-            return Observation(types, tuple(looks), wide)
-    raise last
+            return Observation(types, (looks[0], looks[1], looks[2]), wide)
+    return Observation(types, ({}, {}, {}), frozenset(), failure)
 
 
 def inputs_of(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

@@ -71,7 +71,7 @@ def _normalised(proto: onnx.ModelProto, graph: Graph) -> Graph:
     if carve.needs_care(graph):
         return normalise(carve.carve(proto, graph))
     try:
-        return normalise(graph.replace(census=carve.census(graph)))
+        return normalise(graph.replace(kinds=carve.kinds(graph)))
     except UnsupportedOperator:  # a known operator in a use that only ONNX Runtime has
         divided = carve.carve(proto, graph)
         if divided.frame is None:

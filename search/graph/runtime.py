@@ -38,11 +38,13 @@ class Runner:
         self.types: Mapping[str, str] = {value.name: value.type for value in self._session.get_outputs()}
         """Output name to type, as ONNX Runtime writes it: ``tensor(float)``."""
 
-    def __call__(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> list[Any]:
+    def __call__(
+        self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None, *, longest_s: float = LONGEST_RUN_S
+    ) -> list[Any]:
         """Run once.
 
         Raises:
-            ResourceLimit: it took more than `LONGEST_RUN_S`; names the node.
+            ResourceLimit: it took more than ``longest_s``; names the node.
             NotImplementedError: ONNX Runtime fails.
         """
         options = ort.RunOptions()
@@ -53,13 +55,13 @@ class Runner:
             late.set()
             options.terminate = True
 
-        timer = threading.Timer(LONGEST_RUN_S, stop)
+        timer = threading.Timer(longest_s, stop)
         timer.start()
         try:
             return list(self._session.run(outputs, dict(feeds), options))
         except Exception as error:  # the runtime's own errors have no common class
             if late.is_set():
-                raise _too_long(error) from error
+                raise _too_long(error, longest_s) from error
             raise NotImplementedError(f"ONNX Runtime fails on it: {_first_line(error)}") from error
         finally:
             timer.cancel()
@@ -75,15 +77,15 @@ def kept() -> SecateurError | None:
     return _failures.pop() if _failures else None
 
 
-def _too_long(error: Exception) -> ResourceLimit:
+def _too_long(error: Exception, longest_s: float) -> ResourceLimit:
     found = _BLAMED.search(str(error))
     op, name = found.groups() if found else ("", "")
     which = f"node `{name or op}` ({op})" if op else "a node that ONNX Runtime runs as it is"
     return ResourceLimit(
-        f"{which} ran for more than {LONGEST_RUN_S:g} s on one batch; give smaller samples, or export the model without it",
+        f"{which} ran for more than {longest_s:g} s on one batch; give smaller samples, or export the model without it",
         node=name or op,
         operator=op,
-        allowed_s=LONGEST_RUN_S,
+        allowed_s=longest_s,
     )
 
 

@@ -113,7 +113,7 @@ def find_groups(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude:
     _tie(graph, at)
     for info in graph.outputs:
         if info.name in ids:
-            at.frozen[info.name] = (np.unique(ids[info.name][ids[info.name] > 0]), "it is an output of the model")
+            at.frozen[info.name] = (np.unique(ids[info.name][ids[info.name] > 0]), _why_output(graph, info.name))
     return _assemble(graph, at, ids, exclude)
 
 
@@ -133,6 +133,11 @@ def _tie(graph: Graph, at: Coupling) -> None:
         whole = next((node for node in readers.get(weight, []) if node.name not in known), None)
         if whole is not None:
             at.keep(nodes[first.node], first.ids, f"`{whole.name}` reads the same weight whole")
+def _why_output(graph: Graph, name: str) -> str:
+    tail = None if graph.frame is None else graph.frame.tail
+    if tail is not None and name in tail.inputs:
+        return f"{tail.op} behind it is run by ONNX Runtime as it is"
+    return "it is an output of the model"
 
 
 def _assemble(graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Sequence[str]) -> Groups:

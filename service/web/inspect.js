@@ -14,6 +14,7 @@ export async function inspectModel(element, { name, ...asked }) {
     found.warnings?.length ? h("div", { class: "note" }, h("strong", {}, "Warnings"), list(found.warnings)) : "",
     ...Object.entries(found.profiles).map(([profile, target]) => targetView(profile, target)),
     folded("Prunable groups", found.groups.map((group) => `${group.id}: ${group.units} of kind ${group.kind}, ${count(group.removable_parameters)} parameters, ${group.nodes.join(", ")}`)),
+    folded("Run by ONNX Runtime as they are, and why", (found.nodes?.carried ?? []).map((node) => `${node.node} (${node.operator}): ${node.reason}`)),
     folded("Frozen, and why", found.frozen.map((node) => `${node.node}: ${node.reason}`)));
   element.parentElement.hidden = false;
   title.focus();
