@@ -202,7 +202,7 @@ def _prepare(
 def _untouched(
     spec: JobSpec,
     graph: Graph,
-    model: bytes,
+    model: Upload,
     data: Path | None,
     workdir: Path,
     cache_dir: Path,
@@ -211,8 +211,8 @@ def _untouched(
     """The job on a file of which nothing is understood: an empty front, and why."""
     rng = np.random.default_rng((spec.search.seed, 0))
     part = synthetic(graph, SYNTHETIC_SAMPLES, rng) if data is None else check(read_npz(data), graph)
-    report, models = untouched(spec, graph, model, part, _regime(part, data), cache_dir, progress)
-    _write(workdir / "out", models)
+    report, models = untouched(spec, graph, file_of(graph), part, _regime(part, data), cache_dir, progress)
+    _write(workdir / "out", models, model)
     progress.stage(None)
     return report
 

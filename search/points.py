@@ -15,9 +15,8 @@ from search.allocate.price import Pricer
 from search.data import Part
 from search.errors import InternalError
 from search.evaluate.accuracy import Quality, accuracy, quality
-from search.evaluate.dense import understood
+from search.evaluate.dense import answers, understood
 from search.evaluate.memory import peak_memory_bytes
-from search.evaluate.parity import Session
 from search.evaluate.proof import Proof
 from search.graph.ir import Array, Graph
 from search.graph.patch import file_of, patch
@@ -63,10 +62,10 @@ class Finisher:
         self.graph, self.groups, self.units = knobs.graph, knobs.groups, units
         self.input_shapes = knobs.input_shapes
         model = file_of(knobs.graph)
-        self.dense_outputs = Session(model)(evaluation.feeds)
+        self.dense_outputs = answers(knobs.graph, evaluation)
         self.evaluation = understood(evaluation, knobs.graph)
         self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_outputs), {})
-        self.proof = Proof(model, knobs.graph, evaluation.feeds)
+        self.proof = Proof(model, knobs.graph, evaluation.file_feeds)
 
     def rewritten(self) -> File | None:
         """The upload with the exact rewrites that every point has, and nothing else; None where it has none."""
@@ -105,7 +104,7 @@ class Finisher:
             raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {allowed}")
         if len(model) > most_bytes:
             raise InternalError(f"a cut network takes {len(model)} bytes, the upload {len(self.dense.model)}")
-        scores = self._judged(Session(model)(self.evaluation.feeds)).scores
+        scores = self._judged(answers(self.graph, self.evaluation, model)).scores
         return {"model": np.frombuffer(model, np.uint8), "parity": np.asarray(error), "scores": scores}
 
     def _judged(self, outputs: Sequence[Array]) -> Quality:

@@ -23,7 +23,7 @@ NOTHING = "no node of this file is understood, so nothing of it can be pruned"
 
 def untouched(
     spec: JobSpec, graph: Graph, model: bytes, part: Part, regime: DataRegime, cache_dir: Path, progress: Progress
-) -> tuple[Report, dict[str, bytes]]:
+) -> tuple[Report, dict[str, points.File]]:
     """Time the upload on every target of this machine, and say why there is nothing else.
 
     Args:
@@ -46,11 +46,11 @@ def untouched(
     dense = points.File(model, hashlib.sha256(model).hexdigest(), 0.0, same, parameters, 0, (), ())
     pricer_of = Knobs(graph, {})
     fronts: dict[str, Front] = {}
-    models: dict[str, bytes] = {}
+    models: dict[str, points.File] = {}
     for name in spec.profiles:
         profile = profiles.resolve(name, cache_dir, progress)
         watch = stopwatch(profile, part, cache_dir / "measurements") if profile.measurable_here else None
-        front, files = points.build_front(profile, Pricer(pricer_of, profile), dense, [], spec, watch)
+        front, files = points.build_front(profile, Pricer(pricer_of, profile), dense, None, [], spec, watch)
         fronts[profile.id] = front
         models |= files
     stage_s = {name: round(seconds, 3) for name, seconds in progress.stage_s.items()}

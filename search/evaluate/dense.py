@@ -19,6 +19,15 @@ DOUBT_SAMPLES = 512
 ADVICE = "check that labels and preprocessing fit the model"
 
 
+def answers(graph: Graph, part: Part, model: bytes | None = None) -> list[Array]:
+    """What a file of a graph, the upload where none is given, gives for samples: the outputs of the graph, each (N, ...).
+
+    They are the outputs of the file, or what a tail makes those of.
+    """
+    names = [info.name for info in graph.outputs]
+    return Session(file_of(graph) if model is None else model, outputs=names)(part.file_feeds)
+
+
 def understood(part: Part, graph: Graph) -> Part:
     """Samples with a task and labels in normal form; themselves where they have them.
 
@@ -30,7 +39,7 @@ def understood(part: Part, graph: Graph) -> Part:
     some = part.take(
         np.unique(np.linspace(0, len(part) - 1, PROBE_SAMPLES).astype(int))
     )  # files are often sorted by class
-    outputs = Session(file_of(graph))(some.feeds)
+    outputs = answers(graph, some)
     return part.understood(
         outputs,
         informative(graph, outputs, some.feeds),
@@ -87,7 +96,7 @@ def doubt(part: Part, graph: Graph) -> str | None:
     if part.labels is None or part.task is None:
         return None
     some = part.take(slice(DOUBT_SAMPLES))
-    outputs = Session(file_of(graph))(some.feeds)
+    outputs = answers(graph, some)
     found = quality(outputs, some.labels, outputs, part.task)
     if found.metric == "r2":
         return f"the dense model has an r2 of {found.value:.3g} on the labels; {ADVICE}" if found.value <= 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from search.graph.execute import batches
@@ -20,8 +21,16 @@ MOST_AT_ONCE = 128
 class Session:
     """An ONNX file in ONNX Runtime, run on any number of samples in batches."""
 
-    def __init__(self, model: bytes, *, threads: int = 0) -> None:
-        """Load the file; its own batch size is used where it is fixed. ``threads`` 0: as many as there are cores."""
+    def __init__(self, model: bytes, *, threads: int = 0, outputs: Sequence[str] = ()) -> None:
+        """Load the file; its own batch size is used where it is fixed.
+
+        Args:
+            model: the file.
+            threads: 0: as many as there are cores.
+            outputs: values that are returned, the file's own outputs where none are named; any value of the file may be.
+        """
+        self._outputs = list(outputs) or None
+        model = showing(model, outputs) if outputs else model
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -35,7 +44,7 @@ class Session:
         """All outputs for all samples."""
         count = len(next(iter(feeds.values())))
         size = self.batch if self.fixed else min(self.batch, count)
-        parts = [self._session.run(None, self._typed(part)) for part in batches(feeds, size)]
+        parts = [self._session.run(self._outputs, self._typed(part)) for part in batches(feeds, size)]
         return [_wide(np.concatenate([part[i] for part in parts])[:count]) for i in range(len(parts[0]))]
 
     def _typed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -45,6 +54,15 @@ class Session:
 
 def _wide(value: Array) -> Array:
     return value.astype(np.float32) if value.dtype == np.float16 else value
+
+
+def showing(model: bytes, names: Sequence[str]) -> bytes:
+    """The file with some of its values as further outputs."""
+    proto = onnx.ModelProto.FromString(model)
+    known = {info.name for info in proto.graph.output}
+    added = [onnx.ValueInfoProto(name=name) for name in names if name not in known]
+    proto.graph.output.extend(added)
+    return proto.SerializeToString() if added else model
 
 
 def relative_difference(found: Sequence[Array], wanted: Sequence[Array]) -> float:

@@ -38,13 +38,14 @@ class Proof:
             feeds: samples of the client; some of them are taken.
         """
         self.tolerance = tolerance(graph)
+        self._outputs = [info.name for info in graph.outputs]
         some = {name: value[:PROOF_SAMPLES] for name, value in feeds.items()}
         session = Session(upload, threads=1)
         self.feeds = [some, *(more for more in _more(some, graph) if _runs(session, more))]
 
     def difference(self, model: bytes, masked: bytes) -> float:
         """Largest relative difference of the outputs of two files, over all inputs of the proof."""
-        one, other = Session(model, threads=1), Session(masked, threads=1)
+        one, other = (Session(file, threads=1, outputs=self._outputs) for file in (model, masked))
         return max(relative_difference(one(feeds), other(feeds)) for feeds in self.feeds)
 
 
@@ -64,7 +65,7 @@ def _more(feeds: Mapping[str, Array], graph: Graph) -> Iterator[dict[str, Array]
         yield {name: value[:batch] for name, value in feeds.items()}
     free = {
         info.name: [axis for axis, size in enumerate(info.shape) if axis > 0 and not isinstance(size, int)]
-        for info in graph.inputs
+        for info in graph.given
     }
     if any(free.values()):
         for shares in STRETCHES:

@@ -133,6 +133,8 @@ def _tie(graph: Graph, at: Coupling) -> None:
         whole = next((node for node in readers.get(weight, []) if node.name not in known), None)
         if whole is not None:
             at.keep(nodes[first.node], first.ids, f"`{whole.name}` reads the same weight whole")
+
+
 def _why_output(graph: Graph, name: str) -> str:
     tail = None if graph.frame is None else graph.frame.tail
     if tail is not None and name in tail.inputs:
