@@ -63,7 +63,7 @@ class Finisher:
         self.graph, self.groups, self.units = knobs.graph, knobs.groups, units
         self.input_shapes = knobs.input_shapes
         model = export(knobs.graph)
-        self.dense_output: Array = Session(model)(evaluation.feeds)[0]
+        self.dense_output: Array = Session(model, knobs.graph.sampling)(evaluation.feeds)[0]
         self.evaluation = evaluation.understood(self.dense_output)
         self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_output), {})
 
@@ -90,10 +90,10 @@ class Finisher:
     def _proved(self, model: bytes, masked: bytes) -> dict[str, Array]:
         """The file, its difference to the masked network, and what every sample scores."""
         proof = {name: value[:PROOF_SAMPLES] for name, value in self.evaluation.feeds.items()}
-        error = parity(model, masked, proof)
+        error = parity(model, masked, proof, self.graph.sampling)
         if not error <= TOLERANCE:
             raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {TOLERANCE:.0e}")
-        scores = self._judged(Session(model)(self.evaluation.feeds)[0]).scores
+        scores = self._judged(Session(model, self.graph.sampling)(self.evaluation.feeds)[0]).scores
         return {"model": np.frombuffer(model, np.uint8), "parity": np.asarray(error), "scores": scores}
 
     def _judged(self, output: Array) -> Quality:

@@ -49,12 +49,13 @@ def output_curvature(
     directions = [_directions(answer, answers, rng) for answer in answers]
 
     def projected(errors: Mapping[str, Any], sample: Mapping[str, Any], along: Sequence[Any]) -> Any:
-        values = {**graph.initializers, **{name: value[None] for name, value in sample.items()}}
+        chunk = graph.sampling.chunks({name: value[None] for name, value in sample.items()})
+        values = {**graph.initializers, **{name: value[0] for name, value in chunk.items()}}
         for node in graph.nodes:
             outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset)
             for name, value in zip(node.outputs, outputs, strict=False):
                 values[name] = value + errors[name] if name in errors else value
-        found = [values[info.name][0] for info in graph.outputs]
+        found = [graph.sampling.samples(info.name, values[info.name][None], 1)[0] for info in graph.outputs]
         if is_scores(answers):
             found = [log_probabilities(found[0], 0)]
         return sum(jnp.vdot(v, a) for v, a in zip(along, found, strict=True) if v.size)

@@ -25,7 +25,7 @@ def understood(part: Part, graph: Graph) -> Part:
         InvalidDataset: labels that do not fit the network's first output.
     """
     some = np.unique(np.linspace(0, len(part) - 1, PROBE_SAMPLES).astype(int))  # files are often sorted by class
-    output = Session(export(graph))(part.take(some).feeds)[0]
+    output = Session(export(graph), graph.sampling)(part.take(some).feeds)[0]
     return part.understood(output, last=ends_in_product(graph))
 
 
@@ -56,7 +56,7 @@ def doubt(part: Part, graph: Graph) -> str | None:
     if part.labels is None or part.task is None:
         return None
     some = part.take(slice(DOUBT_SAMPLES))
-    outputs = Session(export(graph))(some.feeds)[0]
+    outputs = Session(export(graph), graph.sampling)(some.feeds)[0]
     judged = quality(outputs, some.labels, outputs, part.task)
     if judged.metric == "r2":
         return f"the dense model has an r2 of {judged.value:.3g} on the labels; {ADVICE}" if judged.value <= 0 else None

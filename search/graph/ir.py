@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from search.graph.sampling import Sampling
+
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Array]
 
@@ -62,6 +64,8 @@ class Graph:
     opsets: Mapping[str, int]
     ir_version: int
     name: str = "graph"
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    """How samples stand in the inputs and outputs."""
 
     @property
     def opset(self) -> int:

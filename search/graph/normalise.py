@@ -13,7 +13,6 @@ import numpy as np
 from search.graph import lower_shape
 from search.graph.admission import growth
 from search.graph.execute import apply_node, blaming
-from search.graph.free_batch import free_batch
 from search.graph.ir import Array, Graph, Node
 from search.graph.normalise_shapes import rewrite_shapes
 from search.graph.ops import OPS
@@ -28,7 +27,6 @@ def normalise(graph: Graph) -> Graph:
         fold_constants,
         drop_identities,
         rewrite_shapes,
-        free_batch,
         fold_batch_norms,
         pad_slice_to_conv,
         unshare,
