@@ -135,7 +135,7 @@ def compress(
     for target, mine in progress.finish(zip(targets, chosen, strict=True), "targets"):
         finished = [(candidate, files[key]) for candidate in mine if (key := plan_key(candidate.plan)) in files]
         watch = (
-            stopwatch(target.profile, evaluation, cache_dir / "measurements")
+            stopwatch(target.profile, evaluation, graph.sampling, cache_dir / "measurements")
             if target.profile.measurable_here and complete
             else None
         )
@@ -163,7 +163,7 @@ def _prepare(
     trains = spec.search.finetune_minutes > 0
     part = _synthesised(graph, rng, progress, trains=trains) if data is None else _entered(graph, data)
     regime = _regime(part, data)
-    shapes = {name: (1, *value.shape[1:]) for name, value in part.feeds.items()}
+    shapes = graph.sampling.shapes({name: value.shape[1:] for name, value in part.feeds.items()})
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
     splits = divide(
         understood(part, graph),
@@ -283,7 +283,7 @@ def _measured(target: Target, search: Search, cache_dir: Path) -> Callable[[Sequ
         return None
 
     def measured(plans: Sequence[Plan]) -> list[float]:
-        watch = stopwatch(target.profile, search.splits.search, cache_dir / "measurements")
+        watch = stopwatch(target.profile, search.splits.search, search.knobs.graph.sampling, cache_dir / "measurements")
         files = [file_of(search.knobs.graph), *map(search.untrained, plans)]
         return [found.speedup for found in watch(files)[1:]]
 

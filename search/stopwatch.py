@@ -16,14 +16,15 @@ import onnxruntime as ort
 from hwprofiles.device import DeviceProfile
 from search.data import Part
 from search.evaluate.benchmark import Timing, measure_interleaved
+from search.graph.sampling import Sampling
 from search.points import Stopwatch, Timed
 
 ROUNDS = 40
 
 
-def stopwatch(profile: DeviceProfile, samples: Part, folder: Path) -> Stopwatch:
+def stopwatch(profile: DeviceProfile, samples: Part, sampling: Sampling, folder: Path) -> Stopwatch:
     """Time files in ONNX Runtime at the profile's batch size and threads, all of them interleaved with the dense one."""
-    feeds = {name: value[: profile.batch] for name, value in samples.file_feeds.items()}
+    feeds = sampling.at_once(samples.file_feeds, profile.batch)
 
     def run(models: Sequence[bytes]) -> list[Timed]:
         names = [hashlib.sha256(model).hexdigest() for model in models]

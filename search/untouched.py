@@ -49,7 +49,9 @@ def untouched(
     models: dict[str, points.File] = {}
     for name in spec.profiles:
         profile = profiles.resolve(name, cache_dir, progress)
-        watch = stopwatch(profile, part, cache_dir / "measurements") if profile.measurable_here else None
+        watch = (
+            stopwatch(profile, part, graph.sampling, cache_dir / "measurements") if profile.measurable_here else None
+        )
         front, files = points.build_front(profile, Pricer(pricer_of, profile), dense, None, [], spec, watch)
         fronts[profile.id] = front
         models |= files

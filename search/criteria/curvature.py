@@ -58,12 +58,15 @@ def output_curvature(
     directions = [_directions(outputs[k], rng, scores=k == scores) for k in counted]
 
     def projected(errors: Mapping[str, Any], sample: Mapping[str, Any], along: Sequence[Any]) -> Any:
-        values = {**graph.initializers, **{name: value[None] for name, value in sample.items()}}
+        chunk = graph.sampling.chunks({name: value[None] for name, value in sample.items()})
+        values = {**graph.initializers, **{name: value[0] for name, value in chunk.items()}}
         for node in graph.nodes:
             outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset)
             for name, value in zip(node.outputs, outputs, strict=False):
                 values[name] = value + errors[name] if name in errors else value
-        answers = {k: values[graph.outputs[k].name][0] for k in counted}
+        answers = {
+            k: graph.sampling.samples(graph.outputs[k].name, values[graph.outputs[k].name][None], 1)[0] for k in counted
+        }
         found = [log_probabilities(answer, 0) if k == scores else answer for k, answer in answers.items()]
         return sum(jnp.vdot(v, jnp.where(v == 0, 0, a)) for v, a in zip(along, found, strict=True))
 

@@ -25,7 +25,7 @@ def answers(graph: Graph, part: Part, model: bytes | None = None) -> list[Array]
     They are the outputs of the file, or what a tail makes those of.
     """
     names = [info.name for info in graph.outputs]
-    return Session(file_of(graph) if model is None else model, outputs=names)(part.file_feeds)
+    return Session(file_of(graph) if model is None else model, graph.sampling, outputs=names)(part.file_feeds)
 
 
 def understood(part: Part, graph: Graph) -> Part:

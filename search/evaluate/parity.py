@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnxruntime as ort
 
 from search.graph.execute import batches
 from search.graph.ir import Array
+from search.graph.sampling import Sampling, samples_of
 
 ort.set_default_logger_severity(3)
 FLOATS = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(float)": np.float32}
@@ -21,35 +23,46 @@ MOST_AT_ONCE = 128
 class Session:
     """An ONNX file in ONNX Runtime, run on any number of samples in batches."""
 
-    def __init__(self, model: bytes, *, threads: int = 0, outputs: Sequence[str] = ()) -> None:
-        """Load the file; its own batch size is used where it is fixed.
+    def __init__(
+        self, model: bytes, sampling: Sampling | None = None, *, threads: int = 0, outputs: Sequence[str] = ()
+    ) -> None:
+        """Load the file.
 
         Args:
             model: the file.
+            sampling: how samples stand in it, by default as declared.
             threads: 0: as many as there are cores.
             outputs: values that are returned, the file's own outputs where none are named; any value of the file may be.
         """
-        self._outputs = list(outputs) or None
         model = showing(model, outputs) if outputs else model
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._types = {item.name: FLOATS.get(item.type) for item in self._session.get_inputs()}
-        size = self._session.get_inputs()[0].shape[:1]
-        self.fixed = bool(size) and isinstance(size[0], int)
-        self.batch = size[0] if self.fixed else MOST_AT_ONCE
+        self._names = list(outputs) or [output.name for output in self._session.get_outputs()]
+        self._sampling = sampling or Sampling.declared(self._session.get_inputs(), self._session.get_outputs())
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """All outputs for all samples."""
-        count = len(next(iter(feeds.values())))
-        size = self.batch if self.fixed else min(self.batch, count)
-        parts = [self._session.run(self._outputs, self._typed(part)) for part in batches(feeds, size)]
-        return [_wide(np.concatenate([part[i] for part in parts])[:count]) for i in range(len(parts[0]))]
+        """All outputs for all samples, (N, ...); inner values that are outputs are joined along their first axis."""
+        count = samples_of(feeds)
+        size = min(MOST_AT_ONCE, count) if self._sampling.joins else self._sampling.chunk
+        parts = [self._session.run(self._names, self._fed(part, size)) for part in batches(feeds, size)]
+        once = dataclasses.replace(self._sampling, batch=size)
+        return [
+            _wide(self._joined(once, name, [part[i] for part in parts], count)) for i, name in enumerate(self._names)
+        ]
 
-    def _typed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Feeds in the file's own types: the view of it that is searched has all floats in float32."""
-        return {n: v.astype(t) if (t := self._types.get(n)) and v.dtype.kind == "f" else v for n, v in feeds.items()}
+    def _joined(self, once: Sampling, name: str, parts: Sequence[Array], count: int) -> Array:
+        if self._sampling.native:
+            return np.concatenate(parts)[:count]
+        made: Array = once.samples(name, np.stack(parts), count)
+        return made
+
+    def _fed(self, feeds: Mapping[str, Array], size: int) -> dict[str, Array]:
+        """Feeds in the file's own layout and types: the view of it that is searched has all floats in float32."""
+        given = self._sampling.at_once(feeds, size)
+        return {n: v.astype(t) if (t := self._types.get(n)) and v.dtype.kind == "f" else v for n, v in given.items()}
 
 
 def _wide(value: Array) -> Array:

@@ -40,12 +40,13 @@ class Proof:
         self.tolerance = tolerance(graph)
         self._outputs = [info.name for info in graph.outputs]
         some = {name: value[:PROOF_SAMPLES] for name, value in feeds.items()}
-        session = Session(upload, threads=1)
+        self._sampling = graph.sampling
+        session = Session(upload, graph.sampling, threads=1)
         self.feeds = [some, *(more for more in _more(some, graph) if _runs(session, more))]
 
     def difference(self, model: bytes, masked: bytes) -> float:
         """Largest relative difference of the outputs of two files, over all inputs of the proof."""
-        one, other = (Session(file, threads=1, outputs=self._outputs) for file in (model, masked))
+        one, other = (Session(file, self._sampling, threads=1, outputs=self._outputs) for file in (model, masked))
         return max(relative_difference(one(feeds), other(feeds)) for feeds in self.feeds)
 
 

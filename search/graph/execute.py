@@ -18,7 +18,9 @@ from search.graph import admission, carried, flow
 from search.graph.ir import Array, Graph, Node
 from search.graph.lower import Value
 from search.graph.lower_conv2d import channels_last
+from search.graph.mapped import over_chunks
 from search.graph.ops import OPS
+from search.graph.sampling import samples_of
 
 Values = dict[str, Value]
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -67,12 +69,6 @@ def static_operands(graph: Graph) -> set[str]:
 def of_shapes(node: Node) -> bool:
     """Whether what a node gives depends on the shapes of its inputs only, and on its static operands."""
     return node.op in OPS and not node.domain and OPS[node.op].flow is flow.forget
-
-
-def beginning(graph: Graph, parameters: Mapping[str, Any], feeds: Mapping[str, Any]) -> Values:
-    """Every value that is there before the first node; what is static stays so, whatever ``parameters`` hold."""
-    fixed = {name: graph.initializers[name] for name in static_operands(graph)}
-    return {**graph.initializers, **parameters, **fixed, **feeds}
 
 
 def apply_node(node: Node, inputs: Sequence[Value], opset: int, products: Any = np.float32) -> tuple[Value, ...]:
@@ -165,16 +161,43 @@ def _unsupported(node: Node, why: str) -> UnsupportedOperator:
     )
 
 
-def walk(graph: Graph, values: Values, *, until: Iterable[str] | None = None, products: Any = np.float32) -> Values:
+def walk(
+    graph: Graph,
+    values: Values,
+    stacked: set[str] | None = None,
+    *,
+    until: Iterable[str] | None = None,
+    products: Any = np.float32,
+) -> Values:
     """Compute every node in order. ``values`` holds inputs and initializers and is extended in place.
 
-    With ``until`` only those values and what they need are computed; ``products`` as for `apply_node`.
+    With ``until`` only those values and what they need are computed; ``stacked`` as for `advance`, ``products`` as for
+    `apply_node`.
     """
     with jax.numpy_rank_promotion("allow"):  # ONNX broadcasts by definition
         for node in needed(graph, until) if until is not None else graph.nodes:
-            outputs = apply_node(node, [values[name] if name else None for name in node.inputs], graph.opset, products)
-            values.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
+            advance(node, values, set() if stacked is None else stacked, graph.opset, products)
     return values
+
+
+def advance(node: Node, values: Values, stacked: set[str], opset: int, products: Any = np.float32) -> None:
+    """Compute one node and add what it makes.
+
+    Args:
+        node: the operator.
+        values: what there is, by name; extended in place.
+        stacked: names of those values that are stacks of chunks (K, ...); extended in place.
+        opset: version of the operator set.
+        products: as for `apply_node`.
+    """
+    inputs = [values[name] if name else None for name in node.inputs]
+    if stacked.isdisjoint(node.inputs):
+        outputs = apply_node(node, inputs, opset, products)
+    else:
+        which = [name in stacked for name in node.inputs]
+        outputs, moved = over_chunks(node, inputs, which, lambda given: apply_node(node, given, opset, products))
+        stacked.update(name for name, is_stacked in zip(node.outputs, moved, strict=False) if name and is_stacked)
+    values.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
 
 
 def needed(graph: Graph, until: Iterable[str], given: Collection[str] = ()) -> list[Node]:
@@ -193,16 +216,40 @@ def forward(
     """A pure function ``f(parameters, feeds) -> [outputs]`` over the names in `trainable` and the graph's inputs.
 
     Initializers that are not passed as parameters are constants. Shapes are static: every batch size compiles once.
-    ``products`` as for `apply_node`.
+    ``products`` as for `apply_node`. Feeds and outputs are samples first, (N, ...), however the file has them; inner values are
+    joined along their own first axis (see `search.graph.sampling`).
     """
     names = [info.name for info in graph.outputs] if outputs is None else list(outputs)
 
     def run(parameters: Mapping[str, Any], feeds: Mapping[str, Any]) -> list[Any]:
-        values = beginning(graph, parameters, feeds)
-        walk(graph, values, until=names, products=products)
-        return [values[name] for name in names]
+        values, stacked = entered(graph, feeds, parameters)
+        walk(graph, values, stacked, until=names, products=products)
+        return left(graph, values, stacked, names, samples_of(feeds))
 
     return run
+
+
+def entered(
+    graph: Graph, feeds: Mapping[str, Any], parameters: Mapping[str, Any] | None = None
+) -> tuple[Values, set[str]]:
+    """Initializers and samples (N, ...) as the graph reads them, and the names of those that are stacks of chunks.
+
+    What is static stays so, whatever ``parameters`` hold.
+    """
+    fixed = {name: graph.initializers[name] for name in static_operands(graph)}
+    values = {**graph.initializers, **(parameters or {}), **fixed}
+    if graph.sampling.native:
+        return {**values, **feeds}, set()
+    return {**values, **graph.sampling.chunks(feeds)}, set(feeds)
+
+
+def left(graph: Graph, values: Values, stacked: Collection[str], names: Sequence[str], count: int) -> list[Any]:
+    """Some values for the first ``count`` samples, (N, ...)."""
+    if graph.sampling.native:
+        return [values[name] for name in names]
+    chunks = -(-count // graph.sampling.chunk)
+    every = [values[n] if n in stacked else jnp.broadcast_to(values[n], (chunks, *np.shape(values[n]))) for n in names]
+    return [graph.sampling.samples(name, value, count) for name, value in zip(names, every, strict=True)]
 
 
 def shapes(graph: Graph, feeds: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
@@ -275,14 +322,14 @@ class Engine:
     def __call__(self, parameters: Mapping[str, Any] | Placed, feeds: Mapping[str, Array]) -> list[Array]:
         """Outputs for all samples: arrays (N, ...) on the host."""
         placed = parameters if isinstance(parameters, Placed) else pack(self.graph, parameters)
-        parts = [self._run(placed.arrays, part)[: len(self.graph.outputs)] for part in batches(feeds, self.batch)]
-        count = len(next(iter(feeds.values())))
+        size, count = self.graph.sampling.whole(self.batch), samples_of(feeds)
+        parts = [self._run(placed.arrays, part)[: len(self.graph.outputs)] for part in batches(feeds, size)]
         return [np.concatenate([np.asarray(part[i]) for part in parts])[:count] for i in range(len(self.graph.outputs))]
 
 
 def batches(feeds: Mapping[str, Array], size: int) -> Iterable[dict[str, Array]]:
     """Feeds in batches of ``size`` samples; the last one repeats its last sample to fill up."""
-    count = len(next(iter(feeds.values())))
+    count = samples_of(feeds)
     for start in range(0, count, size):
         index = np.minimum(np.arange(start, start + size), count - 1)
         yield {name: value[index] for name, value in feeds.items()}

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search.graph.sampling import Sampling
+from search.report import NodeKinds
+
 if TYPE_CHECKING:
     from search.graph.sources import Source
     from search.graph.upload import Upload
-from search.report import NodeKinds
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Array]
@@ -92,6 +94,8 @@ class Graph:
     opsets: Mapping[str, int]
     ir_version: int
     name: str = "graph"
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    """How samples stand in the inputs and outputs."""
     upload: Upload | None = dataclasses.field(default=None, compare=False)
     """The file that the graph was read from."""
     sources: Mapping[str, Source] = dataclasses.field(default_factory=dict, compare=False)

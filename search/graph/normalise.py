@@ -16,7 +16,6 @@ import numpy as np
 from search.graph import lower_shape
 from search.graph.admission import growth
 from search.graph.execute import apply_node, blaming
-from search.graph.free_batch import free_batch
 from search.graph.ir import Array, Graph, Node
 from search.graph.normalise_shapes import rewrite_shapes
 from search.graph.ops import OPS
@@ -46,7 +45,6 @@ def normalise(graph: Graph, rewrites: Iterable[str] = ("shortcut", "shuffle")) -
         fold_constants,
         drop_identities,
         lambda g: rewrite_shapes(g, shuffles="shuffle" in chosen),
-        free_batch,
         fold_batch_norms,
         *([pad_slice_to_conv] if "shortcut" in chosen else []),
         unshare,

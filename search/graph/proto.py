@@ -11,6 +11,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from search.graph.extract import rename
 from search.graph.ir import Graph, Node, TensorInfo
+from search.graph.sampling import Sampling
 from search.graph.sources import Stored, Tensor
 from search.graph.upload import overridable
 
@@ -28,14 +29,17 @@ def to_graph(proto: onnx.ModelProto, opsets: dict[str, int]) -> Graph:
         proto = onnx.inliner.inline_local_functions(proto)
     graph = proto.graph
     initializers = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    inputs = tuple(_to_info(value) for value in graph.input if value.name not in initializers)
+    outputs = tuple(_to_info(value) for value in graph.output)
     return Graph(
         nodes=_unique(tuple(_to_node(node, index) for index, node in enumerate(graph.node))),
         initializers=initializers,
-        inputs=tuple(_to_info(value) for value in graph.input if value.name not in initializers),
-        outputs=tuple(_to_info(value) for value in graph.output),
+        inputs=inputs,
+        outputs=outputs,
         opsets=opsets,
         ir_version=max(proto.ir_version, 4),  # from 4 on, initializers need not be inputs
         name=graph.name or "graph",
+        sampling=Sampling.declared(inputs, outputs),
         sources={name: Stored(Tensor(name), value) for name, value in initializers.items()},
         fixed=overridable(proto),
     )

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from search.graph.execute import Values, apply_node, beginning, needed
+from search.graph.execute import Values, advance, entered, left, needed
 from search.graph.ir import Graph, Node
+from search.graph.sampling import samples_of
 
 
 def stretches(nodes: Sequence[Node], outputs: Sequence[str]) -> list[tuple[Sequence[Node], list[str]]]:
@@ -37,16 +38,18 @@ def checkpointed(
     parts = stretches(needed(graph, outputs), outputs)
 
     def run(parameters: Mapping[str, Any], feeds: Mapping[str, Any]) -> list[Any]:
-        values = beginning(graph, parameters, feeds)
+        values, stacked = entered(graph, feeds, parameters)
         with jax.numpy_rank_promotion("allow"):  # ONNX broadcasts by definition
             for nodes, kept in parts:
-                values |= _stretch(nodes, kept, values, graph.opset, products)
-        return [values[name] for name in outputs]
+                values |= _stretch(nodes, kept, values, stacked, graph.opset, products)
+        return left(graph, values, stacked, outputs, samples_of(feeds))
 
     return run
 
 
-def _stretch(nodes: Sequence[Node], kept: Sequence[str], values: Values, opset: int, products: Any) -> Values:
+def _stretch(
+    nodes: Sequence[Node], kept: Sequence[str], values: Values, stacked: set[str], opset: int, products: Any
+) -> Values:
     """What later stretches read; constants are computed once, in passing."""
     made = {name for node in nodes for name in node.outputs}
     read = {name for node in nodes for name in node.inputs if name and name not in made}
@@ -56,8 +59,7 @@ def _stretch(nodes: Sequence[Node], kept: Sequence[str], values: Values, opset: 
     def compute(traced: Values) -> Values:
         local = {**{name: values[name] for name in read}, **traced}
         for node in nodes:
-            results = apply_node(node, [local[name] if name else None for name in node.inputs], opset, products)
-            local |= {name: value for name, value in zip(node.outputs, results, strict=False) if name}
+            advance(node, local, stacked, opset, products)
         constants.update({name: local[name] for name in kept if _constant(local[name])})
         return {name: local[name] for name in kept if not _constant(local[name])}
 

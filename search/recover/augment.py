@@ -65,7 +65,7 @@ def suited(graph: Graph, part: Part, rng: np.random.Generator) -> Augmentation:
         part: samples whose labels are understood.
         rng: draws the probes.
     """
-    session, task = Session(export(graph)), part.task
+    session, task = Session(export(graph), graph.sampling), part.task
     probe = part.take(slice(PROBE_SAMPLES)).feeds
     if task is None or not task.classifies_samples(session(probe)[task.output]):
         return NONE

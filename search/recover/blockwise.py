@@ -34,6 +34,7 @@ from search.graph import fuse
 from search.graph.execute import batches, forward, needed
 from search.graph.execute import shapes as shapes_of
 from search.graph.ir import Array, Graph, Node, TensorInfo, is_float
+from search.graph.sampling import Sampling
 from search.outputs import reached
 from search.plan import Candidate
 from search.prune.groups import Groups
@@ -105,7 +106,8 @@ def _stretch(graph: Graph, value: str, nodes: Sequence[Node], read_later: Collec
     inputs = sorted(_read(nodes) - _made(nodes) - graph.initializers.keys())
     outputs = [value, *sorted(_made(nodes) & set(read_later) - {value})]
     infos = [tuple(TensorInfo(name, np.dtype(np.float32), ()) for name in of_part) for of_part in (inputs, outputs)]
-    part = graph.replace(nodes=tuple(nodes), inputs=infos[0], outputs=infos[1])
+    sampling = graph.sampling if graph.sampling.native else Sampling.of_chunks(*infos)
+    part = graph.replace(nodes=tuple(nodes), inputs=infos[0], outputs=infos[1], sampling=sampling)
     return Stretch(part, tunable(part))
 
 
@@ -128,13 +130,21 @@ class BlockRepairer:
             groups: its coupling.
             feeds: calibration samples.
         """
-        self.graph, self.groups, self.feeds = graph, groups, dict(feeds)
+        self.native = graph.sampling.native
+        self.feeds = dict(feeds if self.native else graph.sampling.chunks(feeds))
+        self.graph, self.groups = self._of_chunks(graph), groups
         order = {name: i for i, node in enumerate(graph.nodes) for name in node.outputs}
         found = {_behind(graph, value) for value in matched_values(graph, groups.shapes)}
         outputs = (graph.outputs[position] for position in reached(graph))
         found.update(info.name for info in outputs if info.name in order and is_float(info.dtype))
         self.values = sorted(found, key=order.__getitem__)
         """Where blocks end, and the outputs that say something of the weights."""
+
+    def _of_chunks(self, graph: Graph) -> Graph:
+        """A graph that is not native as a function of single chunks, each of which is one sample here."""
+        if self.native:
+            return graph
+        return graph.replace(sampling=Sampling.of_chunks(graph.inputs, graph.outputs))
 
     def _samples(self, value: str) -> int:
         """As many as give `MOST_ROWS` positions: elements a sample over the units that they belong to."""
@@ -152,7 +162,8 @@ class BlockRepairer:
             _, inner = teacher({name: x[first : first + BATCH] for name, x in self.feeds.items()})
             for value, made in inner.items():
                 if first < samples[value]:
-                    parts[value].append(made[: samples[value] - first].copy())
+                    each = made if self.native else made.reshape(-1, *self.groups.shapes[value])
+                    parts[value].append(each[: samples[value] - first].copy())
         return {value: np.concatenate(of_value) for value, of_value in parts.items()}
 
     def repair(self, candidate: Candidate, check: Callable[[], None] = lambda: None) -> dict[str, Array]:
@@ -165,12 +176,14 @@ class BlockRepairer:
             candidate: repaired layer by layer.
             check: called every second or so; what it raises ends the repair.
         """
-        graph = cut_graph(candidate)
+        graph = self._of_chunks(cut_graph(candidate))
         shapes, static = self._shapes(graph, 1)
         twice, _ = self._shapes(graph, 2)
 
         def samples_first(name: str) -> bool:
-            return name in shapes and shapes[name][:1] == (1,) and twice[name] == (2, *shapes[name][1:])
+            if name not in shapes or not self.native:
+                return name in shapes
+            return shapes[name][:1] == (1,) and twice[name] == (2, *shapes[name][1:])
 
         values = [value for value in self.values if value not in static and samples_first(value)]
         parts = stretches(graph, values, static)
@@ -195,16 +208,17 @@ class BlockRepairer:
         return {**candidate.params, **spread(changed, full, candidate.variant.groups, candidate.keep)}
 
     def _shapes(self, graph: Graph, samples: int) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
-        return shapes_of(graph, {name: (samples, *x.shape[1:]) for name, x in self.feeds.items()})
+        return shapes_of(graph, graph.sampling.shapes({name: x.shape[1:] for name, x in self.feeds.items()}, samples))
 
     def _wanted(self, value: str, candidate: Candidate, shapes: Mapping[str, tuple[int, ...]]) -> Array | None:
         """The dense network's value, of the units that stay; None where the two cannot be compared."""
         groups, target = candidate.variant.groups, self._targets[value]
         stays = ~groups.removed(candidate.keep)[groups.value_ids[value]]
-        for axis in range(1, stays.ndim):
+        own = 1 if self.native else 0  # the first axis of a value that is not the samples'
+        for axis in range(own, stays.ndim):
             others = tuple(other for other in range(stays.ndim) if other != axis)
-            target = np.compress(stays.any(others), target, axis=axis)
-        return target if target.shape[1:] == shapes[value][1:] else None
+            target = np.compress(stays.any(others), target, axis=axis + 1 - own)
+        return target if target.shape[1:] == shapes[value][own:] else None
 
 
 def _refitted(

@@ -61,7 +61,7 @@ def synthesise(
     moving = {name: drawn(value.shape, rng) for name, value in feeds.items() if value.dtype == np.float32}
     fixed = {name: value for name, value in feeds.items() if name not in moving}
     samples = len(next(iter(feeds.values())))
-    macs = macs_of(graph, {name: (1, *value.shape[1:]) for name, value in feeds.items()})
+    macs = macs_of(graph, graph.sampling.shapes({name: value.shape[1:] for name, value in feeds.items()}))
     steps = min(steps, int(MOST_MACS / max(1, 3 * macs * samples)))  # a gradient costs about three forward passes
     if steps < FEWEST_STEPS or not moving:
         return {**fixed, **moving}

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from search.graph.ir import Array, Graph, Node
+from search.graph.sampling import joined
 from search.graph.stepwise import Stepwise
 from search.prune.blocks import Block, Variant, with_stand_ins
 from search.prune.groups import Groups, Keep
@@ -75,7 +76,6 @@ class Repairer:
         """
         self.dense = Variant(graph, groups)
         self.feeds = {name: jax.numpy.asarray(value) for name, value in feeds.items()}
-        self.samples = len(next(iter(feeds.values())))
         self.stepwise = Stepwise()
         self._sums = _residual_sums(graph, groups.shapes)
         exits = {node.name: block.exit for block in blocks for node in block.stand_ins.values()}
@@ -93,22 +93,27 @@ class Repairer:
             linear = Linear.of(node, graph)
             if linear is not None:
                 linear = dataclasses.replace(linear, output=exits.get(node.name, linear.output))
-                pending[node.name] = (linear, np.asarray(values[node.inputs[0]]))
+                pending[node.name] = (linear, self._seen(linear, values[node.inputs[0]]))
 
         for _, values in self.stepwise.walk(graph, {}, self.feeds, visit):
             for name, (linear, x) in list(pending.items()):
                 if linear.output in values:
                     del pending[name]
-                    y = np.asarray(values[linear.output])
-                    positions = linear.positions(y.shape, self.samples, MOST_ROWS, rng)
+                    y = self._seen(linear, values[linear.output])
+                    positions = linear.positions(y.shape, len(y), MOST_ROWS, rng)
                     x_rows = linear.input_rows(x, graph.initializers, positions, y.shape[2:])
                     measured[name] = (linear, positions, Moments.of(x_rows, linear.output_rows(y, positions)))
             for name, (linear, positions, moments) in list(measured.items()):
                 if (value := self._sums.get(name, linear.output)) in values:
                     del measured[name]
-                    rows = linear.output_rows(np.asarray(values[value]), positions)
+                    rows = linear.output_rows(self._seen(linear, values[value]), positions)
                     targets[name] = Target(linear, positions, value, rows, moments, Bounds.behind(graph, value))
         return targets
+
+    def _seen(self, linear: Linear, value: Any) -> Array:
+        """A value as a map looks at it, (N, ...); a stack of chunks as (K, ...), of images as (K n, C, ...)."""
+        stacked = linear.spatial and not self.dense.graph.sampling.native
+        return np.asarray(joined(value) if stacked else value)
 
     def _stand_ins(self, blocks: Sequence[Block]) -> dict[str, Array]:
         fitted: dict[str, Array] = {}
@@ -191,11 +196,11 @@ class Repairer:
         sparse: _Zeros | None,
     ) -> None:
         linear = target.linear
-        x = np.asarray(values[node.inputs[0]])
+        x = self._seen(linear, values[node.inputs[0]])
         out_size = variant.groups.shapes[node.outputs[0]][2:]
         added: Array | float = 0.0
         if target.value != linear.output and (other := _other_operand(variant.graph, target.value, linear.output)):
-            added = linear.output_rows(np.asarray(values[other]), target.positions)
+            added = linear.output_rows(self._seen(linear, values[other]), target.positions)
         wanted = target.rows - added
         stays = _inputs_that_stay(linear, params)
         x_rows = linear.input_rows(x, params, target.positions, out_size)[:, :, stays]
@@ -282,4 +287,4 @@ def samples_that_fit(
     largest = max(
         (int(np.prod(shapes[name])) for node in graph.nodes for name in node.outputs if name in shapes), default=1
     )
-    return int(np.clip(budget_bytes // (4 * largest), 16, most))
+    return int(np.clip(graph.sampling.chunk * budget_bytes // (4 * largest), 16, most))

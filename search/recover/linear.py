@@ -88,18 +88,18 @@ class Linear:
         return np.asarray(np.sqrt(params[self.node.inputs[4]].astype(np.float64) + self.node.get("epsilon", 1e-5)))
 
     @property
-    def _spatial(self) -> bool:
+    def spatial(self) -> bool:
         """Channels stand on axis 1 and positions behind it; otherwise channels come last."""
         return self.node.op in (*_CONVOLUTIONS, "BatchNormalization")
 
     @property
     def axis(self) -> int:
         """Of the output's channels."""
-        return 1 if self._spatial else -1
+        return 1 if self.spatial else -1
 
     def positions(self, out_shape: tuple[int, ...], samples: int, most_rows: int, rng: np.random.Generator) -> Array:
         """Output positions to look at, the same for every sample, so that about ``most_rows`` rows result."""
-        places = int(np.prod(out_shape[2:])) if self._spatial else int(np.prod(out_shape[1:-1]))
+        places = int(np.prod(out_shape[2:])) if self.spatial else int(np.prod(out_shape[1:-1]))
         count = min(places, max(1, most_rows // samples))
         return np.sort(rng.permutation(places)[:count])
 
@@ -140,7 +140,7 @@ class Linear:
 
     def output_rows(self, y: Array, positions: Array) -> Array:
         """Outputs at the same positions: (groups, R, m)."""
-        if not self._spatial:
+        if not self.spatial:
             return y.reshape(y.shape[0], -1, y.shape[-1])[:, positions].reshape(1, -1, y.shape[-1])
         flat = y.reshape(*y.shape[:2], -1)[:, :, positions]  # (N, M, P)
         rows = flat.transpose(0, 2, 1).reshape(-1, self.groups, y.shape[1] // self.groups)

@@ -34,7 +34,7 @@ class Teacher:
             TensorInfo(name, np.dtype(np.float32), ("N", *shapes[name][1:])) for name in values if name not in known
         ]
         # one thread: the order of sums, and so every bit, is the same in every run
-        self._session = Session(export(graph.replace(outputs=(*graph.outputs, *inner))), threads=1)
+        self._session = Session(export(graph.replace(outputs=(*graph.outputs, *inner))), graph.sampling, threads=1)
         self._names = [info.name for info in (*graph.outputs, *inner)]
 
     def __call__(self, feeds: Mapping[str, Array]) -> tuple[list[Array], dict[str, Array]]:

@@ -82,7 +82,8 @@ class Trainer:
         wanted = min(BATCH, len(train))
         self.sparing = samples_that_train(graph, shapes) < wanted
         most = min(wanted, samples_that_train(graph, shapes, sparing=self.sparing))
-        self.batch = most - most % jax.local_device_count() or most  # divided over the devices where there is enough
+        most = most - most % jax.local_device_count() or most  # divided over the devices where there is enough
+        self.batch = graph.sampling.whole(most)
 
     def _unknown(self) -> float:
         """Share of the labels, of the variance of values, that the dense network gets wrong.
@@ -90,7 +91,7 @@ class Trainer:
         Labels that it knows by heart say nothing that its answers do not, and only teach the copy to know them by heart as well.
         """
         asked = self.train.take(slice(LABELS_ASKED))
-        outputs = Session(export(self.teacher.graph))(asked.feeds)
+        outputs = Session(export(self.teacher.graph), self.teacher.graph.sampling)(asked.feeds)
         return 1 - quality(outputs, asked.labels, outputs, asked.task).value
 
     def student(self, graph: Graph, masks: Mapping[str, Array] | None = None) -> Student:
@@ -128,7 +129,7 @@ class Trainer:
         """Weights of a graph to their divergence from the dense network on the search split; NaN counts as infinite."""
 
         def score(params: Mapping[str, Array]) -> float:
-            session = Session(export(graph.with_initializers(params)), threads=1)
+            session = Session(export(graph.with_initializers(params)), graph.sampling, threads=1)
             found = divergence(session(self.search.feeds), self.dense, self.search.task)
             return found if np.isfinite(found) else float("inf")
 
@@ -165,12 +166,12 @@ def samples_that_train(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, s
     """
     if not sparing:
         every = _bytes([name for node in graph.nodes for name in node.outputs], shapes)
-        return max(1, MEMORY_BYTES // max(1, 2 * every))
+        return max(1, graph.sampling.chunk * MEMORY_BYTES // max(1, 2 * every))
     parts = stretches(graph.nodes, [info.name for info in graph.outputs])
     kept = {name for _, names in parts for name in names}
     inside = [{name for node in nodes for name in node.outputs} - kept for nodes, _ in parts]
     per_sample = _bytes(kept, shapes) + max((_bytes(names, shapes) for names in inside), default=0)
-    return max(1, MEMORY_BYTES // max(1, 2 * per_sample))
+    return max(1, graph.sampling.chunk * MEMORY_BYTES // max(1, 2 * per_sample))
 
 
 def _bytes(names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -186,8 +187,10 @@ def matched_values(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> tuple
         and not any(name in graph.initializers for name in node.inputs)
         and len({tuple(shapes.get(name, ())) for name in node.inputs}) == 1
     )
-    inputs = {
-        info.name: jax.ShapeDtypeStruct(shapes[info.name], info.dtype)  # type: ignore[no-untyped-call]
+    inputs = {  # one chunk, as the engine takes it
+        info.name: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+            (graph.sampling.chunk, *graph.sampling.sample_shape(info.name, shapes[info.name])), info.dtype
+        )
         for info in graph.inputs
     }
     traced = jax.eval_shape(functools.partial(forward(graph, outputs=sums), {}), inputs)

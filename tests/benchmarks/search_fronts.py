@@ -174,7 +174,9 @@ def _costs(
     files = sorted({path for mine in rows.values() for _, path, _ in mine})
 
     def work() -> dict[str, float]:
-        watch = stopwatch(pricer.profile, bench.finisher.evaluation, folder / "measurements")
+        watch = stopwatch(
+            pricer.profile, bench.finisher.evaluation, bench.finisher.graph.sampling, folder / "measurements"
+        )
         times = watch([bench.finisher.dense.model, *[path.read_bytes() for path in files]])
         return {path.stem: 1 / timed.speedup for path, timed in zip(files, times[1:], strict=True)}
 

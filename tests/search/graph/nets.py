@@ -26,6 +26,11 @@ class Net:
         self.initializers: dict[str, Array] = {}
         self.outputs: list[str] = []
 
+    @property
+    def last(self) -> str:
+        """Name of the newest value."""
+        return str(self.nodes[-1].output[0])
+
     def weight(self, *shape: int, low: float = -1.0, high: float = 1.0) -> str:
         """A uniform initializer, scaled by its fan-in."""
         name = f"w{len(self.initializers)}"
