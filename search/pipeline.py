@@ -20,6 +20,7 @@ from search.candidates import Search, Sensitivities, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.evaluate.dense import doubt, judged, unclear, understood
+from search.evaluate.proof import Proof
 from search.graph import head
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
@@ -29,6 +30,7 @@ from search.options import Options, states_for
 from search.plan import Candidate, Knobs, Plan, PlanKey, named, plan_key
 from search.progress import Progress
 from search.prune.groups import removable_parameters
+from search.prune.proved import unproved
 from search.recover import augment
 from search.recover.datafree import DATA_FREE, STEPS, synthesise
 from search.recover.least_squares import samples_that_fit
@@ -40,6 +42,8 @@ from search.units import Units, digest
 from search.untouched import untouched
 
 MOST_SEARCH_SAMPLES = 512
+PROVED_ON = 4
+"""Samples on which it is tried which groups can be cut in the file."""
 MOST_EVALUATION_SAMPLES = 3_000
 """When there is training, which needs samples more: an interval of about one point of accuracy."""
 MISPREDICTED = 0.9
@@ -165,6 +169,9 @@ def _prepare(
     regime = _regime(part, data)
     shapes = graph.sampling.shapes({name: value.shape[1:] for name, value in part.feeds.items()})
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
+    failing = unproved(knobs, Proof(file_of(graph), graph, part.take(slice(PROVED_ON)).file_feeds))
+    if failing:
+        knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude, stays=failing)
     splits = divide(
         understood(part, graph),
         regime,

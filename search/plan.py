@@ -91,20 +91,28 @@ class Element:
 class Knobs:
     """Everything that can be turned in one dense network, and the networks that result."""
 
-    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        exclude: Sequence[str] = (),
+        stays: Mapping[str, str] | None = None,
+    ) -> None:
         """Couple channels and find blocks.
 
         Args:
             graph: a normalised graph.
             shapes: shapes of its inputs at batch 1.
             exclude: shell patterns of nodes or weights that stay.
+            stays: groups that are known to stay, and why.
 
         Raises:
             SecateurError: the graph cannot be run.
         """
-        self.graph, self.exclude = graph, exclude
+        self.graph, self.exclude, self._stays = graph, exclude, dict(stays or {})
         self.input_shapes = dict(shapes)
-        self.groups: Groups = find_groups(graph, shapes, exclude=exclude)
+        self.groups: Groups = find_groups(graph, shapes, exclude=exclude, stays=self._stays)
         self.blocks = find_blocks(graph, self.groups.shapes, exclude=exclude)
         self.elements = _elements(self.groups, self.blocks)
         self.makers = frozenset(
@@ -130,7 +138,7 @@ class Knobs:
         makers = self.graph.producers()
         alone = {b.shortcut for b in self.blocks if settings.get(b.id) == DROPPED}
         rewired |= {makers[value].name for value in alone if value in makers}
-        groups = find_groups(graph, self.input_shapes, exclude=self.exclude)
+        groups = find_groups(graph, self.input_shapes, exclude=self.exclude, stays=self._stays)
         return Variant(graph, groups, frozenset(rewired))
 
     def keep(self, plan: Plan, orders: Mapping[str, Array], variant: Variant) -> Keep:

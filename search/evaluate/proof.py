@@ -10,6 +10,11 @@ import onnxruntime as ort
 from search.evaluate.parity import Session, relative_difference
 from search.graph.ir import Array, Graph
 
+RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
+    getattr(ort.capi.onnxruntime_pybind11_state, name)
+    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
+)
+"""What ONNX Runtime raises on a file, or on inputs, that it refuses; they have no class in common."""
 TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1}
 """Relative; half types round every sum, and a cut one adds in another order. 11 and 8 bits, some dozen layers."""
 TOLERANCE = 1e-4
@@ -53,31 +58,31 @@ class Proof:
 def _runs(session: Session, feeds: Mapping[str, Array]) -> bool:
     try:
         session(feeds)
-    except ort.capi.onnxruntime_pybind11_state.Fail:
-        return False
-    except (ort.capi.onnxruntime_pybind11_state.RuntimeException, ort.capi.onnxruntime_pybind11_state.InvalidArgument):
+    except RUNTIME_ERRORS:
         return False
     return True
 
 
 def _more(feeds: Mapping[str, Array], graph: Graph) -> Iterator[dict[str, Array]]:
-    """Other batches and, where sizes are free, other and unequal sizes."""
+    """Other numbers of samples and, where sizes are free, other and unequal sizes."""
     for batch in BATCHES:
         yield {name: value[:batch] for name, value in feeds.items()}
-    free = {
-        info.name: [axis for axis, size in enumerate(info.shape) if axis > 0 and not isinstance(size, int)]
-        for info in graph.given
-    }
-    if any(free.values()):
-        for shares in STRETCHES:
-            yield {name: _stretched(value[:2], free.get(name, []), shares) for name, value in feeds.items()}
+    named: dict[str, int] = {}
+    free: dict[str, dict[int, int]] = {}
+    for info in graph.given:
+        for axis, size in enumerate(graph.sampling.sample_shape(info.name, info.shape), 1):
+            if not isinstance(size, int):
+                key = size or f"{info.name}:{axis}"
+                free.setdefault(info.name, {})[axis] = named.setdefault(key, len(named))
+    for shares in STRETCHES if free else ():
+        yield {name: _stretched(value[:2], free.get(name, {}), shares) for name, value in feeds.items()}
 
 
-def _stretched(value: Array, axes: list[int], shares: tuple[float, float]) -> Array:
-    """Samples repeated or cut along some axes."""
-    for i, axis in enumerate(axes):
+def _stretched(value: Array, axes: Mapping[int, int], shares: tuple[float, float]) -> Array:
+    """Samples repeated or cut along some axes; sizes of one name change alike."""
+    for axis, which in axes.items():
         size = value.shape[axis]
         step = 32 if size >= 32 else 1
-        wanted = max(step, round(size * shares[i % 2] / step) * step)
+        wanted = max(step, round(size * shares[which % 2] / step) * step)
         value = np.take(value, np.arange(wanted) % size, axis)
     return value

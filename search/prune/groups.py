@@ -86,13 +86,20 @@ class Groups:
         return {group.id: np.ones(len(group), bool) for group in self.prunable}
 
 
-def find_groups(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude: Sequence[str] = ()) -> Groups:
+def find_groups(
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    exclude: Sequence[str] = (),
+    stays: Mapping[str, str] | None = None,
+) -> Groups:
     """Couple the channels of a graph.
 
     Args:
         graph: a normalised graph.
         shapes: input name to shape, batch 1.
         exclude: shell patterns of node or weight names that stay as they are.
+        stays: ids of groups that stay, and why.
     """
     found, static = execute.shapes(graph, shapes)
     at = Coupling(
@@ -114,7 +121,7 @@ def find_groups(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, exclude:
     for info in graph.outputs:
         if info.name in ids:
             at.frozen[info.name] = (np.unique(ids[info.name][ids[info.name] > 0]), _why_output(graph, info.name))
-    return _assemble(graph, at, ids, exclude)
+    return _assemble(graph, at, ids, exclude, stays or {})
 
 
 def _tie(graph: Graph, at: Coupling) -> None:
@@ -142,7 +149,9 @@ def _why_output(graph: Graph, name: str) -> str:
     return "it is an output of the model"
 
 
-def _assemble(graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Sequence[str]) -> Groups:
+def _assemble(
+    graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Sequence[str], stays: Mapping[str, str]
+) -> Groups:
     canonical = _canonical(at)
     slots = tuple(dataclasses.replace(slot, ids=canonical[np.maximum(slot.ids, 0)]) for slot in at.slots)
     reasons = _reasons(at, canonical, slots, exclude)
@@ -154,7 +163,7 @@ def _assemble(graph: Graph, at: Coupling, ids: Mapping[str, Ids], exclude: Seque
         producer = next(
             (slot.node for slot in sorted(mine, key=lambda s: order[s.node]) if slot.role == "produces"), ""
         )
-        reason = next((why for unit in units if (why := reasons.get(int(unit)))), None)
+        reason = stays.get(producer) or next((why for unit in units if (why := reasons.get(int(unit)))), None)
         if reason is None and not any(slot.role == "consumes" for slot in mine):
             reason = f"nothing reads `{producer}` through weights"
         if reason is not None or len(units) < 2:
