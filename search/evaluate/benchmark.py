@@ -119,7 +119,10 @@ def _spread(rounds: NDArray[np.float64]) -> list[list[float]]:
 
 def plain_call(session: ort.InferenceSession, inputs: Arrays) -> Callable[[], object]:
     """A call as an application makes it: arrays in, arrays out. On networks of microseconds handing them over is felt."""
-    feeds = {argument.name: np.ascontiguousarray(inputs[argument.name]) for argument in session.get_inputs()}
+    feeds = {
+        argument.name: np.ascontiguousarray(in_type_of(argument.type, inputs[argument.name]))
+        for argument in session.get_inputs()
+    }
     return lambda: session.run(None, feeds)
 
 

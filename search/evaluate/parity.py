@@ -39,7 +39,7 @@ class Session:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._types = {item.name: FLOATS.get(item.type) for item in self._session.get_inputs()}
+        self._types = {item.name: item.type for item in self._session.get_inputs()}
         self._names = list(outputs) or [output.name for output in self._session.get_outputs()]
         self._sampling = sampling or Sampling.declared(self._session.get_inputs(), self._session.get_outputs())
 
@@ -62,7 +62,13 @@ class Session:
     def _fed(self, feeds: Mapping[str, Array], size: int) -> dict[str, Array]:
         """Feeds in the file's own layout and types: the view of it that is searched has all floats in float32."""
         given = self._sampling.at_once(feeds, size)
-        return {n: v.astype(t) if (t := self._types.get(n)) and v.dtype.kind == "f" else v for n, v in given.items()}
+        return {name: in_type_of(self._types.get(name, ""), value) for name, value in given.items()}
+
+
+def in_type_of(kind: str, value: Array) -> Array:
+    """A float array in the float type that an input has by ONNX Runtime's name; any other array as it is."""
+    dtype = FLOATS.get(kind)
+    return value.astype(dtype) if dtype is not None and value.dtype.kind == "f" else value
 
 
 def _wide(value: Array) -> Array:
