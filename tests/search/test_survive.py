@@ -57,8 +57,8 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(CRITERIA, "obs", failing(CRITERIA["obs"], ValueError("no order")))  # type: ignore[misc]
     report = compressed(tmp_path, classifier(), x=images(80, 3, 8, 8))
     assert report.fronts[TARGET].points
-    for words in ("candidate `conv", "Singular matrix", "point `", "differs", "criterion `obs of ", "no order"):
-        assert any(words in warning for warning in report.warnings), words
+    for words in ("candidate `n_conv", "Singular matrix", "point `", "differs", "criterion `obs of ", "no order"):
+        assert any(words in warning for warning in report.warnings), (words, report.warnings)
 
 
 def test_a_job_of_which_nothing_is_left_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
