@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from search.errors import InvalidModel
 from search.graph import execute, flow
 from search.graph.flow import FIXED, Coupling, Ids, Slot
+from search.graph.flow_sizes import Size, computed_sizes
 from search.graph.ir import Array, Graph
 from search.graph.ops import OPS
 from search.report import FrozenGroup
@@ -55,6 +56,8 @@ class Groups:
     """Unit ids of every activation, canonical, batch 1."""
     shapes: Mapping[str, tuple[int, ...]]
     static: Mapping[str, Array]
+    sizes: tuple[Size, ...] = ()
+    """Constants within computed sizes that name the extent of a value."""
 
     def removed(self, keep: Keep) -> Array:
         """Boolean table over unit ids: True where a unit is cut. Entry 0 (no unit) is never cut.
@@ -103,9 +106,14 @@ def find_groups(
     """
     found, static = execute.shapes(graph, shapes)
     at = Coupling(
-        graph.initializers, found, static, lambda node, values: OPS[node.op].lowering(graph.opset)(node, values)
+        graph.initializers,
+        found,
+        static,
+        lambda node, values: OPS[node.op].lowering(graph.opset)(node, values),
+        graph.producers(),
+        graph.consumers(),
     )
-    ids: dict[str, Ids] = {info.name: at.none(info.name) for info in graph.inputs}
+    at.ids = ids = {info.name: at.none(info.name) for info in graph.inputs}
     for node in graph.nodes:
         inputs = [None if not name or name in static else ids[name] for name in node.inputs]
         if all(name in static for name in node.outputs if name):
@@ -118,10 +126,11 @@ def find_groups(
         )
         ids.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
     _tie(graph, at)
+    sizes = computed_sizes(graph.nodes, at, _canonical(at))
     for info in graph.outputs:
         if info.name in ids:
             at.frozen[info.name] = (np.unique(ids[info.name][ids[info.name] > 0]), _why_output(graph, info.name))
-    return _assemble(graph, at, ids, exclude, stays or {})
+    return dataclasses.replace(_assemble(graph, at, ids, exclude, stays or {}), sizes=sizes)
 
 
 def _tie(graph: Graph, at: Coupling) -> None:
