@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import functools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -237,10 +238,13 @@ def _reasons(at: Coupling, canonical: Ids, slots: Sequence[Slot], exclude: Seque
 
 
 def removable_parameters(group: Group, initializers: Mapping[str, Array]) -> int:
-    """Weights that would go if all units but one went."""
+    """Weights that would go if all units but one went; a weight that several nodes read counts once."""
     share = 1 - 1 / len(group)
-    total = 0.0
+    left: dict[int, dict[int, float]] = {}
+    sizes: dict[int, int] = {}
     for slot in group.slots:
         weight = initializers[slot.weight]
-        total += weight.size / weight.shape[slot.axis] * np.isin(slot.ids, group.units).sum() * share
-    return int(total)
+        sizes[id(weight)] = weight.size
+        gone = share * float(np.isin(slot.ids, group.units).mean())
+        left.setdefault(id(weight), {})[slot.axis] = 1 - gone
+    return round(sum(size * (1 - math.prod(left[weight].values())) for weight, size in sizes.items()))

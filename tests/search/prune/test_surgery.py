@@ -259,6 +259,33 @@ def test_removable_parameters_of_a_plain_layer() -> None:
     assert removable_parameters(group, graph.initializers) == 7 * 28 + 7 * 90
 
 
+def _unrolled(steps: int) -> Net:
+    """The same weight in every time step, as exporters unroll a recurrence."""
+    net = Net(("N", 6))
+    weight = net.weight(8, 8)
+    x = net.op("Relu", net.gemm("x", 6, 8))
+    for _ in range(steps):
+        x = net.op("Tanh", net.op("Gemm", x, weight, transB=1))
+    net.gemm(x, 8, 4)
+    return net
+
+
+def test_a_weight_counts_once_however_often_it_is_used() -> None:
+    """Seven steps with one weight have the parameters of one."""
+    counts = {steps: onnx_import.load(_unrolled(steps).bytes()).parameter_count for steps in (1, 7)}
+    assert counts[1] == counts[7] == 6 * 8 + 8 + 8 * 8 + 8 * 4 + 4
+
+
+def test_a_weight_that_is_cut_along_both_axes_goes_once() -> None:
+    """A recurrence of 8 units loses 7 of 8 rows of each gate and 7 of 8 columns: 63 of 64 numbers of its square weight."""
+    net = Net((5, 1, 6))
+    net.op("RNN", "x", net.weight(1, 8, 6), net.weight(1, 8, 8), outputs=2, hidden_size=8)
+    net.gemm(net.op("Reshape", net.op("Transpose", "rnn0_1", perm=[1, 0, 2]), net.constant([1, 8])), 8, 4)
+    graph = onnx_import.load(net.bytes())
+    [group] = couple(graph).prunable
+    assert removable_parameters(group, graph.initializers) == 7 * 6 + 63 + 7 * 4
+
+
 def test_excluded_patterns_freeze() -> None:
     """A shell pattern over node names keeps a layer as it is."""
     from search.prune.groups import find_groups
