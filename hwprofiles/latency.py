@@ -151,11 +151,12 @@ def _own_features(
 
 
 def _coefficients(model: LatencyModel, path: str) -> dict[str, float]:
-    """Coefficients of ``path``, or of the nearest path that was fitted."""
-    seen = set()
-    while path not in model.paths and path not in seen:
+    """Coefficients of ``path``, or of the nearest path that was fitted; one that came out free tells nothing of others."""
+    if path in model.paths:
+        return model.paths[path]
+    seen = {path}
+    while not model.paths.get(path) and (path := _STAND_INS.get(path, path)) not in seen:
         seen.add(path)
-        path = _STAND_INS.get(path, path)
     return model.paths.get(path, {})
 
 

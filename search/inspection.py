@@ -63,7 +63,7 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
         ),
         frozen=groups.frozen,
         macs=sum(kernel.macs for kernel in kernels),
-        parameters=sum(graph.initializers[name].size for name in graph.float_initializers()),
+        parameters=graph.parameter_count,
         profiles=targets,
         warnings=(*warnings, *_why_nothing(graph, knobs)),
         nodes=graph.kinds,

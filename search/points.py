@@ -111,11 +111,10 @@ class Finisher:
         return quality(outputs, self.evaluation.labels, self.dense_outputs, self.evaluation.task)
 
     def _file(self, model: bytes, graph: Graph, error: float, judged: Quality, plan: Plan) -> File:
-        parameters = sum(graph.initializers[name].size for name in graph.float_initializers())
         memory = peak_memory_bytes(graph, self.input_shapes)
         blocks = tuple(BlockChange(block, setting) for block, setting in sorted(blocks_of(plan).items()))
         sha256 = hashlib.sha256(model).hexdigest()
-        return File(model, sha256, error, judged, parameters, memory, self._layers(graph), blocks)
+        return File(model, sha256, error, judged, graph.parameter_count, memory, self._layers(graph), blocks)
 
     def _layers(self, smaller: Graph) -> tuple[LayerChange, ...]:
         slots = {

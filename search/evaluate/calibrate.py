@@ -61,9 +61,8 @@ def calibrate_host(
         UnfitRows: the budget was too short for enough networks.
     """
     measuring_s = (1 - _FIT_SHARE) * budget_s
-    rows = measure(
-        random_networks(seed), runtime_name=runtime_name, threads=threads, budget_s=measuring_s, progress=progress
-    )
+    networks = random_networks(seed, sequences=runtime_name == "onnxruntime")
+    rows = measure(networks, runtime_name=runtime_name, threads=threads, budget_s=measuring_s, progress=progress)
     profile = host_profile(profile_id, rows, runtime_name=runtime_name, threads=threads)
     progress(1.0)
     return profile
@@ -105,10 +104,10 @@ def _of_whole_networks(fitted: Fit, rows: Sequence[MeasuredNetwork]) -> HeldOutE
     return held_out_error(fitted.held_out_s[large], np.array([row.latency_s for row in rows])[large])
 
 
-def random_networks(seed: int) -> Iterator[MicroNetwork]:
+def random_networks(seed: int, *, sequences: bool = False) -> Iterator[MicroNetwork]:
     """The `NETWORKS` networks of a seed, one at a time: together their files would fill a gigabyte."""
     rng = np.random.default_rng(seed)
-    return (micro_network(rng) for _ in range(NETWORKS))
+    return (micro_network(rng, sequences=sequences) for _ in range(NETWORKS))
 
 
 def measure(

@@ -26,11 +26,12 @@ LARGE_MACS = 400_000_000
 """Of the few large networks: what no cache keeps is priced by them."""
 
 
-def micro_network(rng: Rng) -> MicroNetwork:
-    """A random network of a random kind, at most `MAX_MACS` large."""
+def micro_network(rng: Rng, *, sequences: bool = False) -> MicroNetwork:
+    """A random network of a random kind, `SEQUENCES` among them or not, at most `MAX_MACS` large."""
+    kinds = {**KINDS, **SEQUENCES} if sequences else KINDS
     while True:
-        kind = str(rng.choice(list(KINDS)))
-        builder = KINDS[kind](rng)
+        kind = str(rng.choice(list(kinds)))
+        builder = kinds[kind](rng)
         if builder.macs <= (LARGE_MACS if kind in {"large", "heavy"} else MAX_MACS):
             return builder.build(kind)
 
@@ -277,10 +278,10 @@ KINDS: dict[str, Callable[[Rng], Builder]] = {
     "shuffle": _shuffle,
     "dense": _dense,
     "large": _large,
-    "recurrent": _recurrent,
-    "signal": _signal,
     "residual_stages": staged(residual_block, 16, 384),
     "inverted_stages": staged(inverted_block, 8, 192),
     "shuffle_stages": staged(shuffle_unit, 32, 384),
     "dense_stages": staged(dense_layers, 16, 192),
 }
+SEQUENCES: dict[str, Callable[[Rng], Builder]] = {"recurrent": _recurrent, "signal": _signal}
+"""Kinds that ONNX Runtime has kernels for and our LiteRT writer has not."""

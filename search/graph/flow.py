@@ -47,6 +47,11 @@ class Coupling:
     """Values that do not depend on the inputs: weights, shapes, indices."""
     lower: Callable[[Node, Sequence[Any]], Any]
     """Computes a movement operator, on ids as on data."""
+    makers: Mapping[str, Node] = dataclasses.field(default_factory=dict)
+    """Value to the node that gives it."""
+    readers: Mapping[str, Sequence[Node]] = dataclasses.field(default_factory=dict)
+    ids: dict[str, Ids] = dataclasses.field(default_factory=dict)
+    """Of every activation that was reached."""
     slots: list[Slot] = dataclasses.field(default_factory=list)
     unions: list[Ids] = dataclasses.field(default_factory=list)
     """Arrays (n, 2) of ids that are one unit."""

@@ -117,6 +117,12 @@ class Graph:
         """Version of the default operator set."""
         return self.opsets[""]
 
+    @property
+    def parameter_count(self) -> int:
+        """Floats of all weights; one that several names stand for, because several nodes share it, counts once."""
+        sizes = {id(self.initializers[name]): self.initializers[name].size for name in self.float_initializers()}
+        return sum(sizes.values())
+
     def consumers(self) -> dict[str, list[Node]]:
         """Value name to the nodes that read it."""
         return self._consumers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import functools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from search.errors import InvalidModel
 from search.graph import execute, flow
 from search.graph.flow import FIXED, Coupling, Ids, Slot
+from search.graph.flow_sizes import Size, computed_sizes
 from search.graph.ir import Array, Graph
 from search.graph.ops import OPS
 from search.report import FrozenGroup
@@ -55,6 +57,8 @@ class Groups:
     """Unit ids of every activation, canonical, batch 1."""
     shapes: Mapping[str, tuple[int, ...]]
     static: Mapping[str, Array]
+    sizes: tuple[Size, ...] = ()
+    """Constants within computed sizes that name the extent of a value."""
 
     def removed(self, keep: Keep) -> Array:
         """Boolean table over unit ids: True where a unit is cut. Entry 0 (no unit) is never cut.
@@ -103,9 +107,14 @@ def find_groups(
     """
     found, static = execute.shapes(graph, shapes)
     at = Coupling(
-        graph.initializers, found, static, lambda node, values: OPS[node.op].lowering(graph.opset)(node, values)
+        graph.initializers,
+        found,
+        static,
+        lambda node, values: OPS[node.op].lowering(graph.opset)(node, values),
+        graph.producers(),
+        graph.consumers(),
     )
-    ids: dict[str, Ids] = {info.name: at.none(info.name) for info in graph.inputs}
+    at.ids = ids = {info.name: at.none(info.name) for info in graph.inputs}
     for node in graph.nodes:
         inputs = [None if not name or name in static else ids[name] for name in node.inputs]
         if all(name in static for name in node.outputs if name):
@@ -118,10 +127,11 @@ def find_groups(
         )
         ids.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
     _tie(graph, at)
+    sizes = computed_sizes(graph.nodes, at, _canonical(at))
     for info in graph.outputs:
         if info.name in ids:
             at.frozen[info.name] = (np.unique(ids[info.name][ids[info.name] > 0]), _why_output(graph, info.name))
-    return _assemble(graph, at, ids, exclude, stays or {})
+    return dataclasses.replace(_assemble(graph, at, ids, exclude, stays or {}), sizes=sizes)
 
 
 def _tie(graph: Graph, at: Coupling) -> None:
@@ -228,10 +238,13 @@ def _reasons(at: Coupling, canonical: Ids, slots: Sequence[Slot], exclude: Seque
 
 
 def removable_parameters(group: Group, initializers: Mapping[str, Array]) -> int:
-    """Weights that would go if all units but one went."""
+    """Weights that would go if all units but one went; a weight that several nodes read counts once."""
     share = 1 - 1 / len(group)
-    total = 0.0
+    left: dict[int, dict[int, float]] = {}
+    sizes: dict[int, int] = {}
     for slot in group.slots:
         weight = initializers[slot.weight]
-        total += weight.size / weight.shape[slot.axis] * np.isin(slot.ids, group.units).sum() * share
-    return int(total)
+        sizes[id(weight)] = weight.size
+        gone = share * float(np.isin(slot.ids, group.units).mean())
+        left.setdefault(id(weight), {})[slot.axis] = 1 - gone
+    return round(sum(size * (1 - math.prod(left[weight].values())) for weight, size in sizes.items()))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from search.graph.flow_sizes import Size
 from search.graph.ir import Array, Node
 from search.prune.groups import Groups
 
@@ -49,11 +50,25 @@ class Cut:
 def resize(node: Node, at: Cut) -> Node:
     """The node as it must be in the cut graph."""
     rule = RULES.get(node.op)
-    return rule(node, at) if rule is not None and not node.domain else node
+    if rule is not None and not node.domain:
+        node = rule(node, at)
+    for size in at.groups.sizes:
+        if size.node == node.name and at.changed(size.value):
+            node = _named(node, size, at)
+    return node
 
 
 def _with(node: Node, **attributes: object) -> Node:
     return dataclasses.replace(node, attributes={**node.attributes, **attributes})
+
+
+def _named(node: Node, size: Size, at: Cut) -> Node:
+    """A constant that names the extent of a value that is cut, as it is after the cut."""
+    constant = (at.constants.get(node.inputs[size.operand]), at.initializers.get(node.inputs[size.operand]))
+    old = next(value for value in constant if value is not None)
+    new = old.copy().reshape(-1)
+    new[size.position] = at.shape(size.value)[size.axis]
+    return at.with_input(node, size.operand, new.reshape(old.shape))
 
 
 def _conv(node: Node, at: Cut) -> Node:

@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--budget-s", type=float, default=60.0)
     options = parser.parse_args()
     unseen = pruned_networks(options.variants, options.seed + 1)
-    networks = itertools.chain(random_networks(options.seed), unseen)
+    networks = itertools.chain(random_networks(options.seed, sequences=True), unseen)
     rows = measure(networks, runtime_name=options.runtime, budget_s=options.budget_s)
     profile = host_profile(f"host-cpu-{options.runtime}", rows[: -len(unseen)], runtime_name=options.runtime)
     print(f"fitted to {len(rows) - len(unseen)} networks; error on those kept aside: {profile.held_out_error}")

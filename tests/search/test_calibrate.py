@@ -23,7 +23,7 @@ from search.evaluate.calibrate import host_profile, measure, random_networks
 from search.evaluate.cpu import vector_channels
 from search.evaluate.kit import write_kit
 from search.evaluate.litert import open_interpreter
-from search.evaluate.micronets import micro_network
+from search.evaluate.micronets import SEQUENCES, micro_network
 from search.evaluate.runtimes import RUNTIMES
 from search.evaluate.traced import trace
 
@@ -60,6 +60,7 @@ def network(*widths: int, groups: int = 1, kernel: int = 3) -> MicroNetwork:
         network(64, 64, 32, groups=8),
         network(64, 64, 32, kernel=1),
         *(micro_network(np.random.default_rng(seed)) for seed in range(60)),
+        *(build(np.random.default_rng(seed)).build(kind) for kind, build in SEQUENCES.items() for seed in range(4)),
     ],
     ids=lambda model: f"{model.kind}-{model.input_shape[1]}",
 )

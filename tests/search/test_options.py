@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from hwprofiles.registry import load_profile
+from search.allocate.price import Pricer
 from search.graph.onnx_import import load
 from search.options import options_for, states_for
 from search.plan import Knobs, widths_of
 from search.request import MinWidth
-from tests.search.graph.nets import resnet
+from tests.search.graph.nets import Net, resnet
 
 PHONE = dataclasses.replace(load_profile("pixel4-1large-tflite-fp32"), channel_grid=1, minimum_channels=1)
 
@@ -44,3 +46,31 @@ def test_blocks_may_go_whatever_their_widths() -> None:
     [state] = states_for(knobs, PHONE, ("channel", "depth"), (MinWidth("*", 1.0),))
     settings = {element.id: 1 + len(element.block.settings) if element.block else 1 for element in knobs.elements}
     assert {element: len(plans) for element, plans in state.items()} == settings
+
+
+@pytest.mark.parametrize(
+    ("groups", "width", "units", "widths"),
+    [
+        (38, 8, 38, [38, 36, 34]),  # RegNet: whole groups of 8, two of them a step of the grid
+        (32, 4, 32, [32, 28, 24]),  # ResNeXt
+        (3, 8, 8, [8]),  # few wide groups: every group gets narrower, and 8 is less than a step
+        (3, 40, 40, [40, 32, 16]),
+    ],
+)
+def test_convolutions_in_groups_keep_their_groups_whole(groups: int, width: int, units: int, widths: list[int]) -> None:
+    """Units are groups or places within one; every option has a price."""
+    net, channels = Net(("N", 3, 6, 6)), groups * width
+    x = net.op("Relu", net.conv("x", 3, channels, 1))
+    net.classifier(
+        net.op("Relu", net.conv(net.op("Relu", net.conv(x, channels, channels, groups=groups)), channels, 5, 1)), 5
+    )
+    knobs = Knobs(load(net.bytes()), {"x": (1, 3, 6, 6)})
+    profile = dataclasses.replace(load_profile("host-cpu-onnxruntime"), channel_grid=16, minimum_channels=None)
+    options = options_for(knobs, profile, ("channel",))
+    first = next(group for group in knobs.groups.prunable if len(group) == units)
+    found = [widths_of(plan).get(first.id, units) for plan in options[first.id]]
+    assert found[: len(widths)] == widths
+    pricer = Pricer(knobs, profile)
+    seconds = [pricer.latency_s(plan) for plan in options[first.id]]
+    assert seconds == sorted(seconds, reverse=True)
+    assert np.isfinite(pricer.tables(options).alone(first.id)).all()

@@ -131,6 +131,70 @@ def _added_input() -> Net:
     return net
 
 
+def _sizes(net: Net, of: str, channels: int) -> str:
+    """The batch, height and width of one value with a channel count as a constant, put together as exporters do."""
+    shape = net.op("Shape", of)
+    batch = net.op("Slice", shape, net.constant([0]), net.constant([1]))
+    extent = net.op("Slice", shape, net.constant([2]), net.constant([4]))
+    return net.op("Concat", batch, net.constant([channels]), extent, axis=0)
+
+
+def _resized_to_another() -> Net:
+    net = Net(("N", 3, "H", "W"))
+    a = net.op("Relu", net.conv("x", 3, 6))
+    b = net.op("Relu", net.conv(a, 6, 8, stride=2))
+    up = net.op("Resize", b, "", "", _sizes(net, a, 8), mode="nearest", nearest_mode="floor")
+    net.classifier(net.op("Relu", net.conv(net.op("Concat", up, a, axis=1), 14, 7)), 7)
+    return net
+
+
+def _expanded_to_another() -> Net:
+    net = Net(("N", 3, "H", "W"))
+    a = net.op("Relu", net.conv("x", 3, 6))
+    b = net.op("Relu", net.conv(a, 6, 8))
+    wide = net.op("Expand", net.op("GlobalAveragePool", b), _sizes(net, a, 8))
+    net.classifier(net.op("Relu", net.conv(net.op("Concat", wide, a, axis=1), 14, 7)), 7)
+    return net
+
+
+def _expanded_to_its_own_shape() -> Net:
+    net = Net(("N", 3, "H", "W"))
+    a = net.op("Relu", net.conv("x", 3, 6))
+    net.classifier(
+        net.op("Relu", net.conv(net.op("Expand", net.op("GlobalAveragePool", a), net.op("Shape", a)), 6, 7)), 7
+    )
+    return net
+
+
+def _one_size_of_two() -> Net:
+    """The same constant names the channels of two values that are cut on their own."""
+    net = Net(("N", 3, "H", "W"))
+    a = net.op("Relu", net.conv("x", 3, 6))
+    b, c = (net.op("Relu", net.conv(a, 6, 6, stride=2)) for _ in range(2))
+    sizes = _sizes(net, a, 6)
+    up = [net.op("Resize", v, "", "", sizes, mode="nearest", nearest_mode="floor") for v in (b, c)]
+    net.classifier(net.op("Relu", net.conv(net.op("Concat", *up, axis=1), 12, 7)), 7)
+    return net
+
+
+def _picked() -> Net:
+    """One channel, by a negative scalar, beside all of them."""
+    net = Net()
+    x = net.op("Relu", net.conv("x", 3, 8))
+    gate = net.op("Unsqueeze", net.op("Gather", x, net.constant(-2), axis=1), net.constant([1]))
+    net.classifier(net.op("Relu", net.op("Mul", net.conv(x, 8, 6), net.op("Sigmoid", net.conv(gate, 1, 1, 1)))), 6)
+    return net
+
+
+def _laid_out() -> Net:
+    """Channels spread over two axes by a matrix of indices: their number stays."""
+    net = Net()
+    x = net.op("Relu", net.conv("x", 3, 8))
+    pairs = net.op("Gather", x, net.constant(np.arange(8).reshape(2, 4)), axis=1)
+    net.classifier(net.op("Relu", net.conv(net.op("ReduceMean", pairs, axes=[1], keepdims=0), 4, 6)), 6)
+    return net
+
+
 NETS: dict[str, tuple[Callable[[], Net], int]] = {
     "plain": (_plain, 2),
     "residual": (resnet, 4),
@@ -147,6 +211,12 @@ NETS: dict[str, tuple[Callable[[], Net], int]] = {
     "mlp": (_mlp, 1),
     "padded rows": (_padded_rows, 2),
     "added input": (_added_input, 2),
+    "resized to another": (_resized_to_another, 3),
+    "expanded to another": (_expanded_to_another, 3),
+    "expanded to its own shape": (_expanded_to_its_own_shape, 2),
+    "one size of two": (_one_size_of_two, 2),
+    "picked": (_picked, 2),
+    "laid out": (_laid_out, 1),
 }
 """Builder, and how many groups can be cut, counted by hand."""
 
@@ -187,6 +257,33 @@ def test_removable_parameters_of_a_plain_layer() -> None:
     graph = onnx_import.load(_plain().bytes())
     group = couple(graph).prunable[0]
     assert removable_parameters(group, graph.initializers) == 7 * 28 + 7 * 90
+
+
+def _unrolled(steps: int) -> Net:
+    """The same weight in every time step, as exporters unroll a recurrence."""
+    net = Net(("N", 6))
+    weight = net.weight(8, 8)
+    x = net.op("Relu", net.gemm("x", 6, 8))
+    for _ in range(steps):
+        x = net.op("Tanh", net.op("Gemm", x, weight, transB=1))
+    net.gemm(x, 8, 4)
+    return net
+
+
+def test_a_weight_counts_once_however_often_it_is_used() -> None:
+    """Seven steps with one weight have the parameters of one."""
+    counts = {steps: onnx_import.load(_unrolled(steps).bytes()).parameter_count for steps in (1, 7)}
+    assert counts[1] == counts[7] == 6 * 8 + 8 + 8 * 8 + 8 * 4 + 4
+
+
+def test_a_weight_that_is_cut_along_both_axes_goes_once() -> None:
+    """A recurrence of 8 units loses 7 of 8 rows of each gate and 7 of 8 columns: 63 of 64 numbers of its square weight."""
+    net = Net((5, 1, 6))
+    net.op("RNN", "x", net.weight(1, 8, 6), net.weight(1, 8, 8), outputs=2, hidden_size=8)
+    net.gemm(net.op("Reshape", net.op("Transpose", "rnn0_1", perm=[1, 0, 2]), net.constant([1, 8])), 8, 4)
+    graph = onnx_import.load(net.bytes())
+    [group] = couple(graph).prunable
+    assert removable_parameters(group, graph.initializers) == 7 * 6 + 63 + 7 * 4
 
 
 def test_excluded_patterns_freeze() -> None:
