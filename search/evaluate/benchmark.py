@@ -102,6 +102,10 @@ def take_turns(
     return np.array([[_visit(call, clock) for call in calls] for _ in range(rounds)])
 
 
+FLOATS = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(float)": np.float32}
+"""Types of inputs by ONNX Runtime's names."""
+
+
 def timings(seconds: NDArray[np.float64]) -> list[Timing]:
     """Summaries of ``seconds`` (rounds x models), one a model; ratios are against column 0, round by round."""
     low_s, median_s, high_s = _spread(seconds)
@@ -115,6 +119,12 @@ def timings(seconds: NDArray[np.float64]) -> list[Timing]:
 def _spread(rounds: NDArray[np.float64]) -> list[list[float]]:
     """The low quantile, the median and the high quantile of each column."""
     return [[float(value) for value in row] for row in np.quantile(rounds, _QUANTILES, axis=0)]
+
+
+def in_type_of(kind: str, value: NDArray[Any]) -> NDArray[Any]:
+    """A float array in the float type that an input has by ONNX Runtime's name; any other array as it is."""
+    dtype = FLOATS.get(kind)
+    return value.astype(dtype) if dtype is not None and value.dtype.kind == "f" else value
 
 
 def plain_call(session: ort.InferenceSession, inputs: Arrays) -> Callable[[], object]:

@@ -9,13 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from search.evaluate.benchmark import in_type_of
 from search.graph.execute import batches
 from search.graph.ir import Array
 from search.graph.sampling import Sampling, samples_of
 
 ort.set_default_logger_severity(3)
-FLOATS = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(float)": np.float32}
-"""Types of inputs by ONNX Runtime's names."""
 MOST_AT_ONCE = 128
 """Samples of a file that takes any number."""
 
@@ -63,12 +62,6 @@ class Session:
         """Feeds in the file's own layout and types: the view of it that is searched has all floats in float32."""
         given = self._sampling.at_once(feeds, size)
         return {name: in_type_of(self._types.get(name, ""), value) for name, value in given.items()}
-
-
-def in_type_of(kind: str, value: Array) -> Array:
-    """A float array in the float type that an input has by ONNX Runtime's name; any other array as it is."""
-    dtype = FLOATS.get(kind)
-    return value.astype(dtype) if dtype is not None and value.dtype.kind == "f" else value
 
 
 def _wide(value: Array) -> Array:
