@@ -9,7 +9,7 @@ from hwprofiles.latency import latency_interval_s
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import profiles
 from search.allocate.price import Pricer
-from search.graph.ir import Graph
+from search.found import find_samples, sizes_taken
 from search.graph.onnx_import import load
 from search.options import states_for
 from search.plan import Knobs
@@ -19,9 +19,6 @@ from search.report import Inspection, Latency, PrunableGroup, Range, TargetInspe
 from search.request import JobSpec
 from search.structures.cluster import runs_zeros
 
-ASSUMED_EXTENT = 224
-"""Stands for a height or width that the file leaves open."""
-
 
 def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) -> Inspection:
     """Read a model and price it on every target, dense and as narrow as it gets.
@@ -29,8 +26,10 @@ def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) ->
     Raises:
         SecateurError: the model or a profile is not usable.
     """
-    graph = load(model)
-    shapes, warnings = _assumed_shapes(graph)
+    found = find_samples(model, spec)
+    graph = load(model, found)
+    shapes = graph.sampling.shapes(found.samples)
+    words = sizes_taken(found)
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
     groups = knobs.groups
     targets = {}
@@ -60,7 +59,7 @@ def inspect(spec: JobSpec, model: bytes, cache_dir: Path, progress: Progress) ->
         macs=sum(kernel.macs for kernel in kernels),
         parameters=sum(graph.initializers[name].size for name in graph.float_initializers()),
         profiles=targets,
-        warnings=tuple(warnings),
+        warnings=() if words is None else (words,),
     )
 
 
@@ -68,16 +67,3 @@ def _not_executed(profile: DeviceProfile) -> list[Structure]:
     executed = executed_structures(profile)
     sparse: tuple[Structure, ...] = ("unstructured", "nm", "block")
     return [structure for structure in sparse if structure not in executed]
-
-
-def _assumed_shapes(graph: Graph) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    """Input shapes at batch 1; open extents are assumed, and that is said."""
-    shapes, warnings = {}, []
-    for info in graph.inputs:
-        rest = tuple(d if isinstance(d, int) and d > 0 else ASSUMED_EXTENT for d in info.shape[1:])
-        if rest != info.shape[1:]:
-            warnings.append(
-                f"input `{info.name}` leaves sizes open: {ASSUMED_EXTENT} is assumed, so it is priced at {(1, *rest)}"
-            )
-        shapes[info.name] = (1, *rest)
-    return shapes, warnings

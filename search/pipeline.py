@@ -20,7 +20,9 @@ from search.candidates import Search, Sensitivities, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.evaluate.dense import doubt, understood
-from search.graph.ir import Graph
+from search.found import find_samples, sizes_taken
+from search.graph.find_samples import Found
+from search.graph.ir import Array, Graph
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.options import Options, states_for
@@ -78,8 +80,10 @@ def compress(
         Stopped: told to stop before there was anything to return.
     """
     progress.stage("import")
-    graph = load(model)
-    splits, knobs, augmentation = _prepare(spec, graph, data, progress)
+    arrays = None if data is None else read_npz(data)
+    placing = find_samples(model, spec, arrays)
+    graph = load(model, placing)
+    splits, knobs, augmentation = _prepare(spec, graph, arrays, placing, progress)
     progress.stage("calibrate")
     targets = [_target(name, spec, knobs, cache_dir, progress) for name in spec.profiles]
     _explain(spec, targets, knobs, progress)
@@ -133,7 +137,7 @@ def compress(
 
 
 def _prepare(
-    spec: JobSpec, graph: Graph, data: Path | None, progress: Progress
+    spec: JobSpec, graph: Graph, arrays: Mapping[str, Array] | None, found: Found, progress: Progress
 ) -> tuple[Splits, Knobs, augment.Augmentation]:
     """Check the data against the model, couple the channels, divide the samples.
 
@@ -141,8 +145,12 @@ def _prepare(
     """
     rng = np.random.default_rng((spec.search.seed, 0))
     trains = spec.search.finetune_minutes > 0
-    part = _synthesised(graph, rng, progress, trains=trains) if data is None else check(read_npz(data), graph)
-    regime: DataRegime = "data-free" if data is None else "unlabelled" if part.labels is None else "labelled"
+    part = (
+        _synthesised(graph, found, rng, progress, trains=trains)
+        if arrays is None
+        else check(arrays, graph, found.samples)
+    )
+    regime: DataRegime = "data-free" if arrays is None else "unlabelled" if part.labels is None else "labelled"
     shapes = graph.sampling.shapes({name: value.shape[1:] for name, value in part.feeds.items()})
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
     splits = divide(
@@ -170,8 +178,10 @@ def _prepare(
     return splits, knobs, augmentation
 
 
-def _synthesised(graph: Graph, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:
-    noise = synthetic(graph, SYNTHETIC_SAMPLES, rng)
+def _synthesised(graph: Graph, found: Found, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:
+    noise = synthetic(graph, SYNTHETIC_SAMPLES, rng, found.samples)
+    if words := sizes_taken(found):
+        progress.warn(words)
     steps = STEPS if trains else 0  # who gives no time for training waits for nothing
     progress.warn(DATA_FREE)
     return Part(synthesise(graph, noise.feeds, rng, steps=steps), None)

@@ -78,7 +78,7 @@ class Client:
     def inspect(self, spec: JobSpec, model: Path) -> Json:
         """Dry run of a model."""
         body = json.loads(spec.to_json())
-        asked = {"profiles": body["profiles"], "constraints": body["constraints"]}
+        asked = {"profiles": body["profiles"], "constraints": body["constraints"], "input_shapes": body["input_shapes"]}
         return self._json("POST", "/v1/inspect", json={"model": self.upload(model, "model"), **asked})
 
     def job(self, job_id: str) -> Json:

@@ -89,6 +89,15 @@ class Graph:
         """Value name to the node that writes it."""
         return {value: node for node in self.nodes for value in node.outputs if value}
 
+    def states(self) -> frozenset[str]:
+        """Inputs that look like states: of the type and shape of an output, while another input does not.
+
+        A single input is never one, and numbers without an axis are none.
+        """
+        made = {(info.dtype, info.shape) for info in self.outputs if info.shape}
+        alike = frozenset(info.name for info in self.inputs if (info.dtype, info.shape) in made)
+        return alike if len(alike) < len(self.inputs) else frozenset()
+
     def replace(self, **changes: Any) -> Graph:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)

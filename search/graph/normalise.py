@@ -6,7 +6,9 @@ normalised graph is also the dense control: no speed-up is claimed that a rewrit
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,12 +23,17 @@ FOLD_LIMIT_ELEMENTS = 1 << 23
 """All folded constants together may not be larger than this, above what the file holds; it can ask for terabytes."""
 
 
-def normalise(graph: Graph) -> Graph:
-    """Fold constants, drop identities, fold batch norms, rewrite shortcuts, unshare weights, drop what is dead."""
+def normalise(graph: Graph, runs: Sequence[Mapping[str, tuple[int, ...]]] = ()) -> Graph:
+    """Fold constants, drop identities, fold batch norms, rewrite shortcuts, unshare weights, drop what is dead.
+
+    Args:
+        graph: as it was read.
+        runs: input shapes of two runs, whose free sizes differ wherever the file allows it.
+    """
     for rewrite in (
         fold_constants,
         drop_identities,
-        rewrite_shapes,
+        functools.partial(rewrite_shapes, runs=runs),
         fold_batch_norms,
         pad_slice_to_conv,
         unshare,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from onnx import TensorProto
 
 from search.errors import ExternalDataRefused, InvalidModel, UnsupportedOperator, UnsupportedOpset
 from search.graph import admission
+from search.graph.find_samples import Found
 from search.graph.foreign import runtime_knows
 from search.graph.ir import Graph
 from search.graph.proto import STANDARD_DOMAINS, to_graph
@@ -22,8 +24,12 @@ UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
 
 
-def load(data: bytes) -> Graph:
+def load(data: bytes, found: Found | None = None) -> Graph:
     """Read a model file.
+
+    Args:
+        data: its bytes.
+        found: how its samples stand and at which sizes it runs; without it, what it declares is believed.
 
     Raises:
         InvalidModel: not ONNX, empty, or contradicting itself.
@@ -32,7 +38,7 @@ def load(data: bytes) -> Graph:
         UnsupportedOperator: an operator that no runtime here knows; names the node.
         ResourceLimit: the graph would need too much; names the node where one is to blame.
     """
-    return _normalised(read(data))
+    return _normalised(read(data), found)
 
 
 def read(data: bytes) -> Graph:
@@ -59,10 +65,16 @@ def load_trusted(path: Path) -> Graph:
     return _normalised(_checked(proto, str(path)))
 
 
-def _normalised(graph: Graph) -> Graph:
+def _normalised(graph: Graph, found: Found | None = None) -> Graph:
     from search.graph.normalise import normalise  # loads JAX, which `read` does without  # noqa: PLC0415
 
-    return normalise(graph)
+    if found is None:
+        return normalise(graph)
+    inputs = tuple(
+        info if info.shape else dataclasses.replace(info, shape=(None,) * len(found.runs[0][info.name]))
+        for info in graph.inputs
+    )
+    return normalise(graph.replace(inputs=inputs, sampling=found.sampling), found.runs)
 
 
 def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
@@ -77,7 +89,6 @@ def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
 def _graph(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
     opsets = _opsets(proto)
     admission.check_nodes(proto)
-    _refuse_negative_sizes(proto)
     _refuse_captures(proto)
     _refuse_unknown_operators(proto, opsets)
     try:
@@ -167,15 +178,6 @@ def _refuse_unknown_operators(proto: onnx.ModelProto, opsets: dict[str, int]) ->
                 "export the model with standard ONNX operators",
                 node=name,
                 operator=operator,
-            )
-
-
-def _refuse_negative_sizes(proto: onnx.ModelProto) -> None:
-    for value in proto.graph.input:
-        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
-        if any(size < 0 for size in sizes):
-            raise InvalidModel(
-                f"input `{value.name}` has the sizes {sizes}; sizes are positive and a free one has a name; re-export the model"
             )
 
 

@@ -73,8 +73,15 @@ def _to_attribute(op: str, attribute: AttributeProto) -> Any:
 def _to_info(value: onnx.ValueInfoProto) -> TensorInfo:
     tensor = value.type.tensor_type
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else np.dtype(object)
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim)
+    shape = tuple(_size(dim) for dim in tensor.shape.dim)
     return TensorInfo(value.name, np.dtype(dtype), shape)
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    """A number, a name, or None; some exporters write a free size as -1."""
+    if dim.HasField("dim_value"):
+        return dim.dim_value if dim.dim_value >= 0 else None
+    return dim.dim_param or None
 
 
 def from_graph(graph: Graph) -> onnx.ModelProto:
