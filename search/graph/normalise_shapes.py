@@ -48,12 +48,17 @@ def _probes(graph: Graph, runs: Sequence[Mapping[str, tuple[int, ...]]]) -> tupl
     for pair in [tuple(runs)] if runs else tried:
         try:
             first, second = (Probe(*shapes(graph, inputs)) for inputs in pair)
-        except ResourceLimit:
-            raise
+        except ResourceLimit:  # of two or three samples; what one costs decides
+            shapes(graph, {name: _of_one(graph, name, shape) for name, shape in pair[0].items()})
+            return None
         except SecateurError:
             continue
         return first, second
     return None
+
+
+def _of_one(graph: Graph, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return graph.sampling.shapes({name: graph.sampling.sample_shape(name, shape)})[name]
 
 
 _TRIED = [(free, apart) for free, apart in zip(FREE_SIZES, APART, strict=True)] + [(free, 0) for free in FREE_SIZES]

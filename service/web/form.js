@@ -127,8 +127,8 @@ async function lookFirst() {
   const file = await sendFile("model");
   byId("upload-label").textContent = "Looking at the model";
   byId("upload-bar").removeAttribute("value");
-  const { model, profiles, constraints } = jobBody(file.id, null);
-  await inspectModel(byId("inspect-view"), { model, name: byId("model").files[0].name, profiles, constraints });
+  const { model, profiles, constraints, input_shapes: inputShapes } = jobBody(file.id, null);
+  await inspectModel(byId("inspect-view"), { model, name: byId("model").files[0].name, profiles, constraints, inputShapes });
 }
 
 function sendFile(purpose) {
@@ -143,6 +143,7 @@ function jobBody(model, dataset) {
   const value = Number(byId(chosen).value);
   const list = (id) => byId(id).value.split(",").map((part) => part.trim()).filter(Boolean);
   const exclude = list("exclude");
+  const inputShapes = byId("input_shapes").value.split(/\s+/).filter(Boolean).map(namedShape);
   const number = (id) => Number(byId(id).value);
   return {
     model,
@@ -151,6 +152,7 @@ function jobBody(model, dataset) {
     // People say "one point"; the interface says 0.01.
     objective: { [chosen]: chosen === "max_accuracy_drop" ? value / 100 : value },
     ...(exclude.length ? { constraints: { exclude } } : {}),
+    ...(inputShapes.length ? { input_shapes: inputShapes } : {}),
     search: {
       points: number("points"),
       at_speedups: list("at_speedups").map(Number),
@@ -160,6 +162,12 @@ function jobBody(model, dataset) {
     },
     metadata: { model_name: byId("model").files[0].name },
   };
+}
+
+/** "x:1,3,48,320" as the service takes it; names may have colons, sizes have none. */
+function namedShape(text) {
+  const colon = text.lastIndexOf(":");
+  return { input: text.slice(0, Math.max(colon, 0)), shape: text.slice(colon + 1).split(",").map(Number) };
 }
 
 function setBusy(busy) {

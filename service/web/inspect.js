@@ -5,8 +5,8 @@ import { h } from "./dom.js";
 import { count, latency, times } from "./format.js";
 
 /** Asks for the dry run of an uploaded model and shows it in `element`. */
-export async function inspectModel(element, { model, name, profiles, constraints }) {
-  const body = JSON.stringify({ model, profiles, ...(constraints ? { constraints } : {}) });
+export async function inspectModel(element, { model, name, profiles, constraints, inputShapes }) {
+  const body = JSON.stringify({ model, profiles, ...(constraints ? { constraints } : {}), ...(inputShapes ? { input_shapes: inputShapes } : {}) });
   const found = await request("/v1/inspect", { method: "POST", headers: { "Content-Type": "application/json" }, body });
   const title = h("h2", { id: "inspect-title", tabindex: "-1" }, `A first look at ${name}`);
   element.replaceChildren(title,
