@@ -17,6 +17,7 @@ from search.criteria import CRITERIA
 from search.criteria.base import Evidence
 from search.data import Splits
 from search.evaluate.accuracy import divergence
+from search.graph.execute import samples_at_once
 from search.graph.ir import Array, Graph
 from search.options import Options
 from search.plan import Candidate, Knobs, Plan, PlanKey, Setting, blocks_of, named, plan_key, widths_of, zeros_of
@@ -104,7 +105,8 @@ class Search:
 
     def _outputs(self, graph: Graph, params: Mapping[str, Array], samples: int) -> list[Array]:
         feeds = {name: value[:samples] for name, value in self.splits.search.feeds.items()}
-        return self.repairer.stepwise.outputs(graph, params, feeds, batch=BATCH)
+        batch = samples_at_once(self.knobs.graph, self.knobs.groups.shapes, BATCH)
+        return self.repairer.stepwise.outputs(graph, params, feeds, batch=batch)
 
     def _divergence(self, graph: Graph, params: Mapping[str, Array], samples: int) -> float:
         dense = [value[:samples] for value in self.dense]

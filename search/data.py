@@ -9,14 +9,16 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit
+from search.graph.draw import drawn
 from search.graph.ir import Array, Graph, TensorInfo
+from search.graph.sampling import Shape, placed
 from search.report import DataRegime, DataUse
 from search.task import Task, decide
 
@@ -187,53 +189,96 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
         raise InvalidDataset(f"array {info.filename!r} cannot be read: {error}") from error
 
 
-def check(arrays: dict[str, Array], graph: Graph) -> Part:
+def arrays_of(arrays: Mapping[str, Array], graph: Graph) -> dict[str, Array]:
+    """Input name to the client's array of it, where there is one: ``x`` where the others are missing or look like states."""
+    found = {info.name: arrays[info.name] for info in graph.given if info.name in arrays}
+    states = graph.states()
+    main = [info.name for info in graph.given if info.name not in states]
+    if "x" in arrays and len(main) == 1:
+        found[main[0]] = arrays["x"]
+    return found
+
+
+def count_of(arrays: Mapping[str, Array]) -> int | None:
+    """Number of samples that labels tell."""
+    return len(arrays["y"]) if "y" in arrays and arrays["y"].ndim else None
+
+
+def check(arrays: Mapping[str, Array], graph: Graph, samples: Mapping[str, Shape] | None = None) -> Part:
     """Match arrays to the model's inputs: ``x`` for a single input, else arrays named as the inputs; ``y`` for labels.
+
+    Inputs that look like states (`Graph.states`) are zeros where there is no array of them.
 
     Args:
         arrays: as they were read.
-        graph: the model.
+        graph: the model, whose sampling says which axis of which input is the samples'.
+        samples: shape of one sample of every input, for states; where they are missing, what is declared.
 
     Raises:
         InvalidDataset: missing arrays, no samples, NaN. What labels mean `Part.understood` finds out.
         DatasetShapeMismatch: samples of another shape than the model's input.
     """
-    feeds = {info.name: _input(arrays, info, single=len(graph.given) == 1) for info in graph.given}
+    mine = arrays_of(arrays, graph)
+    missing = [info for info in graph.given if info.name not in mine]
+    states = graph.states() if mine else frozenset()
+    if unknown := [info.name for info in missing if info.name not in states]:
+        wanted = "`x`" if len(graph.given) == 1 else f"`{unknown[0]}`"
+        raise InvalidDataset(
+            f"the .npz has arrays {sorted(arrays)} but not {wanted}, the samples of the model's input `{unknown[0]}`"
+        )
+    labels, declared = arrays.get("y"), {info.name: info.shape for info in graph.given}
+    found = placed(mine, declared, graph.sampling, count_of(arrays))
+    unplaced = any(value is None for value in found.values())
+    loose = placed(mine, declared, graph.sampling) if unplaced else found  # labels may be what does not fit
+    feeds = {
+        info.name: _input(info, mine[info.name], loose[info.name], graph) for info in graph.given if info.name in mine
+    }
     counts = {name: len(value) for name, value in feeds.items()}
-    labels = arrays.get("y")
     count = next(iter(counts.values()))
     if labels is not None:
         counts["y"] = len(labels) if labels.ndim else 0
     if len(set(counts.values())) != 1:
-        raise InvalidDataset(f"arrays have different numbers of samples: {counts}")
+        raise InvalidDataset(f"arrays have different numbers of samples: {counts}; {_advice(graph)}")
     if count < FEWEST_SAMPLES:
         raise InvalidDataset(
-            f"the data set has {count} samples; at least {FEWEST_SAMPLES} are needed, some hundreds serve well"
+            f"the data set has {count} samples; at least {FEWEST_SAMPLES} are needed, some hundreds serve well; {_advice(graph)}"
         )
-    return Part(feeds, None if labels is None else _labels(labels))
+    for info in missing:
+        feeds[info.name] = np.zeros((count, *_sample(info, graph, samples)), info.dtype)
+    return Part({info.name: feeds[info.name] for info in graph.given}, None if labels is None else _labels(labels))
 
 
-def _input(arrays: dict[str, Array], info: TensorInfo, *, single: bool) -> Array:
-    name = "x" if single and "x" in arrays else info.name
-    if name not in arrays:
-        wanted = "`x`" if single else f"`{info.name}`"
-        raise InvalidDataset(
-            f"the .npz has arrays {sorted(arrays)} but not {wanted}, the samples of the model's input `{info.name}`"
-        )
-    value = arrays[name]
-    sample = info.shape[1:]
-    fits = value.ndim == len(info.shape) and all(
-        not isinstance(d, int) or d == n for d, n in zip(sample, value.shape[1:], strict=True)
+def _sample(info: TensorInfo, graph: Graph, samples: Mapping[str, Shape] | None) -> Shape:
+    """Shape of one sample; a free size that is not known is 1."""
+    if samples is not None:
+        return samples[info.name]
+    return tuple(
+        size if isinstance(size, int) and size > 0 else 1 for size in graph.sampling.sample_shape(info.name, info.shape)
     )
-    if not fits:
-        expected = ["N", *[d if isinstance(d, int) else "?" for d in sample]]
+
+
+def _expected(info: TensorInfo, graph: Graph) -> list[int | str]:
+    sample = graph.sampling.sample_shape(info.name, info.shape)
+    return ["N", *[size if isinstance(size, int) and size > 0 else "?" for size in sample]]
+
+
+def _advice(graph: Graph) -> str:
+    """Which axis is the samples', for a message."""
+    shapes = "; ".join(f"`{info.name}` as {_expected(info, graph)}" for info in graph.given)
+    return f"samples stand on the first axis of every array: write {shapes}"
+
+
+def _input(info: TensorInfo, given: Array, value: Array | None, graph: Graph) -> Array:
+    if value is None:
+        expected, axis = _expected(info, graph), graph.sampling.inputs.get(info.name, 0)
         raise DatasetShapeMismatch(
-            f"array `{name}` has shape {list(value.shape)}; the model's input `{info.name}` needs {expected} (samples first)",
-            found=list(value.shape),
+            f"the array of the model's input `{info.name}` has shape {list(given.shape)}; it needs {expected} (samples first"
+            + (f"; the model has them on axis {axis})" if axis else ")"),
+            found=list(given.shape),
             expected=expected,
         )
     if info.dtype.kind == "f" and value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise InvalidDataset(f"array `{name}` has values that are not finite (NaN or infinity)")
+        raise InvalidDataset(f"the array of `{info.name}` has values that are not finite (NaN or infinity)")
     return value.astype(info.dtype, copy=False)
 
 
@@ -247,26 +292,21 @@ def _labels(labels: Array) -> Array:
     return labels.astype(np.int64)
 
 
-def synthetic(graph: Graph, samples: int, rng: np.random.Generator) -> Part:
-    """Standard normal inputs, and any row of a table where an input names rows, for a job without a data set."""
+def synthetic(graph: Graph, samples: int, rng: np.random.Generator, shapes: Mapping[str, Shape] | None = None) -> Part:
+    """Values for every input, zeros for states, for a job without a data set.
+
+    Args:
+        graph: the model.
+        samples: how many.
+        rng: draws them.
+        shapes: of one sample of every input; where they are missing, what is declared.
+    """
+    states = graph.states()
     feeds = {}
     for info in graph.given:
-        shape = (samples, *[d if isinstance(d, int) else 1 for d in info.shape[1:]])
-        values = (
-            rng.standard_normal(shape) if info.dtype.kind == "f" else rng.integers(0, _rows(graph, info.name), shape)
-        )
-        feeds[info.name] = values.astype(str if info.dtype.kind == "O" else info.dtype).astype(info.dtype)
+        shape = (samples, *_sample(info, graph, shapes))
+        feeds[info.name] = np.zeros(shape, info.dtype) if info.name in states else drawn(graph, info, shape, rng)
     return Part(feeds, None)
-
-
-def _rows(graph: Graph, name: str) -> int:
-    """Rows of the smallest table that an input is an index into; 1 where there is none."""
-    tables = [
-        graph.initializers[node.inputs[0]].shape[node.get("axis", 0)]
-        for node in graph.nodes
-        if node.op == "Gather" and node.inputs[1] == name and node.inputs[0] in graph.initializers
-    ]
-    return min(tables, default=1)
 
 
 def divide(

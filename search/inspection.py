@@ -9,6 +9,7 @@ from hwprofiles.latency import latency_interval_s
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import profiles
 from search.allocate.price import Pricer
+from search.found import find_samples, sizes_taken
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
 from search.graph.upload import Upload
@@ -24,8 +25,6 @@ IN_INTEGERS = frozenset(
     {"ConvInteger", "DequantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}
 )
 """Operators of networks that were quantised."""
-ASSUMED_EXTENT = 224
-"""Stands for a height or width that the file leaves open."""
 
 
 def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -> Inspection:
@@ -34,8 +33,10 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
     Raises:
         SecateurError: the model or a profile is not usable.
     """
-    graph = load(model)
-    shapes, warnings = _assumed_shapes(graph)
+    found = find_samples(model, spec)
+    graph = load(model, found)
+    shapes = graph.sampling.shapes(found.samples)
+    words = sizes_taken(found)
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
     groups = knobs.groups
     targets = {}
@@ -65,7 +66,7 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
         macs=sum(kernel.macs for kernel in kernels),
         parameters=graph.parameter_count,
         profiles=targets,
-        warnings=(*warnings, *_why_nothing(graph, knobs)),
+        warnings=(*(() if words is None else (words,)), *_why_nothing(graph, knobs)),
         nodes=graph.kinds,
     )
 
@@ -88,16 +89,3 @@ def _not_executed(profile: DeviceProfile) -> list[Structure]:
     executed = executed_structures(profile)
     sparse: tuple[Structure, ...] = ("unstructured", "nm", "block")
     return [structure for structure in sparse if structure not in executed]
-
-
-def _assumed_shapes(graph: Graph) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    """Input shapes at batch 1; open extents are assumed, and that is said."""
-    shapes, warnings = {}, []
-    for info in graph.inputs:
-        rest = tuple(d if isinstance(d, int) and d > 0 else ASSUMED_EXTENT for d in info.shape[1:])
-        if rest != info.shape[1:]:
-            warnings.append(
-                f"input `{info.name}` leaves sizes open: {ASSUMED_EXTENT} is assumed, so it is priced at {(1, *rest)}"
-            )
-        shapes[info.name] = (1, *rest)
-    return shapes, warnings

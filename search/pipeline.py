@@ -21,8 +21,10 @@ from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check,
 from search.errors import DeadlineExceeded, InfeasibleConstraints
 from search.evaluate.dense import doubt, judged, unclear, understood
 from search.evaluate.proof import Proof
+from search.found import find_samples, sizes_taken
 from search.graph import head
-from search.graph.ir import Graph
+from search.graph.find_samples import Found
+from search.graph.ir import Array, Graph
 from search.graph.onnx_import import load
 from search.graph.patch import file_of
 from search.graph.upload import Upload
@@ -86,10 +88,12 @@ def compress(
         Stopped: told to stop before there was anything to return.
     """
     progress.stage("import")
-    graph = load(model)
+    arrays = None if data is None else read_npz(data)
+    placing = find_samples(model, spec, arrays)
+    graph = load(model, placing)
     if not graph.outputs:
-        return _untouched(spec, graph, model, data, workdir, cache_dir, progress)
-    splits, knobs, augmentation = _prepare(spec, graph, data, progress)
+        return _untouched(spec, graph, model, arrays, placing, workdir, cache_dir, progress)
+    splits, knobs, augmentation = _prepare(spec, graph, arrays, placing, progress)
     progress.stage("calibrate")
     targets = [_target(name, spec, knobs, cache_dir, progress) for name in spec.profiles]
     _explain(spec, targets, knobs, progress)
@@ -157,7 +161,7 @@ def compress(
 
 
 def _prepare(
-    spec: JobSpec, graph: Graph, data: Path | None, progress: Progress
+    spec: JobSpec, graph: Graph, arrays: Mapping[str, Array] | None, found: Found, progress: Progress
 ) -> tuple[Splits, Knobs, augment.Augmentation]:
     """Check the data against the model, couple the channels, divide the samples.
 
@@ -165,8 +169,12 @@ def _prepare(
     """
     rng = np.random.default_rng((spec.search.seed, 0))
     trains = spec.search.finetune_minutes > 0
-    part = _synthesised(graph, rng, progress, trains=trains) if data is None else _entered(graph, data)
-    regime = _regime(part, data)
+    part = (
+        _synthesised(graph, found, rng, progress, trains=trains)
+        if arrays is None
+        else _through_head(graph, check(arrays, graph, found.samples))
+    )
+    regime = _regime(part, arrays)
     shapes = graph.sampling.shapes({name: value.shape[1:] for name, value in part.feeds.items()})
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
     failing = unproved(knobs, Proof(file_of(graph), graph, part.take(slice(PROVED_ON)).file_feeds))
@@ -210,37 +218,40 @@ def _untouched(
     spec: JobSpec,
     graph: Graph,
     model: Upload,
-    data: Path | None,
+    arrays: Mapping[str, Array] | None,
+    found: Found,
     workdir: Path,
     cache_dir: Path,
     progress: Progress,
 ) -> Report:
     """The job on a file of which nothing is understood: an empty front, and why."""
     rng = np.random.default_rng((spec.search.seed, 0))
-    part = synthetic(graph, SYNTHETIC_SAMPLES, rng) if data is None else check(read_npz(data), graph)
-    report, models = untouched(spec, graph, file_of(graph), part, _regime(part, data), cache_dir, progress)
+    part = (
+        synthetic(graph, SYNTHETIC_SAMPLES, rng, found.samples)
+        if arrays is None
+        else check(arrays, graph, found.samples)
+    )
+    report, models = untouched(spec, graph, file_of(graph), part, _regime(part, arrays), cache_dir, progress)
     _write(workdir / "out", models, model)
     progress.stage(None)
     return report
 
 
-def _regime(part: Part, data: Path | None) -> DataRegime:
-    return "data-free" if data is None else "unlabelled" if part.labels is None else "labelled"
-
-
-def _entered(graph: Graph, data: Path) -> Part:
-    """The client's samples, through the head of the file where it has one."""
-    return _through_head(graph, check(read_npz(data), graph))
+def _regime(part: Part, arrays: Mapping[str, Array] | None) -> DataRegime:
+    return "data-free" if arrays is None else "unlabelled" if part.labels is None else "labelled"
 
 
 def _through_head(graph: Graph, part: Part) -> Part:
+    """Samples, with what the head of the file makes of them where it has one."""
     if graph.frame is None:
         return part
     return dataclasses.replace(part, feeds=head.enter(graph, part.feeds), given=part.feeds)
 
 
-def _synthesised(graph: Graph, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:
-    noise = _through_head(graph, synthetic(graph, SYNTHETIC_SAMPLES, rng))
+def _synthesised(graph: Graph, found: Found, rng: np.random.Generator, progress: Progress, *, trains: bool) -> Part:
+    noise = _through_head(graph, synthetic(graph, SYNTHETIC_SAMPLES, rng, found.samples))
+    if words := sizes_taken(found):
+        progress.warn(words)
     steps = STEPS if trains else 0  # who gives no time for training waits for nothing
     progress.warn(DATA_FREE)
     return dataclasses.replace(noise, feeds=synthesise(graph, noise.feeds, rng, steps=steps))

@@ -112,6 +112,17 @@ class SearchOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class InputShape:
+    """The whole shape of one input, as the model takes it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    input: Annotated[str, Len(1, 500)]
+    """Its name."""
+    shape: Annotated[tuple[Annotated[int, Interval(ge=1, le=2**31 - 1)], ...], Len(0, 16)]
+    """A size for each of its axes, the batch among them."""
+
+
+@dataclasses.dataclass(frozen=True)
 class JobSpec:
     """The part of a request that does not say where the files are."""
 
@@ -121,6 +132,8 @@ class JobSpec:
     objective: Objective = Objective()
     constraints: Constraints = Constraints()
     search: SearchOptions = SearchOptions()
+    input_shapes: Annotated[tuple[InputShape, ...], Len(0, 64)] = ()
+    """Sizes of inputs that the model leaves free; those of a data set count where it has them."""
 
     def __post_init__(self) -> None:
         """Refuse a target named twice."""

@@ -85,7 +85,7 @@ class Client:
     def inspect(self, spec: JobSpec, model: Path, model_data: Mapping[str, Path] | None = None) -> Json:
         """Dry run of a model."""
         body = json.loads(spec.to_json())
-        asked = {"profiles": body["profiles"], "constraints": body["constraints"]}
+        asked = {"profiles": body["profiles"], "constraints": body["constraints"], "input_shapes": body["input_shapes"]}
         if model_data:
             asked["model_data"] = self._upload_data(model_data)
         return self._json("POST", "/v1/inspect", json={"model": self.upload(model, "model"), **asked})

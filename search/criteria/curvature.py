@@ -20,12 +20,13 @@ import numpy as np
 
 from search.criteria.gradients import log_probabilities
 from search.errors import InvalidModel
-from search.graph.execute import Engine, apply_node
+from search.graph.execute import Engine, apply_node, samples_at_once
 from search.graph.ir import Array, Graph, is_float
 from search.task import Task, decide
 
 MOST_SAMPLES = 512
 """One backward pass a sample."""
+BATCH = 128
 
 
 def output_curvature(
@@ -50,7 +51,7 @@ def output_curvature(
         Value to its curvature; none at all where an operator has no derivative. 0 where nothing reaches an answer.
     """
     some = {name: value[:MOST_SAMPLES] for name, value in feeds.items()}
-    outputs = Engine(graph)({}, some)
+    outputs = Engine(graph, batch=samples_at_once(graph, shapes, BATCH))({}, some)
     task = decide(outputs, None)[0] if task is None else task
     counted = [k for k in task.counted if is_float(outputs[k].dtype)]
     scores = task.output if task.scores(outputs) else None

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from search.graph.execute import Engine, forward, trainable
+from search.graph.execute import Engine, forward, samples_at_once, trainable
 from search.graph.ir import Array, Graph, is_float
 from search.prune.groups import Groups
 from search.recover.loss import binary_cross_entropy
@@ -36,7 +36,7 @@ def gate_gradients(
     """Group id to (N, units): derivative of each sample's loss by each gate, N at most `MOST_SAMPLES`."""
     some = {name: value[:MOST_SAMPLES] for name, value in feeds.items()}
     weights = {name: graph.initializers[name] for name in trainable(graph)}
-    outputs = Engine(graph)(weights, some)
+    outputs = Engine(graph, batch=samples_at_once(graph, groups.shapes, MOST_SAMPLES))(weights, some)
     if task is None:
         task, labels = decide(outputs, labels)
     if labels is None or task.kind == "decisions":

@@ -17,6 +17,8 @@ from search.graph.sampling import Sampling, samples_of
 ort.set_default_logger_severity(3)
 MOST_AT_ONCE = 128
 """Samples of a file that takes any number."""
+MOST_INPUT_ELEMENTS = 1 << 23
+"""Of their inputs together; the values inside a network are some twenty times as large."""
 
 
 class Session:
@@ -45,7 +47,9 @@ class Session:
     def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
         """All outputs for all samples, (N, ...); inner values that are outputs are joined along their first axis."""
         count = samples_of(feeds)
-        size = min(MOST_AT_ONCE, count) if self._sampling.joins else self._sampling.chunk
+        each = sum(value[0].size for value in feeds.values())
+        most = max(1, min(MOST_AT_ONCE, count, MOST_INPUT_ELEMENTS // max(1, each)))
+        size = most if self._sampling.joins else self._sampling.chunk
         parts = [self._session.run(self._names, self._fed(part, size)) for part in batches(feeds, size)]
         once = dataclasses.replace(self._sampling, batch=size)
         return [

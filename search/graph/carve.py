@@ -301,7 +301,7 @@ class _Division:
         last = self._segment(tail, ends, also=self._sized(tail)) if ends else None
         names = {name for node in (first, last) if node is not None for name in node.inputs}
         constants = {name: value for name, value in self.whole.initializers.items() if name in names}
-        return Frame(self.whole.inputs, first, last, constants, signature)
+        return Frame(self.whole.inputs, self.whole.outputs, first, last, constants, signature)
 
     def _sized(self, chosen: set[int]) -> set[int]:
         """Shape arithmetic that head or tail read: done there again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from search.graph.ops import OPS
 from search.graph.sampling import samples_of
 
 Values = dict[str, Value]
+AT_ONCE_ELEMENTS = 1 << 27
+"""Of the largest value of a run of several samples: half a gigabyte."""
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that a matrix unit runs faster on narrower floats."""
 _UNKNOWN_YET = (
@@ -271,6 +274,19 @@ def shapes(graph: Graph, feeds: Mapping[str, tuple[int, ...]]) -> tuple[dict[str
     jax.eval_shape(trace, specs)
     admission.check_total(list(found.values()))
     return found, static
+
+
+def samples_at_once(graph: Graph, shapes: Mapping[str, Sequence[int]], most: int) -> int:
+    """Samples of a run, whole chunks and at most so many, whose largest value stays within `AT_ONCE_ELEMENTS`.
+
+    Args:
+        graph: the network.
+        shapes: of its values in a run of one chunk.
+        most: if nothing is large.
+    """
+    made = [math.prod(shapes[name]) for node in graph.nodes for name in node.outputs if name in shapes]
+    fit = graph.sampling.chunk * AT_ONCE_ELEMENTS // max([1, *made])
+    return graph.sampling.whole(min(most, max(1, fit)))
 
 
 def _spec(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

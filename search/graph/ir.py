@@ -73,6 +73,8 @@ class Frame:
 
     inputs: tuple[TensorInfo, ...]
     """Of the file."""
+    outputs: tuple[TensorInfo, ...]
+    """Of the file."""
     head: Node | None
     """Makes inputs of the graph of those of the file; run once a data set."""
     tail: Node | None
@@ -139,6 +141,16 @@ class Graph:
     def producers(self) -> dict[str, Node]:
         """Value name to the node that writes it."""
         return {value: node for node in self.nodes for value in node.outputs if value}
+
+    def states(self) -> frozenset[str]:
+        """Inputs that look like states: of the type and shape of an output, while another input does not.
+
+        A single input is never one, and numbers without an axis are none.
+        """
+        outputs = self.outputs if self.frame is None else self.frame.outputs
+        made = {(info.dtype, info.shape) for info in outputs if info.shape}
+        alike = frozenset(info.name for info in self.given if (info.dtype, info.shape) in made)
+        return alike if len(alike) < len(self.given) else frozenset()
 
     def replace(self, **changes: Any) -> Graph:
         """A copy with some fields changed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from search.graph.normalise_shapes import rewrite_shapes
 from search.graph.ops import OPS
 from search.graph.sources import MOVES, Computed, Dequantised, Folded, Moved, Norm, Source, Stored, Tensor
 
+REWRITES = ("shortcut", "shuffle")
+"""Rewrites that pay in the file: a padded, strided shortcut as a convolution, a channel shuffle as one Gather."""
 UNTIED_ELEMENTS = 4096
 """Larger tensors that several nodes read stay one in the view: they are cut once. Smaller ones (biases, vectors of norms, which
 exporters merge where they are equal) become one for each reader; where these come to differ, the file grows by a few bytes."""
@@ -31,11 +33,14 @@ FOLD_LIMIT_ELEMENTS = 1 << 23
 Pass = Callable[[Graph], Graph]
 
 
-def normalise(graph: Graph, rewrites: Iterable[str] = ("shortcut", "shuffle")) -> Graph:
+def normalise(
+    graph: Graph, runs: Sequence[Mapping[str, tuple[int, ...]]] = (), rewrites: Iterable[str] = REWRITES
+) -> Graph:
     """The view of a file's graph that is searched.
 
     Args:
         graph: as the file has it.
+        runs: input shapes of two runs, whose free sizes differ wherever the file allows it.
         rewrites: names of the `REWRITES` to do.
     """
     chosen = set(rewrites)
@@ -44,7 +49,7 @@ def normalise(graph: Graph, rewrites: Iterable[str] = ("shortcut", "shuffle")) -
         widen,
         fold_constants,
         drop_identities,
-        lambda g: rewrite_shapes(g, shuffles="shuffle" in chosen),
+        lambda g: rewrite_shapes(g, runs, shuffles="shuffle" in chosen),
         fold_batch_norms,
         *([pad_slice_to_conv] if "shortcut" in chosen else []),
         unshare,

@@ -12,10 +12,12 @@ import numpy as np
 
 from search.errors import ResourceLimit, SecateurError, UnsupportedOperator
 from search.graph.execute import apply_node, shapes
-from search.graph.ir import Array, Graph, Node
+from search.graph.ir import Array, Graph, Node, TensorInfo
 
 FREE_SIZES = ((64, 96), (16, 24), (8, 12))
-"""Sizes tried for a free dimension that is not the batch; what a network accepts depends on its strides and tables."""
+"""Tried for the first free size that is not the batch; what a network accepts depends on its strides and tables."""
+APART = (32, 8, 4)
+"""How much larger than the one before each further free size is, so that no two are equal by chance; then none is."""
 BATCHES = (2, 3)
 
 
@@ -27,9 +29,15 @@ class Probe:
     static: Mapping[str, Array]
 
 
-def rewrite_shapes(graph: Graph, *, shuffles: bool = True) -> Graph:
-    """Every rewrite of this file; a graph whose shapes cannot be told is left as it is."""
-    probes = _probes(graph)
+def rewrite_shapes(graph: Graph, runs: Sequence[Mapping[str, tuple[int, ...]]] = (), *, shuffles: bool = True) -> Graph:
+    """Every rewrite of this file; a graph whose shapes cannot be told is left as it is.
+
+    Args:
+        graph: whose shapes are looked at.
+        runs: input shapes of two runs that the file is known to take; otherwise some are tried.
+        shuffles: whether shuffles of channels become one Gather.
+    """
+    probes = _probes(graph, runs)
     if probes is None:
         return graph
     graph = fold_reshapes(graph, probes)
@@ -37,25 +45,44 @@ def rewrite_shapes(graph: Graph, *, shuffles: bool = True) -> Graph:
     return drop_zero_states(graph, probes)
 
 
-def _probes(graph: Graph) -> tuple[Probe, Probe] | None:
-    for free in FREE_SIZES:
+def _probes(graph: Graph, runs: Sequence[Mapping[str, tuple[int, ...]]]) -> tuple[Probe, Probe] | None:
+    tried = [(_sizes(graph, 0, free[0], apart), _sizes(graph, 1, free[1], apart)) for free, apart in _TRIED]
+    for pair in [tuple(runs)] if runs else tried:
         try:
-            first, second = (Probe(*shapes(graph, _sizes(graph, BATCHES[i], free[i]))) for i in (0, 1))
-        except (ResourceLimit, UnsupportedOperator):
+            first, second = (Probe(*shapes(graph, inputs)) for inputs in pair)
+        except UnsupportedOperator:
             raise
+        except ResourceLimit:  # of two or three samples; what one costs decides
+            shapes(graph, {name: _of_one(graph, name, shape) for name, shape in pair[0].items()})
+            return None
         except SecateurError:
             continue
         return first, second
     return None
 
 
-def _sizes(graph: Graph, batch: int, free: int) -> dict[str, tuple[int, ...]]:
-    return {
-        info.name: tuple(
-            size if isinstance(size, int) else batch if axis == 0 else free for axis, size in enumerate(info.shape)
-        )
-        for info in graph.inputs
-    }
+def _of_one(graph: Graph, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return graph.sampling.shapes({name: graph.sampling.sample_shape(name, shape)})[name]
+
+
+_TRIED = [(free, apart) for free, apart in zip(FREE_SIZES, APART, strict=True)] + [(free, 0) for free in FREE_SIZES]
+
+
+def _sizes(graph: Graph, probe: int, free: int, apart: int) -> dict[str, tuple[int, ...]]:
+    """Input shapes of a probe; equal names have equal sizes."""
+    batch = graph.sampling.batch or (BATCHES[probe] if graph.sampling.joins else 1)
+    known: dict[object, int] = {}
+
+    def size(info: TensorInfo, axis: int) -> int:
+        declared = info.shape[axis]
+        if axis == graph.sampling.inputs.get(info.name, 0):
+            return batch
+        if isinstance(declared, int) and declared > 0:
+            return declared
+        named = isinstance(declared, str) and declared.strip("? ")
+        return known.setdefault(declared if named else (info.name, axis), free + apart * len(known))
+
+    return {info.name: tuple(size(info, axis) for axis in range(len(info.shape))) for info in graph.inputs}
 
 
 def fold_reshapes(graph: Graph, probes: Sequence[Probe]) -> Graph:

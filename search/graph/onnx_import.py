@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import google.protobuf.message  # type: ignore[import-untyped]
@@ -9,6 +11,7 @@ import onnx
 
 from search.errors import InvalidModel, UnsupportedOperator, UnsupportedOpset
 from search.graph import admission
+from search.graph.find_samples import Found
 from search.graph.foreign import runtime_knows
 from search.graph.ir import Graph
 from search.graph.proto import STANDARD_DOMAINS, to_graph
@@ -20,8 +23,13 @@ UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
 
 
-def load(data: bytes | Upload) -> Graph:
+def load(data: bytes | Upload, found: Found | None = None, *, rewrites: Sequence[str] | None = None) -> Graph:
     """Read a model file, alone or with its data files, to the view that is searched.
+
+    Args:
+        data: its bytes.
+        found: how its samples stand and at which sizes it runs; without it, what it declares is believed.
+        rewrites: those of `search.graph.normalise.REWRITES` that the view has; all when None.
 
     Raises:
         InvalidModel: not ONNX, empty, or contradicting itself.
@@ -31,7 +39,7 @@ def load(data: bytes | Upload) -> Graph:
         ResourceLimit: the graph would need too much; names the node where one is to blame.
     """
     proto, graph = _read(data)
-    return _normalised(proto, graph)
+    return _normalised(proto, graph, found, rewrites)
 
 
 def read(data: bytes | Upload) -> Graph:
@@ -63,20 +71,33 @@ def load_trusted(path: Path) -> Graph:
     return _normalised(proto, _checked(proto, str(path)))
 
 
-def _normalised(proto: onnx.ModelProto, graph: Graph) -> Graph:
+def _normalised(
+    proto: onnx.ModelProto, graph: Graph, found: Found | None = None, rewrites: Sequence[str] | None = None
+) -> Graph:
     """What we understand of the file, normalised; what we do not is carried."""
     from search.graph import carve  # load JAX, which `read` does without  # noqa: PLC0415
-    from search.graph.normalise import normalise  # noqa: PLC0415
+    from search.graph.normalise import REWRITES, normalise  # noqa: PLC0415
+
+    if found is not None:
+        inputs = tuple(
+            info if info.shape else dataclasses.replace(info, shape=(None,) * len(found.runs[0][info.name]))
+            for info in graph.inputs
+        )
+        graph = graph.replace(inputs=inputs, sampling=found.sampling)
+
+    def view(of: Graph) -> Graph:
+        runs = found.runs if found is not None and {info.name for info in of.inputs} <= set(found.runs[0]) else ()
+        return normalise(of, runs, REWRITES if rewrites is None else rewrites)
 
     if carve.needs_care(graph):
-        return normalise(carve.carve(proto, graph))
+        return view(carve.carve(proto, graph))
     try:
-        return normalise(graph.replace(kinds=carve.kinds(graph)))
+        return view(graph.replace(kinds=carve.kinds(graph)))
     except UnsupportedOperator:  # a known operator in a use that only ONNX Runtime has
         divided = carve.carve(proto, graph)
         if divided.frame is None:
             raise
-        return normalise(divided)
+        return view(divided)
 
 
 def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
@@ -91,7 +112,6 @@ def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
 def _graph(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
     opsets = _opsets(proto)
     admission.check_nodes(proto)
-    _refuse_negative_sizes(proto)
     _refuse_unknown_operators(proto, opsets)
     try:
         onnx.checker.check_model(checked)
@@ -170,15 +190,6 @@ def _refuse_unknown_operators(proto: onnx.ModelProto, opsets: dict[str, int]) ->
                 "export the model with standard ONNX operators",
                 node=name,
                 operator=operator,
-            )
-
-
-def _refuse_negative_sizes(proto: onnx.ModelProto) -> None:
-    for value in proto.graph.input:
-        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
-        if any(size < 0 for size in sizes):
-            raise InvalidModel(
-                f"input `{value.name}` has the sizes {sizes}; sizes are positive and a free one has a name; re-export the model"
             )
 
 

@@ -41,7 +41,7 @@ def file_of(graph: Graph) -> bytes:
     """The file that a graph was read from, its data files within it; of a graph that was made otherwise, the graph as a file."""
     if graph.upload is None:
         return export(graph)
-    return graph.upload.parse().SerializeToString() if graph.upload.files else graph.upload.data
+    return graph.upload.whole
 
 
 def patch(dense: Graph, final: Graph, keeps: Keeps) -> Patched:
@@ -86,6 +86,10 @@ def _node_edits(dense: Graph, final: Graph, place: Place) -> list[e.Edit]:
     renamed: set[e.Rename] = set()  # a value has several readers
     for node in final.nodes:
         old = before.get(node.name)
+        if node.is_carried:  # a part of the file as it is
+            if old is not None:
+                found += [e.Rename(*pair) for pair in zip(old.inputs, node.inputs, strict=True) if pair[0] != pair[1]]
+            continue
         if old is None or old.origin is None or old.op != node.op:
             found += _inserted(node, dense, final, place, dtype)
             continue

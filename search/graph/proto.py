@@ -16,7 +16,7 @@ from search.graph.sources import Stored, Tensor
 from search.graph.upload import overridable
 
 STANDARD_DOMAINS = ("", "ai.onnx")
-_PLAIN = {
+_PLAIN: dict[int, Any] = {
     TensorProto.FLOAT: np.dtype("<f4"),
     TensorProto.DOUBLE: np.dtype("<f8"),
     TensorProto.INT32: np.dtype("<i4"),
@@ -78,12 +78,17 @@ def to_array(tensor: TensorProto) -> Array:
 
 
 def _unique(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    seen: dict[str, int] = {}
+    taken = {node.name for node in nodes}
+    seen: set[str] = set()
+    counts: dict[str, int] = {}
     result = []
     for node in nodes:
-        count = seen.get(node.name, 0)
-        seen[node.name] = count + 1
-        result.append(node.renamed(f"{node.name}_{count}") if count else node)
+        name = node.name
+        while name in seen or (name != node.name and name in taken):
+            counts[node.name] = counts.get(node.name, 0) + 1
+            name = f"{node.name}_{counts[node.name]}"
+        seen.add(name)
+        result.append(node if name == node.name else node.renamed(name))
     return tuple(result)
 
 
@@ -110,8 +115,15 @@ def _to_attribute(op: str, attribute: AttributeProto) -> Any:
 def _to_info(value: onnx.ValueInfoProto) -> TensorInfo:
     tensor = value.type.tensor_type
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else np.dtype(object)
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim)
+    shape = tuple(_size(dim) for dim in tensor.shape.dim)
     return TensorInfo(value.name, np.dtype(dtype), shape)
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    """A number, a name, or None; some exporters write a free size as -1."""
+    if dim.HasField("dim_value"):
+        return dim.dim_value if dim.dim_value >= 0 else None
+    return dim.dim_param or None
 
 
 def from_graph(graph: Graph) -> onnx.ModelProto:

@@ -146,3 +146,47 @@ def _moved(value: Any, source: int, target: int) -> Any:
 
 def _inserted(shape: Sequence[int], axis: int | None, size: int) -> Shape:
     return tuple(shape) if axis is None else (*shape[:axis], size, *shape[axis:])
+
+
+def samples_first(
+    array: np.ndarray[Any, Any], declared: Sequence[Any], axis: int | None, count: int | None = None
+) -> np.ndarray[Any, Any] | None:
+    """A client's array as samples (N, ...): it is that already, or as the model takes it, or the same for all samples.
+
+    Args:
+        array: of an input.
+        declared: the input's shape; what is no number is free.
+        axis: of its samples.
+        count: N, where labels or other inputs tell.
+
+    Returns:
+        None where the array fits in none of these ways, or gives another number of samples.
+    """
+    rest = [size for i, size in enumerate(declared) if i != axis]
+    readings = []
+    if array.ndim == len(rest) + 1 and _fits(array.shape[1:], rest):
+        readings.append(array)
+    if axis and array.ndim == len(declared) and _fits([n for i, n in enumerate(array.shape) if i != axis], rest):
+        readings.append(np.moveaxis(array, axis, 0))
+    if count is not None and array.ndim == len(rest) and _fits(array.shape, rest):
+        readings.append(np.broadcast_to(array, (count, *array.shape)))
+    return next((value for value in readings if count is None or len(value) == count), None)
+
+
+def placed(
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    declared: Mapping[str, Sequence[Any]],
+    sampling: Sampling,
+    count: int | None = None,
+) -> dict[str, np.ndarray[Any, Any] | None]:
+    """`samples_first` of every input's array; without a ``count`` the largest one tells it."""
+    found: dict[str, np.ndarray[Any, Any] | None] = {}
+    for name, array in sorted(arrays.items(), key=lambda item: -item[1].size):
+        value = samples_first(array, declared[name], sampling.inputs.get(name, 0), count)
+        count = len(value) if count is None and value is not None else count
+        found[name] = value
+    return found
+
+
+def _fits(shape: Sequence[int], declared: Sequence[Any]) -> bool:
+    return all(not isinstance(size, int) or size in (n, 0, -1) for n, size in zip(shape, declared, strict=True))

@@ -71,6 +71,11 @@ class Upload:
             )
         return bytes(content[start : start + length])
 
+    @functools.cached_property
+    def whole(self) -> bytes:
+        """The model as one message, its data files within it; the file itself where it has none."""
+        return self.parse().SerializeToString() if self.files else self.data
+
     def flat(self) -> onnx.ModelProto:
         """As `parse`, with local functions inlined; the same as `parse` where there are none."""
         proto = self.parse()

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from search.graph.admission import MAX_VALUE_ELEMENTS
 from search.graph.ir import Array, Graph, Node
 from search.graph.sampling import joined
 from search.graph.stepwise import Stepwise
@@ -33,6 +34,8 @@ DAMPING = 1e-2
 """Ridge in units of the mean diagonal, as group OBS uses (METHODS: lambda about 1e-2)."""
 STAND_IN_DAMPING = 1e-3
 """The prior of a stand-in is nothing, so it is pulled less."""
+FEWEST_SAMPLES = 16
+"""For calibration, where so many can be run at once at all."""
 MOST_ROWS = 16_384
 """Rows of a least squares: on ResNet-20 twice as many mend no more, while half the samples mend clearly less."""
 
@@ -287,4 +290,5 @@ def samples_that_fit(
     largest = max(
         (int(np.prod(shapes[name])) for node in graph.nodes for name in node.outputs if name in shapes), default=1
     )
-    return int(np.clip(graph.sampling.chunk * budget_bytes // (4 * largest), 16, most))
+    fewest = min(FEWEST_SAMPLES, max(1, MAX_VALUE_ELEMENTS // largest))
+    return int(np.clip(graph.sampling.chunk * budget_bytes // (4 * largest), fewest, most))

@@ -9,7 +9,7 @@ from annotated_types import Interval, Len
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from search.report import Front, Point
-from search.request import Constraints, JobSpec, Objective, SearchOptions
+from search.request import Constraints, InputShape, JobSpec, Objective, SearchOptions
 from service.jobs import Status
 from service.model_files import MOST_FILES
 from service.protocol import Stage
@@ -97,7 +97,7 @@ class JobOptions(JobSpec):
 
     def spec(self) -> JobSpec:
         """What the engine is told."""
-        return JobSpec(self.profiles, self.objective, self.constraints, self.search)
+        return JobSpec(self.profiles, self.objective, self.constraints, self.search, self.input_shapes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,10 +118,12 @@ class InspectCreate:
     profiles: ProfileIds
     model_data: ModelData = dataclasses.field(default_factory=dict)
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
+    input_shapes: Annotated[tuple[InputShape, ...], Len(0, 64)] = ()
+    """Sizes of inputs that the model leaves free."""
 
     def spec(self) -> JobSpec:
         """What the engine is told."""
-        return JobSpec(self.profiles, constraints=self.constraints)
+        return JobSpec(self.profiles, constraints=self.constraints, input_shapes=self.input_shapes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

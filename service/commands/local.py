@@ -24,6 +24,8 @@ from service.commands.options import (
     as_json,
     checked_spec,
     exclude,
+    input_shapes,
+    named_shapes,
     out_dir,
     profiles,
     spec_flags,
@@ -95,13 +97,21 @@ def run_compress(spec: JobSpec, model: Path, data: Path | None, out: Path, job_d
 @profiles
 @exclude
 @structures
+@input_shapes
 @as_json
 def inspect(
-    model: Path, profiles: tuple[str, ...], exclude: tuple[str, ...], structures: tuple[str, ...], as_json: bool
+    *,
+    model: Path,
+    profiles: tuple[str, ...],
+    exclude: tuple[str, ...],
+    structures: tuple[str, ...],
+    input_shapes: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Say what can be pruned in MODEL, what cannot and why, and what each target makes of it."""
     require_profiles(profiles)
-    spec = checked_spec({"profiles": profiles, "constraints": {"exclude": exclude, "structures": structures}})
+    constraints = {"exclude": exclude, "structures": structures}
+    spec = checked_spec({"profiles": profiles, "constraints": constraints, "input_shapes": named_shapes(input_shapes)})
     with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as scratch:
         directory = Path(scratch)
         _fill(directory, spec, model, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -46,6 +46,13 @@ structures = click.option(
     show_default=True,
     help="Kind of removal that may be used; may be repeated.",
 )
+input_shapes = click.option(
+    "--input-shape",
+    "input_shapes",
+    multiple=True,
+    metavar="NAME:SIZES",
+    help="Whole shape of an input whose sizes the model leaves free, e.g. x:1,3,48,320; may be repeated.",
+)
 _SPEC_FLAGS = (
     profiles,
     click.option("--max-latency-ms", type=float, help="Objective: most accurate point at or below this."),
@@ -66,6 +73,7 @@ _SPEC_FLAGS = (
         metavar="PATTERN SHARE",
         help="Least share of its units that a layer keeps; may be repeated.",
     ),
+    input_shapes,
     click.option("--max-bytes", type=int, help="Constraint on the choice of best: largest file."),
     click.option("--max-memory-bytes", type=int, help="Constraint on the choice of best: weights and activations."),
     click.option("--points", type=int, default=_DEFAULTS.points, show_default=True, help="Most points on a front."),
@@ -116,6 +124,7 @@ _SPEC_FLAGS = (
 )
 _SPEC_NAMES = (
     *("profiles", "max_latency_ms", "speedup", "max_accuracy_drop", "exclude", "structures", "min_widths"),
+    "input_shapes",
     *("max_bytes", "max_memory_bytes", "points", "at_speedups", "seed", "seeds", "criterion", "allocator"),
     *("finetune_minutes", "schedule", "deadline_minutes"),
 )
@@ -140,6 +149,7 @@ def _spec(
     exclude: tuple[str, ...],
     structures: tuple[StructureName, ...],
     min_widths: tuple[tuple[str, float], ...],
+    input_shapes: tuple[str, ...],
     max_bytes: int | None,
     max_memory_bytes: int | None,
     **search: Any,
@@ -159,8 +169,25 @@ def _spec(
                 "max_memory_bytes": max_memory_bytes,
             },
             "search": search,
+            "input_shapes": named_shapes(input_shapes),
         }
     )
+
+
+def named_shapes(flags: Sequence[str]) -> list[dict[str, Any]]:
+    """What `--input-shape` says; names may have colons, sizes have none.
+
+    Raises:
+        click.UsageError: no name, or sizes that are no numbers.
+    """
+    found = []
+    for flag in flags:
+        name, _, sizes = flag.rpartition(":")
+        parts = [size.strip() for size in sizes.split(",")]
+        if not name or not all(size.isascii() and size.isdigit() for size in parts):
+            raise click.UsageError(f"--input-shape {flag}: write the input's name and its sizes, e.g. x:1,3,48,320")
+        found.append({"input": name, "shape": [int(size) for size in parts]})
+    return found
 
 
 def checked_spec(fields: dict[str, Any]) -> JobSpec:

@@ -145,8 +145,8 @@ async function lookFirst() {
   const sent = await sendModel();
   byId("upload-label").textContent = "Looking at the model";
   byId("upload-bar").removeAttribute("value");
-  const { profiles, constraints } = jobBody(sent, null);
-  await inspectModel(byId("inspect-view"), { ...sent, name: modelFiles().model.name, profiles, constraints });
+  const { profiles, constraints, input_shapes } = jobBody(sent, null); // eslint-disable-line camelcase
+  await inspectModel(byId("inspect-view"), { ...sent, name: modelFiles().model.name, profiles, constraints, input_shapes });
 }
 
 function sendFile(file, purpose) {
@@ -160,6 +160,7 @@ function jobBody(model, dataset) {
   const value = Number(byId(chosen).value);
   const list = (id) => byId(id).value.split(",").map((part) => part.trim()).filter(Boolean);
   const exclude = list("exclude");
+  const inputShapes = byId("input_shapes").value.split(/\s+/).filter(Boolean).map(namedShape);
   const number = (id) => Number(byId(id).value);
   return {
     ...model,
@@ -168,6 +169,7 @@ function jobBody(model, dataset) {
     // People say "one point"; the interface says 0.01.
     objective: { [chosen]: chosen === "max_accuracy_drop" ? value / 100 : value },
     ...(exclude.length ? { constraints: { exclude } } : {}),
+    ...(inputShapes.length ? { input_shapes: inputShapes } : {}),
     search: {
       points: number("points"),
       at_speedups: list("at_speedups").map(Number),
@@ -176,6 +178,12 @@ function jobBody(model, dataset) {
       deadline_minutes: number("deadline_minutes"),
     },
   };
+}
+
+/** "x:1,3,48,320" as the service takes it; names may have colons, sizes have none. */
+function namedShape(text) {
+  const colon = text.lastIndexOf(":");
+  return { input: text.slice(0, Math.max(colon, 0)), shape: text.slice(colon + 1).split(",").map(Number) };
 }
 
 function setBusy(busy) {

@@ -1,0 +1,41 @@
+"""What a request, its data set and a run of its model say of samples and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from search.data import arrays_of, count_of
+from search.graph import find_samples as by_running
+from search.graph.find_samples import Found
+from search.graph.ir import Array
+from search.graph.onnx_import import read
+from search.graph.upload import Upload
+from search.request import JobSpec
+
+
+def find_samples(model: Upload, spec: JobSpec, arrays: Mapping[str, Array] | None = None) -> Found:
+    """Where the samples of a model stand, and the sizes that it is looked at with.
+
+    Args:
+        model: the ONNX file.
+        spec: the request.
+        arrays: of the data set, if there is one.
+
+    Raises:
+        InvalidModel, InvalidRequest: as `search.graph.find_samples.find_samples`.
+    """
+    graph = read(model)
+    asked = {named.input: named.shape for named in spec.input_shapes}
+    mine = {} if arrays is None else arrays_of(arrays, graph)
+    return by_running.find_samples(model.whole, graph, asked=asked, arrays=mine, count=count_of(arrays or {}))
+
+
+def sizes_taken(found: Found) -> str | None:
+    """In words, the sizes that nobody named; None where there are none."""
+    if not found.guessed:
+        return None
+    shapes = [f"{name}:{','.join(map(str, shape))}" for name, shape in found.guessed.items()]
+    return (
+        f"sizes that the model leaves free were found by running it: {' '.join(shapes)}; "
+        f"name others with --input-shape {shapes[0]} (input_shapes)"
+    )
