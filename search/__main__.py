@@ -1,24 +1,29 @@
 """The process border: ``python -m search run JOBDIR``.
 
 Input is ``request.json``, ``model.onnx`` and perhaps ``data.npz`` in JOBDIR; output is ``out/``, ``events.jsonl`` and, on a
-typed failure, ``error.json``. Exit codes: 0 done, 2 refused with ``error.json``, 3 stopped with what was finished.
+typed failure, ``error.json``; where the fault is ours the trace is in ``internal-error.txt``. Exit codes: 0 done, 2 refused with
+``error.json``, 3 stopped with what was finished.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import faulthandler
 import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
-from search.errors import SecateurError
+from search.errors import FAULT_OF_OURS, InternalError, SecateurError
 from search.progress import Progress, Stopped
 from search.request import JobSpec
 
 DONE, REFUSED, STOPPED = 0, 2, 3
+_OUT_OF_MEMORY = ("bad_alloc", "RESOURCE_EXHAUSTED", "Out of memory")
+"""How libraries say that memory ran out, which whoever started this process looks for in its log."""
 MOST_DEVICES = 4
 """So that each has 16 images of a batch, fewer of which run slower."""
 
@@ -50,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     kit.add_argument("folder", type=Path)
     kit.add_argument("--networks", type=int, default=150)
     arguments = parser.parse_args(argv)
+    faulthandler.enable()  # a crash in a library leaves its trace in the log
     keep_freed_memory()
     if arguments.verb == "kit":
         return _kit(arguments.folder, arguments.networks)
@@ -92,19 +98,36 @@ def _job(verb: str, jobdir: Path, cache_dir: Path, deadline_s: float | None) -> 
     progress = Progress(jobdir / "events.jsonl", deadline_s=deadline_s)
     signal.signal(signal.SIGTERM, lambda *_: progress.cancel())
     error = jobdir / "error.json"
-    error.unlink(missing_ok=True)
+    for old in (error, jobdir / "internal-error.txt"):
+        old.unlink(missing_ok=True)
     try:
         spec = JobSpec.read(jobdir / "request.json")
         _refuse_early(jobdir)
         return (_inspect if verb == "inspect" else _run)(spec, jobdir, cache_dir, progress)
     except SecateurError as problem:
-        return _refused(problem, error)
-    except RuntimeError:  # JAX's own, which keeps only the text of what a carried node raised
+        return _broke_down(problem, jobdir) if isinstance(problem, InternalError) else _refused(problem, error)
+    except (MemoryError, OSError):  # of the machine, not of the job: another attempt may fare better
+        raise
+    except Exception as failure:  # the border of the process: nobody else will say what happened
         from search.graph import runtime  # noqa: PLC0415
 
-        if (behind := runtime.kept()) is None:
+        if isinstance(failure, RuntimeError) and (behind := runtime.kept()) is not None:
+            return _refused(behind, error)  # JAX keeps only the text of what a carried node raised
+        if any(mark in str(failure) for mark in _OUT_OF_MEMORY):
             raise
-        return _refused(behind, error)
+        return _broke_down(failure, jobdir)
+
+
+def _broke_down(failure: Exception, jobdir: Path) -> int:
+    """Keep the trace beside the job, and say whose fault it is."""
+    (jobdir / "internal-error.txt").write_text("".join(traceback.format_exception(failure)), encoding="utf-8")
+    traceback.print_exception(failure)
+    problem = (
+        failure
+        if isinstance(failure, InternalError) and FAULT_OF_OURS in failure.detail
+        else InternalError.behind(failure)
+    )
+    return _refused(problem, jobdir / "error.json")
 
 
 def _refused(problem: SecateurError, path: Path) -> int:

@@ -17,7 +17,21 @@ SecateurError                      has a stable ``type``; becomes RFC 9457 probl
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
+
+_ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-f]+", re.IGNORECASE)
+FAULT_OF_OURS = "this is a fault of secateur, not of your file"
+
+
+def without_addresses(text: str) -> str:
+    """The same without the addresses that Python puts into the names of objects: they say nothing, and differ in every run.
+
+    Example:
+        >>> without_addresses("no rule for <Flow object at 0x7f1c2b> of `conv1`")
+        'no rule for <Flow> of `conv1`'
+    """
+    return _ADDRESS.sub("", text)
 
 
 class SecateurError(Exception):
@@ -33,8 +47,8 @@ class SecateurError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, detail: str, **fields: Any) -> None:
-        super().__init__(detail)
-        self.detail = detail
+        self.detail = without_addresses(detail)
+        super().__init__(self.detail)
         self.fields = fields
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,3 +141,9 @@ class DeadlineExceeded(SecateurError):
 
 class InternalError(SecateurError):
     """A law that must hold did not; the message says which."""
+
+    @classmethod
+    def behind(cls, error: BaseException) -> InternalError:
+        """For an error that nobody expected."""
+        found = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        return cls(f"{FAULT_OF_OURS} ({type(error).__name__}: {found}); please report it with the trace")

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from search.errors import DeadlineExceeded
+from search.errors import DeadlineExceeded, without_addresses
 from search.progress import Progress, Stopped
 
 MOST_NAMED = 3
@@ -58,4 +58,6 @@ class Survival:
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one line without addresses of objects; its type where it says nothing."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return without_addresses(
+        next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    )

@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import json
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +36,19 @@ class ExitCode(enum.IntEnum):
     """error.json says why."""
     STOPPED = 3
     """SIGTERM; a partial report is in out/ when there was a front."""
+
+
+def ending(code: int) -> str:
+    """In words, how a process ended that said nothing itself.
+
+    Example:
+        >>> ending(-11), ending(1)
+        ('its process was ended by SIGSEGV', 'its process ended with exit code 1')
+    """
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"its process was ended by {name}" + (", as happens where memory runs out" if name == "SIGKILL" else "")
 
 
 class StageEvent(BaseModel):

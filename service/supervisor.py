@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from search.errors import DeadlineExceeded, InternalError, SecateurError
+from search.errors import FAULT_OF_OURS, DeadlineExceeded, InternalError, SecateurError
 from search.report import Point, Report
 from service import checkpoints, protocol, sandbox
 from service.artifacts import BlobStore, BlobWriter
@@ -197,7 +197,7 @@ def _best(report: Report, job: Job) -> dict[str, object] | None:
 
 
 def _internal(detail: str) -> dict[str, object]:
-    return InternalError(f"{detail}; this is a fault of ours, please report it").to_dict()
+    return InternalError(f"{detail}; {FAULT_OF_OURS}, please report it").to_dict()
 
 
 def _tail(path: Path, length: int = 4000) -> bytes:

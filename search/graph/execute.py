@@ -129,7 +129,7 @@ def blaming(node: Node, inputs: Sequence[Value]) -> Iterator[None]:
         shapes = [getattr(v, "shape", None) for v in inputs]
         raise InvalidModel(
             f"node `{node.name}` ({node.op}) cannot be computed on inputs of shapes {shapes}: {_first_line(error)}; "
-            "check the model with onnx.checker",
+            "where ONNX Runtime runs the model on such inputs, this is a fault of secateur: please report it",
             node=node.name,
             operator=node.op,
         ) from error
@@ -158,7 +158,8 @@ def _first_line(error: Exception) -> str:
 def _unsupported(node: Node, why: str) -> UnsupportedOperator:
     name = f"{node.domain}::{node.op}" if node.domain else node.op
     return UnsupportedOperator(
-        f"node `{node.name}`: operator {name} cannot be run: {why}; export the model with standard ONNX operators",
+        f"node `{node.name}`: operator {name} cannot be run inside the search: {why}; "
+        "leave what stands before or behind the network itself out of the file, or report the operator",
         node=node.name,
         operator=name,
     )

@@ -9,6 +9,7 @@ import onnx
 
 from search.graph.ir import Frame, Graph
 from search.graph.proto import from_graph
+from search.graph.runtime import Runner
 
 LARGEST_FILE_BYTES = 2_000_000_000
 """Of weights in one file: a protobuf message ends at 2^31 bytes, and holds the nodes as well."""
@@ -17,7 +18,7 @@ LARGEST_FILE_BYTES = 2_000_000_000
 def export(graph: Graph) -> bytes:
     """The graph as a checked ONNX file; the same graph gives the same bytes."""
     model = from_graph(graph)
-    onnx.checker.check_model(model)
+    _check(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -30,7 +31,7 @@ def export_file(graph: Graph) -> bytes:
     for ours, theirs in ((model.graph.input, signature.input), (model.graph.output, signature.output)):
         del ours[:]
         ours.extend(theirs)
-    onnx.checker.check_model(model)
+    _check(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -44,6 +45,21 @@ def _whole(graph: Graph, frame: Frame) -> Graph:
     nodes = tuple(node for node in (ends[0], *graph.nodes, ends[1]) if node is not None)
     constants = {names[name]: value for name, value in frame.constants.items()}
     return graph.replace(nodes=nodes, inputs=frame.inputs, initializers={**graph.initializers, **constants})
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Refuse what is no model, unless ONNX Runtime runs it: such files are taken as well.
+
+    Raises:
+        onnx.checker.ValidationError: neither the checker nor ONNX Runtime takes it.
+    """
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        try:
+            Runner(model.SerializeToString())
+        except NotImplementedError:
+            raise error from None
 
 
 def save(graph: Graph, path: Path, *, largest_bytes: int = LARGEST_FILE_BYTES) -> None:

@@ -15,6 +15,7 @@ from search.graph.find_samples import Found
 from search.graph.foreign import runtime_knows
 from search.graph.ir import Graph
 from search.graph.proto import STANDARD_DOMAINS, to_graph
+from search.graph.runtime import Runner
 from search.graph.upload import Upload, locations
 
 OLDEST_OPSET = 7
@@ -106,7 +107,9 @@ def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
         return _graph(proto, checked)
     except UNREADABLE as error:
         found = f"{type(error).__name__}: {_first_line(error)}"
-        raise InvalidModel(f"the file contradicts itself ({found}); it may be damaged, export it again") from error
+        raise InvalidModel(
+            f"the file contradicts itself ({found}); give a file that onnxruntime.InferenceSession opens"
+        ) from error
 
 
 def _graph(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
@@ -116,12 +119,25 @@ def _graph(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
     try:
         onnx.checker.check_model(checked)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise InvalidModel(
-            f"the ONNX checker refuses the model: {_first_line(error)}; check it with onnx.checker.check_model"
-        ) from error
+        _refuse_unless_it_runs(proto, error)
     graph = to_graph(proto, opsets)
     _refuse_missing(graph)
     return graph
+
+
+def _refuse_unless_it_runs(proto: onnx.ModelProto, error: Exception) -> None:
+    """The checker knows less than the runtime, which takes operators before their time, say; what both refuse is refused.
+
+    Raises:
+        InvalidModel: with the words of both.
+    """
+    try:
+        Runner(proto.SerializeToString())
+    except (NotImplementedError, google.protobuf.message.EncodeError, ValueError) as refusal:
+        raise InvalidModel(
+            f"the file cannot be run, the ONNX checker says: {_first_line(error)}; ONNX Runtime says: {_first_line(refusal)}; "
+            "give a file that onnxruntime.InferenceSession opens"
+        ) from error
 
 
 def _parse(data: bytes) -> onnx.ModelProto:
@@ -135,6 +151,11 @@ def _parse(data: bytes) -> onnx.ModelProto:
         raise InvalidModel(f"the file is not an ONNX model ({kind}); upload a complete .onnx file") from error
     if not proto.graph.node:
         raise InvalidModel(f"the model has no nodes ({_describe(data)}); upload a complete .onnx file")
+    if not proto.graph.output:
+        raise InvalidModel(
+            f"the model has {len(proto.graph.node)} nodes and no output, so nothing tells what it is for; "
+            "declare its outputs in graph.output"
+        )
     return proto
 
 

@@ -16,7 +16,7 @@ from search.graph.sources import Stored, Tensor
 from search.graph.upload import overridable
 
 STANDARD_DOMAINS = ("", "ai.onnx")
-_PLAIN: dict[int, Any] = {
+_PLAIN: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype("<f4"),
     TensorProto.DOUBLE: np.dtype("<f8"),
     TensorProto.INT32: np.dtype("<i4"),

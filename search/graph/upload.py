@@ -45,7 +45,7 @@ class Upload:
     def parse(self) -> onnx.ModelProto:
         """A fresh message whose tensors hold their numbers; it is the caller's to change."""
         proto: onnx.ModelProto = onnx.ModelProto.FromString(self.data)
-        for tensor in tensors(proto):
+        for tensor in tensors(proto) if _names_files(self.data) else ():
             if tensor.data_location == TensorProto.EXTERNAL:
                 tensor.raw_data = self._content(tensor)
                 tensor.ClearField("data_location")
@@ -156,11 +156,16 @@ def copy_model(source: Path, target: Path) -> None:
 def locations(data: bytes) -> list[str]:
     """The data files that a model's tensors name, in order, each once."""
     found: dict[str, None] = {}
-    for tensor in tensors(onnx.ModelProto.FromString(data)):
+    for tensor in tensors(onnx.ModelProto.FromString(data)) if _names_files(data) else ():
         for item in tensor.external_data if tensor.data_location == TensorProto.EXTERNAL else ():
             if item.key == "location":
                 found[item.value] = None
     return list(found)
+
+
+def _names_files(data: bytes) -> bool:
+    """Whether a tensor may name a data file; a model without one, of a million tensors, need not be walked through."""
+    return b"location" in data
 
 
 def _beside(folder: Path, location: str) -> bytes:
@@ -188,7 +193,8 @@ def tensors(message: Any) -> Iterator[TensorProto]:
         for item in value if field.is_repeated else [value]:
             if isinstance(item, TensorProto):
                 yield item
-            yield from tensors(item)
+            else:
+                yield from tensors(item)
 
 
 def _keyed(proto: onnx.ModelProto) -> Iterator[tuple[str, TensorProto]]:

@@ -17,7 +17,7 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.errors import ProfileError, UnknownProfile
 from hwprofiles.registry import list_profiles, load_profile, parse_profile, save_profile
 from hwprofiles.rows import parse_rows, profile_from_rows
-from search.errors import InternalError, ResourceLimit
+from search.errors import FAULT_OF_OURS, InternalError, ResourceLimit
 from search.report import Inspection
 from service import protocol, sandbox
 from service.api import models
@@ -26,7 +26,7 @@ from service.api.operations import JSON, Answer, Operation
 from service.api.parsing import json_body, query
 from service.api.schemas import InspectCreate, NoQuery, ProfileCreate, ProfileList
 from service.errors import Conflict, NotFound, ServiceError, Unavailable
-from service.protocol import ExitCode
+from service.protocol import ExitCode, ending
 
 _FOLDER_WAIT_S = 10.0
 _MAX_ROWS_BYTES = 32 << 20
@@ -122,7 +122,7 @@ def _inspect(context: Context, directory: Path) -> Any:
     problem = protocol.read_error(directory)
     if code == ExitCode.REFUSED and problem:
         raise EngineRefusalError(problem)
-    raise InternalError(f"the dry run ended with exit code {code}")
+    raise InternalError(f"{FAULT_OF_OURS}: the dry run broke down, {ending(code)}; please report it")
 
 
 class EngineRefusalError(ServiceError):

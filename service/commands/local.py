@@ -13,7 +13,7 @@ import cattrs
 import click
 
 from hwprofiles.registry import list_profiles, load_profile
-from search.errors import InternalError, SecateurError
+from search.errors import FAULT_OF_OURS, InternalError, SecateurError
 from search.report import Inspection, Report
 from search.request import JobSpec
 from service import protocol, sandbox
@@ -32,7 +32,7 @@ from service.commands.options import (
     structures,
 )
 from service.console import JobProgress, print_fronts, print_inspection, print_json, print_rows, stdout
-from service.protocol import ExitCode
+from service.protocol import ExitCode, ending
 from service.settings import Settings
 
 _POLL_S = 0.2
@@ -70,7 +70,8 @@ def compress(
         return
     stdout.print(report.headline, markup=False)
     print_fronts(report.fronts)
-    stdout.print(f"written to {out}: report.html, report.json, best.onnx, points/", markup=False)
+    best = "best.onnx, " if any(front.best for front in report.fronts.values()) else ""
+    stdout.print(f"written to {out}: report.html, report.json, {best}points/", markup=False)
 
 
 def run_compress(spec: JobSpec, model: Path, data: Path | None, out: Path, job_dir: Path | None) -> Report:
@@ -87,7 +88,7 @@ def run_compress(spec: JobSpec, model: Path, data: Path | None, out: Path, job_d
         code = _run(directory, ["--deadline-s", str(60 * spec.search.deadline_minutes)])
         report = protocol.read_report(directory)
         if report is None or code not in {ExitCode.DONE, ExitCode.STOPPED}:
-            raise failure(directory, code)
+            raise failure(directory, code, out)
         shutil.copytree(directory / "out", out, dirs_exist_ok=True)
         return report
 
@@ -208,13 +209,32 @@ def wait(child: subprocess.Popen[bytes]) -> int:
         sandbox.kill(child)
 
 
-def failure(directory: Path, code: int) -> SecateurError:
-    """What an engine that ended with ``code`` said, or where its last words are kept."""
+def failure(directory: Path, code: int, out: Path | None = None) -> SecateurError:
+    """What an engine that ended with ``code`` said; where the fault is ours, where the trace is kept as well.
+
+    Args:
+        directory: of the job, which may not outlive the command.
+        code: exit code, below 0 the signal that ended the engine.
+        out: folder for the trace; None: a new file among the temporary ones.
+    """
     problem = protocol.read_error(directory)
-    if code == ExitCode.REFUSED and problem:
+    ours = problem is not None and problem["type"] == InternalError.type
+    if code == ExitCode.REFUSED and problem and not ours:
         return EngineError(problem)
     if code == ExitCode.STOPPED:
         return InternalError("stopped before there was a front")
-    kept = Path(tempfile.gettempdir()) / "secateur-last-failure.log"
-    shutil.copyfile(directory / "child.log", kept)
-    return InternalError(f"the engine broke down (exit code {code}); what it wrote is in {kept}")
+    trace = directory / "internal-error.txt"
+    kept = _keep(trace if trace.exists() else directory / "child.log", out)
+    if problem is not None and ours:
+        return InternalError(f"{problem['detail']}, which is in {kept}")
+    return InternalError(f"{FAULT_OF_OURS}: {ending(code)}; please report it with what it wrote, which is in {kept}")
+
+
+def _keep(trace: Path, out: Path | None) -> Path:
+    """Copy a trace to where it stays."""
+    if out is None:
+        folder = Path(tempfile.mkdtemp(prefix="secateur-"))
+    else:
+        folder = out
+        folder.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copyfile(trace, folder / "internal-error.txt"))
