@@ -105,7 +105,7 @@ def tokens(part: Part, wheel: Path, count: int) -> dict[str, Array]:
     }
 
 
-def _digits(part: str, count: int = 0) -> tuple[Array, Array]:
+def digits(part: str, count: int = 0) -> tuple[Array, Array]:
     """Handwritten digits (count, 64) of 0 to 16 and their classes: 700 to train on, 600 for the job, the rest to judge."""
     from sklearn.datasets import load_digits
 
@@ -118,13 +118,13 @@ def _digits(part: str, count: int = 0) -> tuple[Array, Array]:
 
 def digits_flat(part: Part, _: Path, count: int) -> dict[str, Array]:
     """Digits as rows of 64 grey values, with labels."""
-    x, y = _digits(part, count)
+    x, y = digits(part, count)
     return {"x": x, "y": y}
 
 
 def digits_images(part: Part, _: Path, count: int) -> dict[str, Array]:
     """Digits as (8, 8, 1) images of 0 to 1, with labels."""
-    x, y = _digits(part, count)
+    x, y = digits(part, count)
     return {"x": x.reshape(-1, 8, 8, 1) / 16, "y": y}
 
 
@@ -135,7 +135,7 @@ def skl_digits(_: Path, path: Path) -> None:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    x, y = _digits("train")
+    x, y = digits("train")
     pipeline = make_pipeline(StandardScaler(), MLPClassifier((128, 64), max_iter=300, random_state=0)).fit(x, y)
     path.write_bytes(to_onnx(pipeline, x[:1]).SerializeToString())
 
@@ -146,7 +146,7 @@ def keras_cnn(_: Path, path: Path) -> None:
     import keras
 
     keras.utils.set_random_seed(0)
-    x, y = _digits("train")
+    x, y = digits("train")
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -195,7 +195,7 @@ def flax_cnn(_: Path, path: Path) -> None:
             x = nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2))
             return self.head(nnx.relu(self.wide(x)).mean((1, 2)))
 
-    x, y = _digits("train")
+    x, y = digits("train")
     x = x.reshape(-1, 8, 8, 1) / 16
     model = Net(nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.adam(2e-3), wrt=nnx.Param)
