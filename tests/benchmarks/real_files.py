@@ -144,6 +144,8 @@ def examine(name: str, secateur: list[str], work: Path, out: Path, options: argp
         "cpu_s": job.cpu_s,
         "peak_bytes": job.peak_bytes,
     }
+    if trace := re.search(r"what it wrote is in (\S+)", found["error"]):
+        found["trace"] = Path(trace[1]).read_text(errors="replace")[-3000:]
     if job.code == 0:
         found |= _judged(model, out, folder, network)
     return found
@@ -196,7 +198,7 @@ def _last_words(child: Child) -> str:
 def _row(name: str, found: dict[str, Any]) -> str:
     said = found["inspect"]
     kinds = said.get("nodes", {})
-    nodes = f"{kinds['understood']}/{kinds['carried']}" if {"understood", "carried"} <= set(kinds) else "-"
+    nodes = f"{kinds['understood']}/{len(kinds['carried'])}" if kinds else "-"
     total = said.get("parameters", 0)
     removable = sum(g["removable_parameters"] for g in said.get("groups", []))
     share = f"{100 * removable / total:.0f} %" if total else "-"
