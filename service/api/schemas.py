@@ -150,13 +150,9 @@ class Problem(BaseModel):
     request_id: str
 
 
-class JobError(BaseModel):
-    """Why a job failed; `type` is stable."""
+class JobError(Problem):
+    """Why a job failed."""
 
-    model_config = ConfigDict(extra="allow")
-    type: str
-    title: str
-    detail: str
     retryable: bool
 
 
