@@ -130,16 +130,6 @@ def _describe(data: bytes) -> str:
     return f"{found}, {len(data)} bytes"
 
 
-def data_locations(data: bytes) -> list[str]:
-    """The data files that the tensors of a model file name, each once, in the file's order.
-
-    Raises:
-        InvalidModel: not an ONNX file.
-    """
-    _parse(data)
-    return locations(data)
-
-
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
     opsets = {"" if item.domain in STANDARD_DOMAINS else item.domain: item.version for item in proto.opset_import}
     if "" not in opsets and all(node.domain not in STANDARD_DOMAINS for node in proto.graph.node):

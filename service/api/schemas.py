@@ -217,7 +217,7 @@ class JobView(BaseModel):
     constraints: Constraints
     search: SearchOptions
     best: Point | None
-    """Best point of the first target that has one; the file is `best.onnx`."""
+    """Of the first target that has one; the file is `best.onnx`. Of several targets each has a `best-<profile>.onnx`."""
     warnings: list[str]
     error: JobError | None
     metadata: dict[str, str]
