@@ -15,10 +15,12 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 from search.errors import FAULT_OF_OURS, InternalError, SecateurError
 from search.progress import Progress, Stopped
+from search.report import Front
 from search.request import JobSpec
 
 DONE, REFUSED, STOPPED = 0, 2, 3
@@ -149,7 +151,7 @@ def _refuse_early(jobdir: Path) -> None:
 
 def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> int:
     from search import pipeline, plots, report_html  # JAX is loaded only once the request is good  # noqa: PLC0415
-    from search.graph.upload import Upload, copy_model  # noqa: PLC0415
+    from search.graph.upload import Upload  # noqa: PLC0415
 
     divide_cores()
     data = jobdir / "data.npz"
@@ -163,14 +165,22 @@ def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> in
         raise pipeline.deadline_error() from stop
     out = jobdir / "out"
     out.mkdir(exist_ok=True)
-    front = report.fronts[spec.profiles[0]]
-    best = next((point for point in front.points if point.id == front.best), None)
-    if best is not None:
-        copy_model(out / best.artifact, out / "best.onnx")
+    _copy_best(report.fronts, out)
     (out / "front.svg").write_text(plots.fronts_svg(report), encoding="utf-8")
     (out / "report.html").write_text(report_html.render(report), encoding="utf-8")
     (out / "report.json").write_text(report.to_json(), encoding="utf-8")
     return STOPPED if progress.cancelled else DONE
+
+
+def _copy_best(fronts: Mapping[str, Front], out: Path) -> None:
+    """Copy the best point of each of several targets to ``best-<profile>.onnx``, of the first that has one to best.onnx."""
+    from search.graph.upload import copy_model  # noqa: PLC0415
+
+    best = {name: point for name, front in fronts.items() for point in front.points if point.id == front.best}
+    for name, point in best.items() if len(fronts) > 1 else ():
+        copy_model(out / point.artifact, out / f"best-{name}.onnx")
+    for point in list(best.values())[:1]:
+        copy_model(out / point.artifact, out / "best.onnx")
 
 
 def _inspect(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> int:
@@ -184,12 +194,14 @@ def _inspect(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -
 
 
 def _files(jobdir: Path) -> int:
-    from search.graph.onnx_import import data_locations  # noqa: PLC0415
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    from search.graph.upload import locations  # noqa: PLC0415
 
     try:
-        named = data_locations((jobdir / "model.onnx").read_bytes())
-    except SecateurError as problem:
-        return _refused(problem, jobdir / "error.json")
+        named = locations((jobdir / "model.onnx").read_bytes())
+    except DecodeError:
+        named = []  # it is no model; whoever runs it will say so
     (jobdir / "files.json").write_text(json.dumps(named), encoding="utf-8")
     return DONE
 

@@ -1,4 +1,4 @@
-"""The web application. Importing it does nothing; `create_app` makes one, `from_environment` is for gunicorn."""
+"""The web application. Importing it does nothing; `create_app` makes one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import flask
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestURITooLarge
 
 from hwprofiles.registry import list_profiles
 from service import logs, sandbox
@@ -22,7 +23,7 @@ from service.api.parsing import query
 from service.api.schemas import NoQuery
 from service.artifacts import BlobStore
 from service.broker import Announcer, make_celery
-from service.errors import NotFound
+from service.errors import NotFound, UnknownCoding
 from service.metrics import Metrics
 from service.model_files import MOST_FILES
 from service.ratelimit import RateLimit
@@ -30,6 +31,7 @@ from service.settings import Settings
 from service.store import Store
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LONGEST_PATH = 8192
 _WEB = Path(str(importlib.resources.files("service"))) / "web"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -83,18 +85,19 @@ def create_app(settings: Settings) -> flask.Flask:
     return app
 
 
-def from_environment() -> flask.Flask:
-    """The application as the environment sets it."""
-    settings = Settings.from_env()
-    logs.configure(settings.log_format)
-    return create_app(settings)
+def of(app: flask.Flask) -> Context:
+    """What the views of `app` work with."""
+    context: Context = app.extensions["secateur"]
+    return context
 
 
 def _add_pages(app: flask.Flask, settings: Settings) -> None:
     def document() -> ResponseReturnValue:
         query(NoQuery)
         known = [profile.id for profile in list_profiles(settings.profile_dirs)]
-        return openapi(table, _version(), known, secured=settings.keys_required, webhooks=settings.webhooks == "on")
+        root = flask.request.root_path or "/"
+        webhooks = settings.webhooks == "on"
+        return openapi(table, _version(), known, root=root, secured=settings.keys_required, webhooks=webhooks)
 
     def page(name: str) -> ResponseReturnValue:
         return flask.send_from_directory(_WEB, name)
@@ -126,8 +129,13 @@ def _admit() -> None:
     flask.g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
     flask.g.began = time.monotonic()
     logs.bind(request_id=flask.g.request_id)
+    if len(flask.request.full_path) > _LONGEST_PATH:
+        raise RequestURITooLarge(f"paths and queries have up to {_LONGEST_PATH} characters here")
     if "\x00" in flask.request.path:  # no name has one, and PostgreSQL cannot be asked for it
         raise NotFound("nothing has such a name")
+    coding = flask.request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in {"", "identity"}:
+        raise UnknownCoding(f"the body is coded as {coding!r}; send it as it is")
     access.admit()
 
 

@@ -58,6 +58,12 @@ class BlobWriter:
             self._file.close()
         return Blob(self._hash.hexdigest(), self.size)
 
+    def read_back(self) -> bytes:
+        """What was written, all of it."""
+        if not self._file.closed:
+            self._file.flush()
+        return self._path.read_bytes()
+
     def keep(self) -> None:
         """Give the sealed bytes their name. The caller holds them (`service.retention.hold`) until a row names them."""
         self._blobs.adopt(self._path, self._hash.hexdigest())

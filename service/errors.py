@@ -8,7 +8,9 @@ SecateurError                      in `search.errors`
     ├── Conflict                   409 conflict-state
     ├── IdempotencyConflict        422 the key came with another body
     ├── TooLarge                   413
+    ├── UnknownCoding              415 a compressed body
     ├── WrongTusVersion            412
+    ├── UnknownChecksum            400 as tus numbers it
     ├── ChecksumMismatch           460 digest-mismatch, as tus numbers it
     ├── Unauthorized               401 the API key
     ├── QuotaExceeded              429 the tenant has as much as it may
@@ -70,11 +72,24 @@ class TooLarge(ServiceError):
     type, title, status = "too-large", "Too large", 413
 
 
+class UnknownCoding(ServiceError):
+    """The body is compressed."""
+
+    type, title, status = "validation-error", "Bodies are not decoded here", 415
+    headers = MappingProxyType({"Accept-Encoding": "identity"})
+
+
 class WrongTusVersion(ServiceError):
     """The client speaks another version of tus."""
 
     type, title, status = "validation-error", "Not this version of tus", 412
     headers = MappingProxyType({"Tus-Version": "1.0.0"})
+
+
+class UnknownChecksum(ServiceError):
+    """The client names a checksum that is not taken."""
+
+    type, title, status = "validation-error", "Not a checksum that is taken here", 400
 
 
 class ChecksumMismatch(ServiceError):

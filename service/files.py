@@ -6,16 +6,19 @@ import hashlib
 from typing import Literal
 
 import sqlalchemy as sa
+from sqlalchemy import orm
 
 from service.artifacts import Blob
 from service.errors import NotFound, QuotaExceeded
 from service.store import Store
-from service.tables import File
+from service.tables import File, Upload
 
 Purpose = Literal["model", "model_data", "dataset"]
 
 
-def add(store: Store, purpose: Purpose, blob: Blob, max_bytes: int = 0, name: str | None = None) -> tuple[File, bool]:
+def add(
+    store: Store, purpose: Purpose, blob: Blob, max_bytes: int = 0, name: str | None = None, reserved: int = 0
+) -> tuple[File, bool]:
     """The file of these bytes, and whether it is new.
 
     Args:
@@ -24,6 +27,7 @@ def add(store: Store, purpose: Purpose, blob: Blob, max_bytes: int = 0, name: st
         blob: its bytes.
         max_bytes: most bytes of all files of the tenant; 0 for no limit.
         name: what its owner calls it; the last one counts.
+        reserved: bytes that were counted before, when its upload began.
 
     Raises:
         QuotaExceeded: there would be more.
@@ -35,15 +39,29 @@ def add(store: Store, purpose: Purpose, blob: Blob, max_bytes: int = 0, name: st
         if known is not None:
             known.used_at, known.name = now, name or known.name
             return known, False
-        kept = session.scalar(sa.select(sa.func.sum(File.bytes)).where(File.tenant == tenant)) or 0
-        if max_bytes and kept + blob.bytes > max_bytes:
-            raise QuotaExceeded(
-                f"{kept:,} bytes are kept and {blob.bytes:,} came; {max_bytes:,} are allowed, unused ones go in time"
-            )
+        require_room(session, tenant, blob.bytes, max_bytes, reserved)
         file = File(id=file_id, tenant=tenant, purpose=purpose, sha256=blob.sha256, bytes=blob.bytes, name=name)
         file.created_at = file.used_at = now
         session.add(file)
         return file, True
+
+
+def require_room(session: orm.Session, tenant: str, size: int, max_bytes: int, reserved: int = 0) -> None:
+    """Refuse `size` bytes more of a tenant; uploads that have begun count whole, `reserved` of them are these.
+
+    Raises:
+        QuotaExceeded: there would be more than `max_bytes`, which is 0 for no limit.
+    """
+    if not max_bytes:
+        return
+    files = sa.select(sa.func.coalesce(sa.func.sum(File.bytes), 0)).where(File.tenant == tenant)
+    begun = sa.select(sa.func.coalesce(sa.func.sum(Upload.bytes), 0))
+    begun = begun.where(Upload.tenant == tenant, Upload.file_id.is_(None))
+    kept = int(session.scalar(files) or 0) + int(session.scalar(begun) or 0) - reserved
+    if kept + size > max_bytes:
+        raise QuotaExceeded(
+            f"{kept:,} bytes are kept or on their way and {size:,} came; {max_bytes:,} are allowed, unused ones go in time"
+        )
 
 
 def id_of(tenant: str, purpose: Purpose, sha256: str) -> str:

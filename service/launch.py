@@ -129,7 +129,7 @@ def up(settings: Settings, stop: threading.Event, ready: Callable[[str], None]) 
             if own_redis is not None:
                 processes.start("redis", own_redis[0])
                 processes.wait_until("redis", lambda: _redis_answers(settings.redis_url))
-            processes.start("web", web_command(settings))
+            processes.start("web", web_command())
             processes.start("worker", [sys.executable, "-m", "service.cli", "worker"])
             processes.wait_until("web", lambda: _web_answers(address(settings)))
             ready(address(settings))
@@ -158,20 +158,9 @@ def work(settings: Settings, stop: threading.Event) -> None:
             keeper.join()
 
 
-def web_command(settings: Settings) -> list[str]:
-    """The command line of the web server."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    options = {
-        "--bind": f"{host}:{settings.port}",
-        "--worker-class": "service.web_server.Worker",
-        "--workers": "1",
-        "--threads": str(settings.web_threads),
-        "--timeout": "60",
-        "--graceful-timeout": "3",  # an event stream would hold the stop for as long as its client listens
-    }
-    words = [word for option in options.items() for word in option]
-    words += ["--config", "python:service.web_server"]
-    return [sys.executable, "-m", "gunicorn", *words, "--no-control-socket", "service.app:from_environment()"]
+def web_command() -> list[str]:
+    """The command line of the web server; its settings come with the environment."""
+    return [sys.executable, "-m", "service.web_server"]
 
 
 def address(settings: Settings) -> str:

@@ -8,14 +8,18 @@ import sqlalchemy as sa
 
 from service.database import Database
 from service.errors import Conflict, Expired, NotFound
-from service.files import Purpose
+from service.files import Purpose, require_room
 from service.storage import Storage
 from service.store import Store
 from service.tables import Upload
 
 
-def begin(store: Store, purpose: Purpose, size: int, metadata: str, lifetime_s: float) -> Upload:
-    """A new upload of `size` bytes that may take `lifetime_s`."""
+def begin(store: Store, purpose: Purpose, size: int, metadata: str, lifetime_s: float, max_bytes: int = 0) -> Upload:
+    """A new upload of `size` bytes that may take `lifetime_s`; of all bytes of the tenant there are at most `max_bytes`.
+
+    Raises:
+        QuotaExceeded: there would be more.
+    """
     upload = Upload(
         id=f"upload_{secrets.token_hex(16)}",
         tenant=store.tenant,
@@ -26,7 +30,8 @@ def begin(store: Store, purpose: Purpose, size: int, metadata: str, lifetime_s: 
         upload_metadata=metadata,
         expires_at=store.clock() + lifetime_s,
     )
-    with store.writing() as session:
+    with store.writing([store.tenant]) as session:
+        require_room(session, store.tenant, size, max_bytes)
         session.add(upload)
     return upload
 

@@ -52,6 +52,13 @@ class Settings:
     log_format: str = "text"
     """``json`` for one object a line."""
     web_threads: int = 16
+    """Requests that are worked on at once; those that wait for a client or for a change hold none."""
+    web_workers: int = 1
+    """Processes of the web server."""
+    max_watchers: int = 2000
+    """Event streams and long polls that a web process keeps open; the next one is told to come again."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses or networks whose X-Forwarded-For, -Proto and -Prefix are believed."""
     max_upload_bytes: int = 2 * 2**30
     max_request_bytes: int = 2**20
     max_waiting_inspections: int = 2

@@ -177,9 +177,13 @@ class Store(Database):
 
     def queue_positions(self, jobs: Sequence[Job]) -> dict[str, int]:
         """`queue_position` of many jobs by id, in one query; those that are not queued are left out."""
+        return self.positions([job.id for job in jobs])
+
+    def positions(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """`queue_positions` by ids."""
         position = sa.func.rank().over(order_by=Job.created_at) - 1
         queued = sa.select(Job.id, position.label("position")).where(Job.status == Status.QUEUED).subquery()
-        wanted = sa.select(queued).where(queued.c.id.in_([job.id for job in jobs]))
+        wanted = sa.select(queued).where(queued.c.id.in_(job_ids))
         with self.reading() as session:
             return {row.id: row.position for row in session.execute(wanted)}
 

@@ -16,7 +16,7 @@ from search.graph.foreign import runtime_knows
 from search.graph.ir import Graph
 from search.graph.proto import STANDARD_DOMAINS, to_graph
 from search.graph.runtime import Runner
-from search.graph.upload import Upload, locations
+from search.graph.upload import Upload
 
 OLDEST_OPSET = 7
 UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
@@ -169,16 +169,6 @@ def _describe(data: bytes) -> str:
     }
     found = next((text for magic, text in known.items() if data.startswith(magic)), "truncated or another format")
     return f"{found}, {len(data)} bytes"
-
-
-def data_locations(data: bytes) -> list[str]:
-    """The data files that the tensors of a model file name, each once, in the file's order.
-
-    Raises:
-        InvalidModel: not an ONNX file.
-    """
-    _parse(data)
-    return locations(data)
 
 
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:

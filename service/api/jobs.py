@@ -7,17 +7,19 @@ import binascii
 import datetime as dt
 import hashlib
 import json
-import time
 from http import HTTPStatus
+from typing import Any
 
 import flask
 from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import FileStorage
 
 from hwprofiles.registry import load_profile
 from search.request import JobSpec
 from service import files
-from service.api import models
+from service.api import models, problems
 from service.api.context import current
+from service.api.follow import Again, Mark, follow
 from service.api.operations import BINARIES, BINARY, JSON, Answer, Operation
 from service.api.parsing import from_json, idempotency_key, json_body, query
 from service.api.schemas import (
@@ -33,8 +35,8 @@ from service.api.schemas import (
     Purpose,
     Urls,
 )
-from service.api.uploads import accept_form, received
-from service.errors import BadRequest, NotFound
+from service.api.uploads import accept_form, read_part, received
+from service.errors import BadRequest
 from service.jobs import TERMINAL, Status
 from service.reconciler import drop_directory
 from service.retention import remove_orphans
@@ -43,7 +45,6 @@ from service.tables import File, Job
 from service.webhooks import require_public_name
 
 _RETRY_AFTER_S = "1"
-_LOOK_AGAIN_S = 0.25
 
 
 def post_job() -> ResponseReturnValue:
@@ -72,7 +73,7 @@ def _from_json() -> NewJob:
 
 def _from_form() -> NewJob:
     accept_form({"model", "model_data", "dataset", "spec"}, repeatable={"model_data"})
-    parts, spec = flask.request.files, flask.request.form.get("spec")
+    parts, spec = flask.request.files, _spec_part()
     if "model" not in parts:
         raise BadRequest("the form has no file in a part called `model`; with curl: -F model=@model.onnx")
     if spec is None:
@@ -86,6 +87,16 @@ def _from_form() -> NewJob:
     model = models.from_form()
     dataset = received(parts["dataset"], "dataset") if "dataset" in parts else None
     return _new(options, model, dataset)
+
+
+def _spec_part() -> str | bytes | None:
+    """The part `spec`, as text or as a file."""
+    given: FileStorage | None = flask.request.files.get("spec")
+    if given is None:
+        return flask.request.form.get("spec")
+    if "spec" in flask.request.form:
+        raise BadRequest("the form has the part `spec` as text and as a file; send it once")
+    return read_part(given)
 
 
 def _new(options: JobOptions, model: models.Model, dataset: File | None) -> NewJob:
@@ -135,16 +146,15 @@ def list_jobs() -> ResponseReturnValue:
 
 def get_job(job_id: str) -> ResponseReturnValue:
     """One job; 304 when it has not changed, at once or after the time that the client would wait."""
-    deadline = time.monotonic() + query(JobQuery).wait_s
-    while True:
-        job, position = current().store.job_and_position(job_id)
-        response = _answer(job, position, 200)
-        if job.status not in TERMINAL:
-            response.headers["Retry-After"] = _RETRY_AFTER_S
-        response.make_conditional(flask.request)
-        if response.status_code != HTTPStatus.NOT_MODIFIED or job.status in TERMINAL or time.monotonic() >= deadline:
-            return response
-        time.sleep(_LOOK_AGAIN_S)
+    wait_s = query(JobQuery).wait_s
+    job, position = current().store.job_and_position(job_id)
+    response = _answer(job, position, 200)
+    if job.status not in TERMINAL:
+        response.headers["Retry-After"] = _RETRY_AFTER_S
+    response.make_conditional(flask.request)
+    if response.status_code == HTTPStatus.NOT_MODIFIED and job.status not in TERMINAL and wait_s:
+        follow(Again(job.id, Mark(job.last_seq, position, with_position=True), wait_s))
+    return response
 
 
 def cancel_job(job_id: str) -> ResponseReturnValue:
@@ -183,7 +193,7 @@ def view(job: Job, queue_position: int | None) -> JobView:
         search=spec.search,
         best=job.best,  # type: ignore[arg-type]  # pydantic reads the Point from JSON
         warnings=job.warnings,
-        error=job.error,  # type: ignore[arg-type]
+        error=_error(job),  # type: ignore[arg-type]
         metadata=job.job_metadata,
         seed=spec.search.seed,
         created_at=timestamp(job.created_at),
@@ -198,6 +208,14 @@ def view(job: Job, queue_position: int | None) -> JobView:
             artifacts=_url("listArtifacts", job),
         ),
     )
+
+
+def _error(job: Job) -> dict[str, Any] | None:
+    """What an answer with this problem would be: its status is that of its type."""
+    if job.error is None:
+        return None
+    known = {"status": problems.status_of(job.error["type"]), "request_id": job.request_id or ""}
+    return {**known, **job.error}
 
 
 def _named(job: Job, purpose: Purpose, sha256: str, name: str | None) -> FileName:
@@ -233,7 +251,7 @@ def _read_cursor(text: str) -> tuple[float, str]:
         moment, job_id = json.loads(base64.urlsafe_b64decode(text))
         return float(moment), str(job_id)
     except (ValueError, TypeError, binascii.Error):
-        raise NotFound("no page has this `cursor`; leave it out to start from the newest job") from None
+        raise BadRequest("no page has this `cursor`; leave it out to start from the newest job") from None
 
 
 _TAGGED = {JSON: JobView}
@@ -263,7 +281,6 @@ OPERATIONS = (
         "Jobs, newest first",
         list_jobs,
         {200: Answer("A page", {JSON: JobList})},
-        (404,),
         query=JobsQuery,
     ),
     Operation(

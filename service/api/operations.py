@@ -84,7 +84,13 @@ class Operation:
 
 
 def openapi(
-    operations: Sequence[Operation], version: str, profile_ids: Sequence[str], *, secured: bool, webhooks: bool
+    operations: Sequence[Operation],
+    version: str,
+    profile_ids: Sequence[str],
+    *,
+    root: str,
+    secured: bool,
+    webhooks: bool,
 ) -> dict[str, Any]:
     """The OpenAPI 3.1 document.
 
@@ -92,6 +98,7 @@ def openapi(
         operations: the table.
         version: of the service.
         profile_ids: the targets there are now; the document lists them.
+        root: where the service is: `/`, or the prefix that a proxy puts before its paths.
         secured: whether a request needs an API key.
         webhooks: whether a job may name a URL.
     """
@@ -116,7 +123,7 @@ def openapi(
             "summary": "Prunes a trained network until it fits the hardware it will run on.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": root}],
         "paths": paths,
         "components": {"schemas": known, **({"securitySchemes": {"key": _BEARER}} if secured else {})},
     }
@@ -162,7 +169,11 @@ def _describe(operation: Operation, components: _Components) -> dict[str, Any]:
         str(status): _answer(answer, components) for status, answer in sorted(operation.answers.items())
     }
     for status in sorted(
-        {*_ALWAYS, *operation.errors, *([422] if operation.query.model_fields or operation.body else [])}
+        {
+            *(*_ALWAYS, *operation.errors),
+            *([415] if operation.body else []),  # compressed, or of another type
+            *([422] if operation.query.model_fields or operation.body else []),
+        }
     ):
         answers[str(status)] = _problem(status, components)
     described: dict[str, Any] = {

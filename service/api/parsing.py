@@ -80,12 +80,13 @@ def _normal(text: bytes | str, where: str) -> str:
     """The same JSON with 3.0 written as 3: for JSON they are one number, for the strict parser they are not.
 
     Raises:
-        BadRequest: it is not JSON.
+        BadRequest: it is not JSON in UTF-8, the one encoding of RFC 8259; Python would guess others.
     """
     try:
+        text = text if isinstance(text, str) else text.decode("utf-8")
         return json.dumps(json.loads(text, parse_float=_number, parse_constant=_no_number))
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"{where} is not JSON: {error}") from error
+        raise BadRequest(f"{where} is not JSON in UTF-8: {error}") from error
 
 
 def _number(text: str) -> float | int:

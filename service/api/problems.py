@@ -16,15 +16,16 @@ from werkzeug.exceptions import HTTPException, RequestTimeout
 from hwprofiles.errors import ProfileError, UnknownProfile
 from search import errors as job_errors
 from search.errors import SecateurError
-from service.errors import BadRequest, InsufficientStorage, ServiceError, Unavailable
+from service.errors import BadRequest, InsufficientStorage, OutOfMemory, ServiceError, Unavailable, WorkerLost
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
 
 _TYPES = {404: "not-found", 409: "conflict-state", 410: "expired", 413: "too-large", 503: "service-unavailable"}
-_JOB_STATUS: dict[type[SecateurError], int] = {
-    job_errors.InternalError: 500,
-    job_errors.DeadlineExceeded: 503,
+_JOB_STATUS: dict[str, int] = {
+    **{error.type: error.status for error in (WorkerLost, OutOfMemory)},
+    job_errors.InternalError.type: 500,
+    job_errors.DeadlineExceeded.type: 503,
 }
 
 
@@ -66,7 +67,12 @@ def _from_http(error: HTTPException) -> flask.Response:
 def _from_ours(error: SecateurError) -> flask.Response:
     if isinstance(error, ServiceError):
         return answer(error.status, error.to_dict(), error.headers)
-    return answer(_JOB_STATUS.get(type(error), 422), error.to_dict())
+    return answer(status_of(error.type), error.to_dict())
+
+
+def status_of(kind: str) -> int:
+    """The HTTP status of an error of a job by its type: 422 where the upload or the request is to blame."""
+    return _JOB_STATUS.get(kind, 422)
 
 
 def _from_profile(error: ProfileError) -> flask.Response:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import csv
+import functools
 import io
 import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,17 +16,18 @@ from flask.typing import ResponseReturnValue
 from werkzeug.wsgi import FileWrapper
 
 from service.api.context import Context, current
+from service.api.follow import Mark, Stream, follow
 from service.api.jobs import timestamp
 from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import query
 from service.api.schemas import ArtifactList, ArtifactView, EventList, EventsQuery, EventView, Fronts, NoQuery
 from service.errors import BadRequest, Conflict, NotFound
 from service.jobs import TERMINAL
+from service.store import Store
 from service.tables import Artifact, Event
 
 _EVENT_STREAM, _CSV = "text/event-stream", "text/csv"
-_STREAM_POLL_S = 0.5
-_KEEP_ALIVE_S = 15.0
+_STREAM_EVENTS = 1000
 _CHUNK_BYTES = 2**18
 _MEDIA_TYPES = {
     ".json": JSON,
@@ -69,28 +70,23 @@ def _stream(context: Context, job_id: str, after: int) -> ResponseReturnValue:
     job = context.store.job(job_id)
     if job.status in TERMINAL and job.last_seq <= after:
         return "", 204  # tells an EventSource not to connect again
+    more = functools.partial(_events_after, context.store, job_id)
+    text, last, ended = more(after)
+    if not ended:
+        follow(Stream(job_id, Mark(last), more))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return flask.Response(_follow(context, job_id, after), headers=headers, content_type=_EVENT_STREAM)
+    return flask.Response(text, headers=headers, content_type=_EVENT_STREAM)
 
 
-def _follow(context: Context, job_id: str, after: int) -> Iterator[str]:
-    spoken = time.monotonic()
-    while True:
-        try:
-            finished = context.store.job(job_id).status in TERMINAL
-            rows, _ = context.store.events(job_id, after, 1000)
-        except NotFound:  # deleted meanwhile
-            return
-        for row in rows:
-            after, spoken = row.seq, time.monotonic()
-            yield f"id: {row.seq}\nevent: {row.body['type']}\ndata: {_event(row).model_dump_json()}\n\n"
-        if finished and not rows:
-            return
-        if time.monotonic() - spoken > _KEEP_ALIVE_S:
-            spoken = time.monotonic()
-            yield ": still here\n\n"
-        if not rows:
-            time.sleep(_STREAM_POLL_S)
+def _events_after(store: Store, job_id: str, after: int) -> tuple[bytes, int, bool]:
+    """Events numbered above `after` as a stream has them, the number of the last one, and whether none will follow."""
+    try:
+        ended = store.job(job_id).status in TERMINAL  # before the events: those of its end are among them then
+        rows, more = store.events(job_id, after, _STREAM_EVENTS)
+    except NotFound:  # deleted meanwhile
+        return b"", after, True
+    lines = (f"id: {row.seq}\nevent: {row.body['type']}\ndata: {_event(row).model_dump_json()}\n\n" for row in rows)
+    return "".join(lines).encode(), rows[-1].seq if rows else after, ended and not more
 
 
 def _event(row: Event) -> EventView:
@@ -180,9 +176,18 @@ def get_artifact(job_id: str, name: str) -> ResponseReturnValue:
     response.content_length = row.bytes
     response.set_etag(row.sha256)
     response.headers.set("Content-Disposition", "attachment", filename=path.name)
-    response.make_conditional(flask.request, accept_ranges=True, complete_length=row.bytes)
+    environ = dict(flask.request.environ)
+    if not _one_range():
+        environ.pop("HTTP_RANGE", None)
+    response.make_conditional(environ, accept_ranges=True, complete_length=row.bytes)
     response.headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(row.sha256)).decode()}:"
     return response
+
+
+def _one_range() -> bool:
+    """Whether there is a Range header that is served; others are ignored, as RFC 9110, 14.2, has it."""
+    wanted = flask.request.range
+    return flask.request.method == "GET" and wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1
 
 
 def _media(kinds: Sequence[str]) -> dict[str, Any]:

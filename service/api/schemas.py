@@ -152,13 +152,9 @@ class Problem(BaseModel):
     request_id: str
 
 
-class JobError(BaseModel):
-    """Why a job failed; `type` is stable."""
+class JobError(Problem):
+    """Why a job failed."""
 
-    model_config = ConfigDict(extra="allow")
-    type: str
-    title: str
-    detail: str
     retryable: bool
 
 
@@ -223,7 +219,7 @@ class JobView(BaseModel):
     constraints: Constraints
     search: SearchOptions
     best: Point | None
-    """Best point of the first target that has one; the file is `best.onnx`."""
+    """Of the first target that has one; the file is `best.onnx`. Of several targets each has a `best-<profile>.onnx`."""
     warnings: list[str]
     error: JobError | None
     metadata: dict[str, str]

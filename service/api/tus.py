@@ -11,7 +11,6 @@ import binascii
 import contextlib
 import email.utils
 import hashlib
-import re
 import secrets
 import tempfile
 from pathlib import Path
@@ -27,7 +26,7 @@ from service.api.operations import BINARY, JSON, Answer, Operation
 from service.api.parsing import query
 from service.api.schemas import NoQuery, Purpose, UploadView
 from service.api.uploads import PURPOSES, body_chunks, keep
-from service.errors import BadRequest, ChecksumMismatch, TooLarge, WrongTusVersion
+from service.errors import BadRequest, ChecksumMismatch, TooLarge, UnknownChecksum, WrongTusVersion
 from service.tables import Upload
 
 _VERSION = "1.0.0"
@@ -60,7 +59,8 @@ def create_upload() -> ResponseReturnValue:
     if size > context.settings.max_upload_bytes:
         raise TooLarge(f"Upload-Length is {size}; at most {context.settings.max_upload_bytes} are allowed")
     metadata = flask.request.headers.get("Upload-Metadata", "")
-    upload = resumable.begin(context.store, _purpose(metadata), size, metadata, 3600 * context.settings.upload_hours)
+    lifetime_s, most = 3600 * context.settings.upload_hours, context.settings.quotas[1]
+    upload = resumable.begin(context.store, _purpose(metadata), size, metadata, lifetime_s, most)
     response = _answer(upload, 201)
     response.headers["Location"] = flask.url_for("getUpload", upload_id=upload.id)
     return response
@@ -143,7 +143,7 @@ def _finished(upload: Upload) -> Upload:
                 while chunk := part.read(_CHUNK_BYTES):
                     writer.write(chunk)
         name = _metadata(upload.upload_metadata).get("filename")
-        file, _ = keep(writer, cast("Purpose", upload.purpose), "the upload", name)
+        file, _ = keep(writer, cast("Purpose", upload.purpose), "the upload", name, reserved=upload.bytes)
     return resumable.finish(context.store, context.blobs.storage, upload.id, file.id)
 
 
@@ -158,10 +158,8 @@ def _answer(upload: Upload, status: int, body: str = "") -> flask.Response:
 
 def _require_version() -> None:
     found = flask.request.headers.get("Tus-Resumable", "")
-    if re.fullmatch(r"\d+\.\d+\.\d+", found) is None:
-        raise BadRequest(f"Tus-Resumable is {found!r}; send {_VERSION}")
     if found != _VERSION:
-        raise WrongTusVersion(f"Tus-Resumable is {found}; send {_VERSION}")
+        raise WrongTusVersion(f"Tus-Resumable is {found!r}; send {_VERSION}")
 
 
 def _number(header: str, least: int = 1) -> int:
@@ -194,11 +192,13 @@ def _checksum() -> tuple[hashlib._Hash, bytes | None]:
         return hashlib.sha256(), None
     algorithm, _, digest = text.partition(" ")
     if algorithm not in _ALGORITHMS:
-        raise BadRequest(f"Upload-Checksum names {algorithm!r}; use {', '.join(_ALGORITHMS)}")
-    try:
-        return hashlib.new(algorithm, usedforsecurity=False), base64.b64decode(digest, validate=True)
-    except binascii.Error:
-        raise BadRequest("Upload-Checksum is not base64 after the algorithm") from None
+        raise UnknownChecksum(f"Upload-Checksum names {algorithm!r}; use {', '.join(_ALGORITHMS)}")
+    checksum = hashlib.new(algorithm, usedforsecurity=False)
+    with contextlib.suppress(binascii.Error):
+        wanted = base64.b64decode(digest, validate=True)
+        if len(wanted) == checksum.digest_size:
+            return checksum, wanted
+    raise UnknownChecksum(f"Upload-Checksum is not {algorithm} and its {checksum.digest_size} bytes in base64")
 
 
 _TUS = {"Tus-Resumable": "Version of tus"}

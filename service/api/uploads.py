@@ -78,7 +78,9 @@ def received(part: FileStorage, purpose: Purpose) -> File:
     return keep(cast("BlobWriter", part.stream), purpose, f"the file in the part `{part.name}`", part.filename)[0]
 
 
-def keep(writer: BlobWriter, purpose: Purpose, what: str, name: str | None = None) -> tuple[File, bool]:
+def keep(
+    writer: BlobWriter, purpose: Purpose, what: str, name: str | None = None, reserved: int = 0
+) -> tuple[File, bool]:
     """Keep received bytes as a file; it, and whether it is new.
 
     Raises:
@@ -90,7 +92,20 @@ def keep(writer: BlobWriter, purpose: Purpose, what: str, name: str | None = Non
     context, blob = current(), writer.seal()
     with hold(context.store, [blob.sha256]):
         writer.keep()
-        return files.add(context.store, purpose, blob, context.settings.quotas[1], _shown(name))
+        return files.add(context.store, purpose, blob, context.settings.quotas[1], _shown(name), reserved)
+
+
+def read_part(part: FileStorage) -> bytes:
+    """The bytes of a file part that is no upload.
+
+    Raises:
+        TooLarge: more than a request may have beside its uploads.
+    """
+    most = current().settings.max_request_bytes
+    writer = cast("BlobWriter", part.stream)
+    if writer.size > most:
+        raise TooLarge(f"the part `{part.name}` has {writer.size:,} bytes; at most {most:,} are taken")
+    return writer.read_back()
 
 
 def _shown(name: str | None) -> str | None:

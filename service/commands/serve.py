@@ -45,7 +45,7 @@ def up(*, host: str | None, port: int | None, data_dir: Path | None, **options: 
 def web(host: str | None, port: int | None, data_dir: Path | None) -> None:
     """Run the web server alone; workers must share its database, broker and data directory."""
     settings = Settings.from_env(host=host, port=port, data_dir=data_dir)
-    command = launch.web_command(settings)
+    command = launch.web_command()
     os.execve(command[0], command, {**os.environ, **settings.to_env()})  # noqa: S606 - becoming it is the point
 
 

@@ -178,16 +178,18 @@ function eventText(event) {
 async function drawFronts(view, job) {
   const fronts = await optional(job.urls.front);
   const artifacts = (await optional(job.urls.artifacts))?.data ?? [];
-  const files = Object.keys(DOWNLOADS).map((name) => artifacts.find((artifact) => artifact.name === name)).filter(Boolean);
+  const each = Object.keys(fronts ?? {}).map((profile) => [`best-${profile}.onnx`, `Best for ${profile}`]);
+  const labels = { ...DOWNLOADS, ...Object.fromEntries(each) };
+  const files = Object.keys(labels).map((name) => artifacts.find((artifact) => artifact.name === name)).filter(Boolean);
   view.fronts.replaceChildren(
-    ...(files.length ? [h("p", { class: "downloads" }, files.map(downloadButton))] : []),
+    ...(files.length ? [h("p", { class: "downloads" }, files.map((file) => downloadButton(file, labels[file.name])))] : []),
     ...Object.entries(fronts ?? {}).map(([profile, front]) => frontSection(profile, front, artifacts)),
   );
 }
 
-function downloadButton(file) {
+function downloadButton(file, label) {
   const look = file.name === "best.onnx" ? "button primary" : "button";
-  return h("a", { class: look, href: file.url, download: true }, DOWNLOADS[file.name]);
+  return h("a", { class: look, href: file.url, download: true }, label);
 }
 
 /** A job cancelled early has no front: that is an answer here, not a problem. */

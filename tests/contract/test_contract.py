@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from werkzeug.serving import make_server
 
 from service.app import create_app
 from service.settings import Settings
+from tests.service import servers
 from tests.service.conftest import QUICK_CHILD
 
 ROOT = Path(__file__).parents[2]
@@ -23,14 +22,10 @@ _SEED = os.environ.get("SECATEUR_SEED", "1")
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    """A live web application; jobs wait in its queue."""
+    """The web server; jobs wait in its queue."""
     settings = Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", child_command=QUICK_CHILD)
-    server = make_server("127.0.0.1", 0, create_app(settings), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
+    with servers.web(create_app(settings), settings) as address:
+        yield address
 
 
 def test_generated_requests_find_no_breach(url: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from search.__main__ import _copy_best
+from search.report import Front
 from tests.e2e.test_service import small_network
+from tests.service.quick_child import point
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 WITHOUT_JAX = "import sys; sys.modules['jax'] = None; from search.__main__ import main; sys.exit(main(sys.argv[1:]))"
@@ -39,3 +43,21 @@ def test_every_core_is_a_device_of_its_own() -> None:
     code = "from search.__main__ import divide_cores; divide_cores(); import jax; print(jax.local_device_count())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(run.stdout) == min(4, len(os.sched_getaffinity(0)))
+
+
+def test_every_target_has_its_best_file(tmp_path: Path) -> None:
+    """Of several targets each best point has a file of its own; best.onnx is that of the first target that has one."""
+    names = ("a", "b", "c")
+    fronts = {name: Front(point("dense", name, 2.0), (point("p1", name, 1.0),), "p1", "") for name in names}
+    for name in names:
+        (tmp_path / "points" / name).mkdir(parents=True)
+        (tmp_path / "points" / name / "p1.onnx").write_text(name)
+    without = {"a": dataclasses.replace(fronts["a"], best=None), "b": fronts["b"], "c": fronts["c"]}
+    _copy_best(without, tmp_path)
+    written = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
+    assert written == {"best.onnx": "b", "best-b.onnx": "b", "best-c.onnx": "c"}
+    alone = tmp_path / "alone"
+    (alone / "points" / "c").mkdir(parents=True)
+    (alone / "points" / "c" / "p1.onnx").write_text("c")
+    _copy_best({"c": fronts["c"]}, alone)
+    assert [path.name for path in alone.iterdir() if path.is_file()] == ["best.onnx"]

@@ -53,6 +53,13 @@ def http(app: flask.Flask) -> FlaskClient:
     return app.test_client()
 
 
+@pytest.fixture
+def url(app: flask.Flask, settings: Settings) -> Iterator[str]:
+    """The application behind its web server; its address."""
+    with servers.web(app, settings) as address:
+        yield address
+
+
 class Clock:
     """A clock that stands until it is moved."""
 

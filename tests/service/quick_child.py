@@ -127,6 +127,8 @@ def write_report(directory: Path, *, complete: bool) -> None:
     for profile in profiles:
         folder = directory / "out" / "points" / profile
         folder.mkdir(parents=True, exist_ok=True)
+        if len(profiles) > 1:
+            (directory / "out" / f"best-{profile}.onnx").write_bytes(best)
         (folder / "p1.onnx").write_bytes(best)
         for name in json.loads((directory / "model.onnx").read_bytes()).get("files", []):
             (folder / f"p1.{Path(name).name}").write_bytes((directory / name).read_bytes())

@@ -7,12 +7,21 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import flask
 import sqlalchemy as sa
+import uvicorn
+
+from service import web_server
+from service.app import of
+from service.changes import Changes
+from service.front import Front
+from service.settings import Settings
 
 _WAIT_S = 60.0
 
@@ -40,6 +49,24 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def web(app: flask.Flask, settings: Settings) -> Iterator[str]:
+    """The web server over `app`, in a thread of this process; its address."""
+    port = free_port()
+    front = Front(app, settings, Changes(of(app).store))
+    options = {**web_server.options(settings), "port": port, "timeout_graceful_shutdown": 1}
+    server = uvicorn.Server(uvicorn.Config(front, **options))
+    thread = threading.Thread(target=server.run, name="web")
+    thread.start()
+    wait_for(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        front.close()
 
 
 @contextlib.contextmanager

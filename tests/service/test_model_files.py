@@ -28,7 +28,6 @@ from service.worker import run_job
 
 from .conftest import PROFILE, plan, upload
 from .test_cli import Cli, cli  # noqa: F401 - a fixture
-from .test_tus import url  # noqa: F401
 
 WEIGHTS, MORE = b"w" * 1000, b"v" * 10
 LOCATIONS = ["m.onnx.data", "more/v.bin"]
@@ -296,7 +295,7 @@ def test_the_command_line_takes_models_of_several_files(cli: Cli, tmp_path: Path
 
 def test_submit_sends_every_file(
     cli: Cli,  # noqa: F811
-    url: str,  # noqa: F811
+    url: str,
     settings: Settings,
     tmp_path: Path,
 ) -> None:

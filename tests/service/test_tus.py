@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import io
 import threading
-from collections.abc import Iterator
 
 import flask
 import pytest
 import requests
 from flask.testing import FlaskClient
-from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
+from service import keys
 from service.api.context import Context
+from service.app import create_app
 from service.reconciler import sweep
 from service.settings import Settings
+from service.store import Store
 
 TUS = {"Tus-Resumable": "1.0.0"}
 MODEL = {"Upload-Metadata": "purpose bW9kZWw=,filename bS5vbm54"}
@@ -34,17 +36,6 @@ def send(http: FlaskClient, url: str, offset: int, data: bytes, **headers: str) 
     """One PATCH."""
     given = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
     return http.patch(url, data=data, headers={**given, **{k.replace("_", "-"): v for k, v in headers.items()}})
-
-
-@pytest.fixture
-def url(app: flask.Flask) -> Iterator[str]:
-    """The application on a port."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
 
 
 def test_the_official_client_uploads_and_resumes(url: str) -> None:
@@ -134,3 +125,52 @@ def test_uploads_that_take_too_long_go(settings: Settings, app: flask.Flask) -> 
     sweep(context.store, context.blobs, context.announcer, settings)
     assert http.head(url, headers=TUS).status_code == 404
     assert list(context.blobs.storage.keys("uploads/")) == []
+
+
+@pytest.mark.parametrize("version", [None, "", "nonsense", "0.2.2", "1.0"])
+def test_another_version_is_refused_as_tus_says(http: FlaskClient, version: str | None) -> None:
+    """Precondition failed, with the version that is spoken here; nothing is begun or changed."""
+    url = begin(http, 6)
+    headers = {**MODEL, "Upload-Length": "6"} | ({} if version is None else {"Tus-Resumable": version})
+    part = {**headers, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    for answer in (
+        http.post("/v1/uploads", headers=headers),
+        http.patch(url, data=b"abc", headers=part),
+        http.delete(url, headers=headers),
+    ):
+        assert (answer.status_code, answer.headers["Tus-Version"]) == (412, "1.0.0")
+    assert http.head(url, headers=TUS).headers["Upload-Offset"] == "0"
+
+
+@pytest.mark.parametrize("checksum", ["crc32 AAAA", "sha1", "sha1 not-base64", ""])
+def test_an_unknown_checksum_is_a_bad_request(http: FlaskClient, checksum: str) -> None:
+    """400 as tus says, and the part does not count."""
+    url = begin(http, 3)
+    answer = send(http, url, 0, b"abc", Upload_Checksum=checksum)
+    assert (answer.status_code, answer.get_json()["type"]) == (400, "validation-error")
+    assert http.head(url, headers=TUS).headers["Upload-Offset"] == "0"
+
+
+def test_uploads_count_in_the_quota(settings: Settings) -> None:
+    """From their beginning on, whole, beside files; what is given up makes room, what is finished counts once."""
+    counted = dataclasses.replace(settings, api_keys="on", max_stored_bytes=1000)
+    store = Store.open(counted)
+    http = create_app(counted).test_client()
+    key = {"Authorization": f"Bearer {keys.create(store, 'a', '')[1]}"}
+    other = {"Authorization": f"Bearer {keys.create(store, 'b', '')[1]}"}
+
+    def start(size: int, who: dict[str, str] = key) -> TestResponse:
+        return http.post("/v1/uploads", headers={**TUS, **MODEL, **who, "Upload-Length": str(size)})
+
+    assert start(3_000_000).status_code == 429
+    assert http.put("/v1/files?purpose=model", data=b"f" * 300, headers=key).status_code == 201
+    first, second = start(400), start(300)
+    assert (first.status_code, second.status_code, start(1).status_code) == (201, 201, 429)
+    assert start(1000, other).status_code == 201
+    assert http.put("/v1/files?purpose=model", data=b"x", headers=key).status_code == 429
+    assert http.delete(second.headers["Location"], headers={**TUS, **key}).status_code == 204
+    sent = {**TUS, **key, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    assert http.patch(first.headers["Location"], data=b"u" * 400, headers=sent).status_code == 204
+    assert http.get(first.headers["Location"], headers=key).get_json()["file"] is not None
+    assert (start(301).status_code, start(300).status_code) == (429, 201)
+    store.close()
