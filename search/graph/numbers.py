@@ -43,7 +43,7 @@ def number_edits(dense: Graph, final: Graph, keeps: Keeps, place: Place) -> list
     """
     entries = list(_entries(dense, final, keeps))
     touched = {leaf.tensor for entry in entries if entry.changed for leaf in leaves(entry.source)}
-    mine = [entry for entry in entries if any(leaf.tensor in touched for leaf in leaves(entry.source))]
+    mine = [entry for entry in entries if entry.changed or any(x.tensor in touched for x in leaves(entry.source))]
     claimed: dict[int, list[Claim]] = {}
     own: set[int] = set()
     for i, entry in enumerate(mine):
