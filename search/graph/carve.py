@@ -44,7 +44,7 @@ def needs_care(graph: Graph) -> bool:
 
 def kinds(graph: Graph) -> NodeKinds:
     """Kinds of the nodes of a graph that is wholly understood."""
-    shapes = sum(_of_sizes(graph))
+    shapes = len(_of_sizes(graph))
     return NodeKinds(len(graph.nodes) - shapes, shapes)
 
 

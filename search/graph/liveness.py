@@ -54,7 +54,7 @@ def _reads(
     """Values that a node reads, in its subgraphs as well."""
     count = max([len(node.input), *(i + 1 for at, i in rewired if at == position)])
     for i in range(count):
-        name = rewired.get((position, i)) or (node.input[i] if i < len(node.input) else "")
+        name = rewired.get((position, i), node.input[i] if i < len(node.input) else "")
         yield renamed.get(name, name)
     for attribute in node.attribute:
         for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:

@@ -108,6 +108,8 @@ def _changed(old: Node, node: Node, dense: Graph, final: Graph, place: Place) ->
             yield e.SetAttribute(place.position(old.origin), name, value)
     for name in set(old.attributes) - set(node.attributes):
         yield e.SetAttribute(place.position(old.origin), name, None)
+    if not _equal_attributes(old, node):  # what the view leaves out, as states that are zero, may name the old sizes
+        yield from place.left_out(old)
     for position in range(max(len(old.inputs), len(node.inputs))):
         was, reads = old.input(position), node.input(position)
         if was == reads:
@@ -152,6 +154,10 @@ def _float_type(graph: Graph) -> Any:
         if source is not None and value.dtype == np.float32 and value.ndim > 1:
             counts[source.dtype] = counts.get(source.dtype, 0) + value.size
     return max(counts, key=lambda dtype: counts[dtype], default=np.dtype(np.float32))
+
+
+def _equal_attributes(a: Node, b: Node) -> bool:
+    return set(a.attributes) == set(b.attributes) and all(_equal(v, b.attributes[k]) for k, v in a.attributes.items())
 
 
 def _equal(a: Any, b: Any) -> bool:

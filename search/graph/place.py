@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import onnx
 
 from search.graph import edits as e
-from search.graph.ir import Array
+from search.graph.ir import Array, Node
 from search.graph.sources import Tensor
 from search.graph.upload import overridable
 
@@ -59,6 +59,13 @@ class Place:
         new = self.fresh(f"{self.graph.node[node].output[0]}.{what}{position}")
         yield e.Add(new, value)
         yield e.Rewire(node, position, new)
+
+    def left_out(self, node: Node) -> Iterator[e.Edit]:
+        """Inputs that the derived node does without are left out of the file's node as well."""
+        position = self.position(node.origin)
+        for i, name in enumerate(self.graph.node[position].input):
+            if name and i < len(node.inputs) and not node.inputs[i]:
+                yield e.Rewire(position, i, "")
 
     def name_of(self, tensor: Tensor) -> str:
         """The value that a tensor of the file is."""
