@@ -118,20 +118,22 @@ def _with_constants(node: Node, probes: Sequence[Probe], graph: Graph, constants
 
 
 def _target(node: Node, probes: Sequence[Probe]) -> list[int] | None:
+    """The target with 0 for an axis that is copied and -1 for one that is free; None where two are."""
     wanted = [probe.static.get(node.inputs[1]) for probe in probes]
-    if any(value is None for value in wanted) or node.get("allowzero", 0):
+    if any(value is None for value in wanted):
         return None
     first, second = ([int(v) for v in value.reshape(-1)] for value in wanted if value is not None)
     inputs = [probe.shapes[node.inputs[0]] for probe in probes]
     if node.op == "Expand":
-        return _expand_target(first, second, inputs)
+        return None if node.get("allowzero", 0) else _expand_target(first, second, inputs)
     outputs = [probe.shapes[node.outputs[0]] for probe in probes]
+    zero_copies = not node.get("allowzero", 0)
     target, free = [], []
     for axis, (a, b) in enumerate(zip(first, second, strict=True)):
         copied = axis < len(inputs[0]) and all(i[axis] == o[axis] for i, o in zip(inputs, outputs, strict=True))
-        target.append(a if a == b else 0 if copied else -1)
+        target.append(a if a == b else 0 if copied and zero_copies else -1)
         free += [axis] if target[-1] == -1 else []
-    return target if len(free) <= 1 and 0 not in first else None
+    return target if len(free) <= 1 and (zero_copies or 0 not in first) else None
 
 
 def _expand_target(first: list[int], second: list[int], inputs: list[tuple[int, ...]]) -> list[int] | None:
