@@ -110,6 +110,12 @@ class Front:
     rewrites: Point | None = None
     """The second control: the upload with the exact rewrites alone that every point has; None where there are none."""
 
+    @property
+    def rows(self) -> tuple[Point, ...]:
+        """Both controls, then the points; a second control that is on the front stands there."""
+        second = () if self.rewrites is None or self.rewrites in self.points else (self.rewrites,)
+        return (self.dense, *second, *self.points)
+
 
 @dataclasses.dataclass(frozen=True)
 class FrozenGroup:

@@ -60,8 +60,7 @@ def print_fronts(fronts: Mapping[str, Front]) -> None:
         metric = front.dense.accuracy.metric
         columns = ("point", f"{metric} (95 %)", "change", "latency ms", "speed-up", "parameters", "size kB")
         table = _table(f"{profile}", columns)
-        table.add_row(*_point_cells("dense", front.dense))
-        for point in front.points:
+        for point in front.rows:
             best = point.id == front.best
             table.add_row(
                 *_point_cells(f"{point.id} *" if best else point.id, point), style="bold green" if best else None

@@ -121,7 +121,9 @@ def to_csv(fronts: dict[str, Any]) -> str:
     writer = csv.DictWriter(text, _CSV_COLUMNS)
     writer.writeheader()
     for front in fronts.values():
-        for point in [front["dense"], *front["points"]]:
+        second = front.get("rewrites")
+        controls = [front["dense"], *([second] if second and second not in front["points"] else [])]
+        for point in [*controls, *front["points"]]:
             writer.writerow({key: _inert(value) for key, value in _flat(point, front["best"]).items()})
     return text.getvalue()
 

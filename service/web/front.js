@@ -33,7 +33,12 @@ function table(profile, front, artifacts) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Points of ${profile}` },
     h("table", { "aria-label": `Points of ${profile}` },
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
-      h("tbody", {}, [front.dense, ...front.points].map((point) => row(point, point.id === front.best, scale.perMs, artifacts)))));
+      h("tbody", {}, rows(front).map((point) => row(point, point.id === front.best, scale.perMs, artifacts)))));
+}
+
+/** Both controls, then the points; a second control that is on the front stands there. */
+function rows({ dense, rewrites, points: front }) {
+  return [dense, ...(rewrites && !front.some(({ id }) => id === rewrites.id) ? [rewrites] : []), ...front];
 }
 
 function row(point, best, perMs, artifacts) {
