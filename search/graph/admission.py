@@ -177,6 +177,8 @@ def _resize(node: Node, inputs: Sequence[Any], shapes: Sequence[Shape]) -> int:
         _numbers(inputs, 2) or _numbers(inputs, 1)
     )
     sizes = _numbers(inputs, 3)
+    if not scales and not sizes:
+        return 1  # they depend on the data, and what does is run by ONNX Runtime
     if sizes and node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         scales, sizes = [max(new / before for new, before in zip(sizes, old, strict=True))] * len(old), []
     new = sizes or [math.ceil(before * max(scale, 1)) for before, scale in zip(old, scales, strict=True)]

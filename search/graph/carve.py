@@ -30,13 +30,16 @@ SIZED_BY_DATA = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"}
 """Their outputs may have the same size on all that was tried, and yet another one on other data."""
 HASHES = frozenset({"BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Mod"})
 """Where integers may outgrow 32 bits on purpose."""
+OLDEST_UNDERSTOOD = 7
+"""Operator set from which on operands broadcast as they do now."""
 MOST_NAMED = 3
 
 
 def needs_care(graph: Graph) -> bool:
     """Whether a graph may hold nodes that are not for us, as far as can be told from names and types."""
     values = (*graph.inputs, *graph.outputs)
-    return any(info.dtype.kind in "OUSc" for info in values) or any(
+    foreign = graph.opset < OLDEST_UNDERSTOOD or any(info.dtype.kind in "OUSc" for info in values)
+    return foreign or any(
         node.domain or node.op not in OPS or node.op in SIZED_BY_DATA | HASHES or "equence" in node.op
         for node in graph.nodes
     )
@@ -65,7 +68,7 @@ def carve(proto: onnx.ModelProto, graph: Graph) -> Graph:
     except NotImplementedError as error:
         foreign = next((node for node in graph.nodes if node.domain or node.op not in OPS), None)
         if foreign is None:
-            return graph
+            return graph.replace(kinds=kinds(graph))
         operator = f"{foreign.domain}::{foreign.op}" if foreign.domain else foreign.op
         raise UnsupportedOperator(
             f"node `{foreign.name}`: operator {operator} is left to ONNX Runtime, which does not run the file: {error}; "
@@ -99,9 +102,12 @@ class _Division:
 
     def _classify(self) -> None:
         """Trace the graph; what JAX cannot trace is carried, and stands there with the shapes that were seen."""
-        if self.seen.failure:
-            why = f"no sizes were found at which the file runs on random data ({self.seen.failure}); fix its free sizes"
-            self.why = dict.fromkeys(range(len(self.reads)), why)
+        if self.seen.failure or self.whole.opset < OLDEST_UNDERSTOOD:
+            sizes = (
+                f"no sizes were found at which the file runs on random data ({self.seen.failure}); fix its free sizes"
+            )
+            age = f"operator set {self.whole.opset} is older than {OLDEST_UNDERSTOOD}, the first that is understood"
+            self.why = dict.fromkeys(range(len(self.reads)), sizes if self.seen.failure else age)
             return
         looked = self.seen.looks[0]
 
@@ -295,13 +301,11 @@ class _Division:
 
     def _frame(self, head: set[int], made: Sequence[str], tail: set[int]) -> Frame:
         first = self._segment(head, made, also=self._sized(head)) if made else None
-        graph = self.proto.graph
-        signature = onnx.GraphProto(input=inputs_of(self.proto), output=graph.output).SerializeToString()
         ends = [name for name in self.outputs if self.maker.get(name) in tail]
         last = self._segment(tail, ends, also=self._sized(tail)) if ends else None
         names = {name for node in (first, last) if node is not None for name in node.inputs}
         constants = {name: value for name, value in self.whole.initializers.items() if name in names}
-        return Frame(self.whole.inputs, self.whole.outputs, first, last, constants, signature)
+        return Frame(self.whole.inputs, self.whole.outputs, first, last, constants)
 
     def _sized(self, chosen: set[int]) -> set[int]:
         """Shape arithmetic that head or tail read: done there again."""

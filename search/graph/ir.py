@@ -81,8 +81,6 @@ class Frame:
     """Makes outputs of the file of those of the graph; nothing of ours depends on it."""
     constants: Params
     """What head and tail read of the file's initializers."""
-    signature: bytes
-    """A serialised `onnx.GraphProto` with the inputs and outputs of the file."""
 
 
 @dataclasses.dataclass(frozen=True)

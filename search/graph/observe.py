@@ -11,13 +11,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from search.errors import ResourceLimit
 from search.graph.ir import Array
 from search.graph.runtime import Runner
 
 SIZES = ((2, 3, 64, 96), (2, 3, 16, 24), (2, 3, 8, 12), (1, 1, 64, 64))
 """Batches and other free sizes of the first and the second look; what a file accepts depends on its strides and tables."""
-HIGHEST = (1000, 100, 2)
-"""Above the integers that are tried: they may be rows of a table, or a mask."""
+HIGHEST = (1000, 100, 8, 2)
+"""Above the integers that are tried: they may be rows of a table, sizes, or a mask."""
+LOW = 8
 WIDE = 2**31
 LONGEST_LOOK_S = 5.0
 """Of a run on two or three samples."""
@@ -81,6 +83,7 @@ def observe(proto: onnx.ModelProto) -> Observation:
     given = inputs_of(proto)
     runner, fetched, types = _exposed(proto)
     names, failure = list(fetched.values()), ""
+    integers = any(info.type.tensor_type.elem_type in (TensorProto.INT32, TensorProto.INT64) for info in given)
     for first, second, free, other in SIZES:
         for high in HIGHEST:
             try:
@@ -89,6 +92,10 @@ def observe(proto: onnx.ModelProto) -> Observation:
             except NotImplementedError as error:
                 failure = failure or str(error)
                 continue
+            except ResourceLimit:
+                if high <= LOW or not integers:
+                    raise
+                continue  # integers may name sizes, or turns of a loop
             c = a
             with contextlib.suppress(NotImplementedError):  # sizes that are named apart and yet must agree
                 c = runner(_feeds(given, second, other, high, seed=0), names, longest_s=LONGEST_LOOK_S)

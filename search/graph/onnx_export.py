@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import onnx
 
-from search.graph.ir import Frame, Graph
+from search.graph.ir import Graph
 from search.graph.proto import from_graph
 from search.graph.runtime import Runner
 
@@ -20,31 +19,6 @@ def export(graph: Graph) -> bytes:
     model = from_graph(graph)
     _check(model)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def export_file(graph: Graph) -> bytes:
-    """As `export`, with head and tail and the inputs and outputs of the file that the graph is the inner part of."""
-    if graph.frame is None:
-        return export(graph)
-    model = from_graph(_whole(graph, graph.frame))
-    signature = onnx.GraphProto.FromString(graph.frame.signature)
-    for ours, theirs in ((model.graph.input, signature.input), (model.graph.output, signature.output)):
-        del ours[:]
-        ours.extend(theirs)
-    _check(model)
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def _whole(graph: Graph, frame: Frame) -> Graph:
-    """The graph with its head and tail as nodes: what is written to a file."""
-    names = {name: f"{name}/carried" for name in frame.constants}
-    ends = [
-        dataclasses.replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)) if node else None
-        for node in (frame.head, frame.tail)
-    ]
-    nodes = tuple(node for node in (ends[0], *graph.nodes, ends[1]) if node is not None)
-    constants = {names[name]: value for name, value in frame.constants.items()}
-    return graph.replace(nodes=nodes, inputs=frame.inputs, initializers={**graph.initializers, **constants})
 
 
 def _check(model: onnx.ModelProto) -> None:

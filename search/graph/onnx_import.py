@@ -18,7 +18,7 @@ from search.graph.proto import STANDARD_DOMAINS, to_graph
 from search.graph.runtime import Runner
 from search.graph.upload import Upload
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 1
 UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What onnx's helpers raise on numbers that no exporter writes (a type 48, a version 2**40); found by fuzzing."""
 NEWEST_OPSET = onnx.defs.onnx_opset_version()

@@ -63,7 +63,7 @@ def test_an_unknown_operator_is_named_with_its_node(domain: str) -> None:
     assert "Frobnicate" in caught.value.fields["operator"]
 
 
-@pytest.mark.parametrize("version", [1, 6, 9999])
+@pytest.mark.parametrize("version", [0, 9999])
 def test_opsets_outside_the_range_are_refused(version: int) -> None:
     """Older than what we read, or newer than what the installed onnx knows."""
     model = resnet().proto()
