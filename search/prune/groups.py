@@ -131,7 +131,9 @@ def find_groups(
     for info in graph.outputs:
         if info.name in ids:
             units = np.unique(ids[info.name][ids[info.name] > 0])
-            before, reason = at.frozen.get(info.name, (units, _why_output(graph, info.name)))  # a node may have that name
+            before, reason = at.frozen.get(
+                info.name, (units, _why_output(graph, info.name))
+            )  # a node may have that name
             at.frozen[info.name] = (np.union1d(before, units), reason)
     return dataclasses.replace(_assemble(graph, at, ids, exclude, stays or {}), sizes=sizes)
 
