@@ -60,7 +60,7 @@ def test_a_free_batch_that_refuses_two_is_fixed() -> None:
     assert found(net.bytes()).sampling == Sampling({"x": 0}, {"gemm3": 0}, 1)
 
 
-@pytest.mark.parametrize("names", [("?", "?"), ("", ""), (-1, -1)])
+@pytest.mark.parametrize("names", [("?", "?"), ("", ""), (-1, -1), (-1, -4)])
 def test_sizes_without_a_name_are_their_own(names: tuple[str | int, str | int]) -> None:
     """Two free sizes of one spelling need not be equal; those of the data are taken."""
     net = Net(("N", 3, 8, 8))
