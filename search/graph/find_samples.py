@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -22,8 +23,10 @@ from search.graph.trial import Trial
 
 SIZES = (64, 96, 48, 32, 128, 160, 224, 256, 16, 24, 8, 320, 384, 512, 4, 2, 1)
 """Tried for a free size that nobody named, near the first where it can be: as images and sequences often are."""
-MOST_RUNS = 160
-"""Of the search for sizes."""
+MOST_RUNS, MOST_RUNS_EACH = 240, 120
+"""Of the search for sizes: of all guesses together, of one."""
+MOST_ELEMENTS = 1 << 22
+"""Of the inputs of a run whose sizes nobody named."""
 OTHERWISE = (32, 64, 16, 8, 1)
 """Added to a free size to see whether the file runs at another as well."""
 FIXED_BATCHES = (1, 2, 4, 8, 16, 32)
@@ -108,6 +111,7 @@ class _Search:
         self.proto = onnx.ModelProto.FromString(model)
         self.graph, self.asked, self.arrays, self.count = graph, asked, arrays, count
         self.runs = Trial(self.proto, graph)
+        self._left = MOST_RUNS
         unknown = {v.name for v in self.proto.graph.input if not v.type.tensor_type.HasField("shape")}
         self.declared: dict[str, tuple[int | Key, ...]] = {}
         for info in graph.inputs:
@@ -270,9 +274,15 @@ class _Search:
         """All free sizes but the batch, such that the file runs; None where none were found."""
         free = [d for name, dims in self.declared.items() for a, d in enumerate(dims) if a != guess.axes[name]]
         missing = list(dict.fromkeys(d for d in free if not isinstance(d, int) and d not in known))
-        for tried in itertools.islice(_different(len(missing)), MOST_RUNS):
+        for tried in itertools.islice(_different(len(missing)), MOST_RUNS_EACH):
             sizes = {**known, **dict(zip(missing, tried, strict=True))}
-            if self.runs(self.runs.feeds(self._shapes(guess, sizes, batch))) is not None:
+            shapes = self._shapes(guess, sizes, batch)
+            if missing and sum(map(math.prod, shapes.values())) > MOST_ELEMENTS:
+                continue
+            self._left -= 1
+            if self._left < 0:
+                return None
+            if self.runs(self.runs.feeds(shapes)) is not None:
                 return sizes
         return None
 
@@ -317,7 +327,7 @@ def _different(count: int) -> Iterator[tuple[int, ...]]:
         yield from (tuple(SIZES[(start + i) % len(SIZES)] for i in range(count)) for start in range(len(SIZES)))
         yield from ((size,) * count for size in SIZES)
         return
-    every = list(itertools.product(SIZES, repeat=count))
+    every = sorted(itertools.product(SIZES, repeat=count), key=lambda sizes: sum(map(SIZES.index, sizes)))
     yield from (sizes for sizes in every if len(set(sizes)) == count)
     yield from (sizes for sizes in every if len(set(sizes)) < count)
 

@@ -130,7 +130,11 @@ def find_groups(
     sizes = computed_sizes(graph.nodes, at, _canonical(at))
     for info in graph.outputs:
         if info.name in ids:
-            at.frozen[info.name] = (np.unique(ids[info.name][ids[info.name] > 0]), _why_output(graph, info.name))
+            units = np.unique(ids[info.name][ids[info.name] > 0])
+            before, reason = at.frozen.get(
+                info.name, (units, _why_output(graph, info.name))
+            )  # a node may have that name
+            at.frozen[info.name] = (np.union1d(before, units), reason)
     return dataclasses.replace(_assemble(graph, at, ids, exclude, stays or {}), sizes=sizes)
 
 

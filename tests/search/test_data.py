@@ -18,6 +18,7 @@ from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit, S
 from search.evaluate.dense import understood
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
+from search.graph.sampling import Sampling
 from tests.search.graph.nets import Net, resnet
 
 
@@ -156,6 +157,56 @@ def test_several_inputs_go_by_name() -> None:
     assert set(data.check({"x": x, "z": x}, graph).feeds) == {"x", "z"}
     with pytest.raises(InvalidDataset, match="`z`"):
         data.check({"x": x}, graph)
+
+
+def sequences(sampling: Sampling) -> Graph:
+    """A network of one input (T, N, 6)."""
+    net = Net(("T", "N", 6))
+    net.gemm(net.op("ReduceMean", "x", axes=[0], keepdims=0), 6, 3)
+    return load(net.bytes()).replace(sampling=sampling)
+
+
+@pytest.mark.parametrize("shape", [(30, 20, 6), (20, 30, 6)])
+def test_arrays_may_be_as_the_model_takes_them_where_labels_tell(shape: tuple[int, ...]) -> None:
+    """Thirty labels: thirty samples of twenty steps, however they lie."""
+    graph = sequences(Sampling({"x": 1}, {"gemm1": 0}))
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    part = data.check({"x": x, "y": np.arange(30) % 3}, graph)
+    assert part.feeds["x"].shape == (30, 20, 6)
+    assert np.array_equal(part.feeds["x"][7], x[7] if shape[0] == 30 else x[:, 7])
+
+
+def test_a_refusal_says_which_axis_is_the_samples() -> None:
+    """What to write, and where the model itself has them."""
+    graph = sequences(Sampling({"x": 1}, {"gemm1": 0}))
+    with pytest.raises(InvalidDataset, match=r"different numbers.*\['N', '\?', 6\]"):
+        data.check({"x": np.zeros((25, 20, 6), np.float32), "y": np.zeros(30, int)}, graph)
+    with pytest.raises(DatasetShapeMismatch, match="the model has them on axis 1"):
+        data.check({"x": np.zeros((25, 20, 7), np.float32)}, graph)
+
+
+def recurrent() -> Graph:
+    """Input x (N, 6), a state (2, N, 6) that comes back, a rate without an axis."""
+    net = Net(("N", 6))
+    net.inputs.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, [2, "N", 6]))
+    net.inputs.append(helper.make_tensor_value_info("rate", TensorProto.FLOAT, []))
+    new = net.op("Add", net.op("Mul", "x", "rate"), "h")
+    scores = net.gemm(net.op("ReduceMax", new, axes=[0], keepdims=0), 6, 3)
+    return load(net.bytes(scores, new)).replace(sampling=Sampling({"x": 0, "h": 1, "rate": None}, {scores: 0, new: 1}))
+
+
+def test_a_state_that_is_not_given_is_zero_and_a_rate_is_for_all_samples() -> None:
+    """A state may be left out, a rate may not; one that is given is taken."""
+    graph, x = recurrent(), np.ones((9, 6), np.float32)
+    part = data.check({"x": x, "rate": np.float32(16.0)}, graph)
+    assert not part.feeds["h"].any()
+    assert part.feeds["h"].shape == (9, 2, 6)
+    assert part.feeds["rate"].tolist() == [16.0] * 9
+    given = np.full((9, 2, 6), 2.0, np.float32)
+    assert np.array_equal(data.check({"x": x, "rate": np.ones(9), "h": given}, graph).feeds["h"], given)
+    with pytest.raises(InvalidDataset, match="`rate`"):
+        data.check({"x": x}, graph)
+    assert not data.synthetic(graph, 10, np.random.default_rng(0)).feeds["h"].any()
 
 
 def test_no_sample_serves_two_purposes(graph: Graph) -> None:

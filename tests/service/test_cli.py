@@ -166,11 +166,14 @@ def test_every_field_has_a_flag() -> None:
             "schedule": "gradual",
             "deadline_minutes": 5.0,
         },
+        "input_shapes": [{"input": "x:0", "shape": [1, 3, 48, 320]}, {"input": "h", "shape": [2, 1, 64]}],
     }
     line = "--profile a --profile b --max-latency-ms 8 --max-accuracy-drop 0.02 --exclude head* --structures channel "
     line += "--structures nm --points 3 --seed 4 --seeds 1 --criterion l1 --finetune-minutes 2 --schedule gradual "
     line += "--deadline-minutes 5 --allocator erk --min-width stem* 0.5 --min-width * 0.25 --max-bytes 4096 "
-    line += "--max-memory-bytes 8192 --at-speedup 1.5 --at-speedup 3"
+    line += (
+        "--max-memory-bytes 8192 --at-speedup 1.5 --at-speedup 3 --input-shape x:0:1,3,48,320 --input-shape h:2,1,64"
+    )
     assert spec(*line.split()) == JobSpec.from_json(json.dumps({"schema_version": 1, **fields}))
 
 
@@ -188,6 +191,11 @@ def test_a_value_out_of_range_is_a_usage_error() -> None:
         spec("--at-speedup", "1")
     with pytest.raises(click.UsageError, match=r"search\.points"):
         spec("--points", "99")
+    for shape in ("1,3,48,48", "x:1,3,H,W", "x:"):
+        with pytest.raises(click.UsageError, match="x:1,3,48,320"):
+            spec("--input-shape", shape)
+    with pytest.raises(click.UsageError, match="input_shapes"):
+        spec("--input-shape", "x:0,3")
 
 
 def test_an_open_service_stays_on_loopback(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

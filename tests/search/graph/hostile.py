@@ -149,11 +149,6 @@ def huge_input() -> bytes:
     return _model([helper.make_node("Relu", ["x"], ["y"])], [1 << 20, 1 << 20], {}, "y")
 
 
-def negative_input() -> bytes:
-    """An input of negative size."""
-    return _model([helper.make_node("Relu", ["x"], ["y"])], [-4, 2], {}, "y")
-
-
 def wide_convolution_pad() -> bytes:
     """A convolution padded by 2^30."""
     net = Net((1, 1, 4, 4))
@@ -255,7 +250,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
         constant_bomb, expand_bomb, tile_bomb, concat_bomb, constant_concat_bomb, outer_product_bomb, broadcast_bomb,
         pad_bomb, resize_bomb, resize_beside_nothing, resize_to_the_largest, unknown_type,
         endless_version, function_of_nothing, range_from_nothing,
-        range_bomb, huge_input, negative_input, wide_convolution_pad, endless_loop,
+        range_bomb, huge_input, wide_convolution_pad, endless_loop,
         recursive_functions, exponential_functions, external_initializer, external_in_a_body, lying_dimensions,
         channel_mismatch,
     )

@@ -252,6 +252,18 @@ def test_outputs_are_frozen_with_the_reason() -> None:
     assert any("output of the model" in group.reason for group in found.frozen)
 
 
+def test_a_node_named_as_its_output_keeps_what_it_mixes() -> None:
+    """A mean over channels that is an output, made by a node of the output's name: both reasons hold."""
+    net = Net()
+    x = net.op("Relu", net.conv("x", 3, 8))
+    scores = net.classifier(x, 8)
+    level = net.op("ReduceMean", x, keepdims=0)
+    net.nodes[-1].name = level
+    found = couple(onnx_import.load(net.bytes(scores, level)))
+    assert not found.prunable
+    assert any("ReduceMean mixes" in group.reason for group in found.frozen)
+
+
 def test_removable_parameters_of_a_plain_layer() -> None:
     """All but one of 8 filters: 7 (27 + 1) there and 7 x 9 x 10 in the next layer."""
     graph = onnx_import.load(_plain().bytes())
