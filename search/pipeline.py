@@ -126,7 +126,9 @@ def compress(
     complete = not progress.stopping
     evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
     finisher = points.Finisher(knobs, evaluation, units)
-    rewritten = finisher.rewritten()
+    rewritten = None
+    with search.survival.without("control", "rewrites alone"):
+        rewritten = finisher.rewritten()
     most = per_target(2 * spec.search.points, spec)
     chosen = [_promising(problem, list(found.values()), most, spec) for problem in firsts]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}

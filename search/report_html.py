@@ -9,12 +9,19 @@ from markupsafe import Markup
 
 from search.group_plot import groups_svg
 from search.plots import front_svg, latency_unit
-from search.report import Accuracy, Front, Latency, Point, Report
+from search.report import Accuracy, Front, Judge, Latency, Point, Report
 
 _REGIMES = {
     "labelled": "Accuracy is the share of correct top answers (R² for float targets) on labelled samples.",
-    "unlabelled": "There are no labels: quality is the agreement of each pruned model with the dense model.",
-    "data-free": "No data was given: inputs are synthetic; quality is only the agreement with the dense model.",
+    "unlabelled": "There are no labels: quality is how closely each pruned model follows the dense model.",
+    "data-free": "No data was given: inputs are synthetic; quality is only how closely the dense model is followed.",
+}
+_JUDGES: dict[Judge, str] = {
+    "top1": "is judged by correct answers",
+    "agreement": "is judged by the answers it shares with the dense model",
+    "r2": "is judged by R²",
+    "search": "ranks candidates and is not part of the accuracy",
+    "nothing": "says nothing of the weights",
 }
 
 
@@ -33,6 +40,7 @@ def render(report: Report) -> str:
             figures=figures,
             groups_figure=Markup(groups_svg(report.groups, report.frozen)),  # noqa: S704 - it escapes the names in it
             regime=_REGIMES[report.data.regime],
+            judges=_JUDGES,
             best_points=_best_points(report),
         )
     )

@@ -45,7 +45,7 @@ class Upload:
     def parse(self) -> onnx.ModelProto:
         """A fresh message whose tensors hold their numbers; it is the caller's to change."""
         proto: onnx.ModelProto = onnx.ModelProto.FromString(self.data)
-        for tensor in tensors(proto) if _names_files(self.data) else ():
+        for tensor in tensors(proto):
             if tensor.data_location == TensorProto.EXTERNAL:
                 tensor.raw_data = self._content(tensor)
                 tensor.ClearField("data_location")

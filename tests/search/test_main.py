@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from search.__main__ import _copy_best
+from search import __main__ as border
+from search.__main__ import _copy_best, _job
+from search.errors import FAULT_OF_OURS
 from search.report import Front
 from tests.e2e.test_service import small_network
 from tests.service.quick_child import point
@@ -61,3 +63,40 @@ def test_every_target_has_its_best_file(tmp_path: Path) -> None:
     (alone / "points" / "c" / "p1.onnx").write_text("c")
     _copy_best({"c": fronts["c"]}, alone)
     assert [path.name for path in alone.iterdir() if path.is_file()] == ["best.onnx"]
+
+
+def test_a_fault_of_ours_is_said_to_be_one_and_keeps_its_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody expected: typed, without the address of an object, with its trace beside the job."""
+    thing = object()
+
+    def broken(*_: object) -> int:
+        raise KeyError(f"no {thing!r} here")
+
+    monkeypatch.setattr(border, "_inspect", broken)
+    monkeypatch.setattr(border.signal, "signal", lambda *_: None)
+    (tmp_path / "request.json").write_text('{"schema_version": 1, "profiles": ["a100-tensorrt-fp16"]}')
+    (tmp_path / "model.onnx").write_bytes(small_network())
+    assert _job("inspect", tmp_path, tmp_path, None) == border.REFUSED
+    problem = json.loads((tmp_path / "error.json").read_text())
+    assert problem["type"] == "internal"
+    assert problem["detail"].startswith(FAULT_OF_OURS)
+    assert "KeyError" in problem["detail"]
+    assert "0x" not in problem["detail"]
+    assert "in broken" in (tmp_path / "internal-error.txt").read_text()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("disk"), RuntimeError("RESOURCE_EXHAUSTED: Out of memory")])
+def test_what_the_machine_lacks_is_no_fault_of_the_job(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It crashes, so that whoever started the process may try again or say that memory ran out."""
+
+    def broken(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(border, "_inspect", broken)
+    monkeypatch.setattr(border.signal, "signal", lambda *_: None)
+    (tmp_path / "request.json").write_text('{"schema_version": 1, "profiles": ["a100-tensorrt-fp16"]}')
+    (tmp_path / "model.onnx").write_bytes(small_network())
+    with pytest.raises(type(error)):
+        _job("inspect", tmp_path, tmp_path, None)

@@ -19,6 +19,7 @@ from search.report import (
     FrozenGroup,
     Latency,
     LayerChange,
+    OutputUse,
     Point,
     PrunableGroup,
     Report,
@@ -129,6 +130,17 @@ def test_page_counts_the_samples_that_training_adds(front: Front, training: int,
     report = dataclasses.replace(make_report(("host", front)), data=DataUse("labelled", 256, 512, 2000, training))
     texts = _Page(report_html.render(report)).texts
     assert (f"{training} samples, those of calibration among them" in texts) == said
+
+
+def test_page_says_what_each_output_is_judged_by(front: Front) -> None:
+    """Every output by name, escaped, with its judge in words."""
+    outputs = (OutputUse("sizes<b>", "nothing"), OutputUse("boxes", "r2"))
+    data = dataclasses.replace(make_report(("host", front)).data, outputs=outputs)
+    texts = _Page(report_html.render(dataclasses.replace(make_report(("host", front)), data=data))).texts
+    assert "sizes<b>" in texts
+    assert "boxes" in texts
+    assert any("says nothing of the weights" in text for text in texts)
+    assert any("is judged by R²" in text for text in texts)
 
 
 def test_page_needs_nothing_else(front: Front) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search import pipeline, points
+from search import pipeline
 from search.criteria import CRITERIA
 from search.errors import InternalError
+from search.graph.upload import Upload
+from search.points import Finisher
 from search.progress import Progress, Stopped
 from search.recover.least_squares import Repairer
 from search.report import Report
@@ -26,7 +28,7 @@ def compressed(folder: Path, net: Net, **arrays: Any) -> Report:
     """A small job in this process."""
     np.savez(folder / "data.npz", **arrays)
     spec = JobSpec(profiles=(TARGET,), search=SearchOptions(points=2))
-    return pipeline.compress(spec, net.bytes(), folder / "data.npz", folder, folder / "cache", Progress(None))
+    return pipeline.compress(spec, Upload(net.bytes()), folder / "data.npz", folder, folder / "cache", Progress(None))
 
 
 def classifier() -> Net:
@@ -53,7 +55,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path, monkeypatch: p
     """Every fourth repair, the first proof and one criterion fail: there still is a front, and warnings name each."""
     repair = failing(Repairer.repair, np.linalg.LinAlgError("Singular matrix"), every=4)
     monkeypatch.setattr(Repairer, "repair", repair)
-    monkeypatch.setattr(points, "parity", failing(points.parity, InternalError("differs"), every=100))
+    monkeypatch.setattr(Finisher, "_proved", failing(Finisher._proved, InternalError("differs"), every=100))
     monkeypatch.setitem(CRITERIA, "obs", failing(CRITERIA["obs"], ValueError("no order")))  # type: ignore[misc]
     report = compressed(tmp_path, classifier(), x=images(80, 3, 8, 8))
     assert report.fronts[TARGET].points
@@ -63,7 +65,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path, monkeypatch: p
 
 def test_a_job_of_which_nothing_is_left_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty front and its reason; the first failures are named, the others counted."""
-    monkeypatch.setattr(points, "parity", failing(points.parity, InternalError("differs")))
+    monkeypatch.setattr(Finisher, "_proved", failing(Finisher._proved, InternalError("differs")))
     report = compressed(tmp_path, classifier(), x=images(80, 3, 8, 8))
     front = report.fronts[TARGET]
     assert (front.points, front.best) == ((), None)
