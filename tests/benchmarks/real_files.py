@@ -148,6 +148,7 @@ def examine(name: str, secateur: list[str], work: Path, out: Path, options: argp
         "inspect": _parsed(inspected.output) if inspected.code == 0 else {"error": _last_words(inspected)},
         "code": job.code,
         "error": _last_words(job) if job.code else "",
+        "log": job.errors[-2000:],
         "cpu_s": job.cpu_s,
         "peak_bytes": job.peak_bytes,
     }
