@@ -30,6 +30,7 @@ from service.tables import Job
 
 _DAY_S = 86_400.0
 _DEADLINE_GRACE_S = 5.0
+"""What a job may take beyond its deadline: half to end by itself, half to end when it is told to."""
 _OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"RESOURCE_EXHAUSTED", b"Out of memory", b"Cannot allocate memory")
 _log = logging.getLogger(__name__)
 
@@ -116,7 +117,8 @@ class Attempt:
             except subprocess.TimeoutExpired:
                 reason = self._reason_to_stop()
                 if reason:
-                    sandbox.stop(child, self.settings.cancel_grace_s)
+                    late_s = _DEADLINE_GRACE_S / 2 if reason == "overdue" else self.settings.cancel_grace_s
+                    sandbox.stop(child, min(late_s, self.settings.cancel_grace_s))
                     return reason
                 self._relay()
                 self._beat()
