@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from search.errors import FAULT_OF_OURS, InternalError, SecateurError
+from search.errors import FAULT_OF_OURS, InternalError, InvalidProfile, SecateurError
 from search.progress import Progress, Stopped
 from search.report import Front
 from search.request import JobSpec
@@ -48,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         sub.add_argument("--deadline-s", type=float, help="seconds until the job must have ended")
     files = verbs.add_parser("files", help="name the data files that the tensors of JOBDIR/model.onnx lie in")
     files.add_argument("jobdir", type=Path)
+    fit = verbs.add_parser("fit", help="fit the profile that JOBDIR/fit.json has measured rows of")
+    fit.add_argument("jobdir", type=Path)
     calibrate = verbs.add_parser("calibrate", help="measure this machine and write a profile")
     calibrate.add_argument("--id", required=True, help="id of the profile to write")
     calibrate.add_argument("--runtime", choices=["onnxruntime", "litert"], default="onnxruntime")
@@ -66,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     jobdir: Path = arguments.jobdir
     if arguments.verb == "files":
         return _files(jobdir)
+    if arguments.verb == "fit":
+        return _fit(jobdir)
     return _job(arguments.verb, jobdir, arguments.cache_dir or jobdir / "cache", arguments.deadline_s)
 
 
@@ -203,6 +207,22 @@ def _files(jobdir: Path) -> int:
     except DecodeError:
         named = []  # it is no model; whoever runs it will say so
     (jobdir / "files.json").write_text(json.dumps(named), encoding="utf-8")
+    return DONE
+
+
+def _fit(jobdir: Path) -> int:
+    from hwprofiles.errors import ProfileError  # noqa: PLC0415
+    from hwprofiles.registry import parse_profile  # noqa: PLC0415
+    from hwprofiles.rows import parse_rows, profile_from_rows  # noqa: PLC0415
+
+    asked = json.loads((jobdir / "fit.json").read_text(encoding="utf-8"))
+    try:
+        rows = parse_rows(asked["rows"])
+        profile = profile_from_rows(asked["id"], asked["name"], parse_profile(asked["like"]), rows)
+    except ProfileError as error:
+        return _refused(InvalidProfile(str(error)), jobdir / "error.json")
+    (jobdir / "out").mkdir(exist_ok=True)
+    (jobdir / "out" / "profile.json").write_text(json.dumps(profile.to_dict()), encoding="utf-8")
     return DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.resources
 import re
@@ -14,11 +15,10 @@ import flask
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestURITooLarge
 
-from hwprofiles.registry import list_profiles
-from service import logs, sandbox
-from service.api import access, health, jobs, problems, results, targets, tus, uploads
-from service.api.context import Context, of_application
-from service.api.operations import JSON, Answer, Operation, openapi
+from service import logs, sandbox, user_profiles
+from service.api import access, coding, health, jobs, problems, results, targets, tus, uploads
+from service.api.context import Context, current, of_application
+from service.api.operations import DOCUMENT_PATH, JSON, Answer, Operation, openapi
 from service.api.parsing import query
 from service.api.schemas import NoQuery
 from service.artifacts import BlobStore
@@ -94,17 +94,27 @@ def of(app: flask.Flask) -> Context:
 def _add_pages(app: flask.Flask, settings: Settings) -> None:
     def document() -> ResponseReturnValue:
         query(NoQuery)
-        known = [profile.id for profile in list_profiles(settings.profile_dirs)]
+        known = [profile.id for profile in user_profiles.listed(current().store, settings)]
         root = flask.request.root_path or "/"
         webhooks = settings.webhooks == "on"
         return openapi(table, _version(), known, root=root, secured=settings.keys_required, webhooks=webhooks)
 
+    released = coding.release(_WEB)
+
     def page(name: str) -> ResponseReturnValue:
-        return flask.send_from_directory(_WEB, name)
+        text = (_WEB / name).read_text(encoding="utf-8").replace('="static/', f'="static/{released}/')
+        response = flask.Response(text, content_type="text/html; charset=utf-8")
+        response.headers["Cache-Control"] = "no-cache"
+        response.set_etag(hashlib.sha256(text.encode()).hexdigest())
+        return response.make_conditional(flask.request)
+
+    def asset(release: str, name: str) -> ResponseReturnValue:
+        response = flask.send_from_directory(_WEB, name)  # another release's page may still ask: it gets today's
+        return coding.kept_for_good(response) if release == released else response
 
     operation = Operation(
         "GET",
-        "/openapi.json",
+        DOCUMENT_PATH,
         "getDocument",
         "This document",
         document,
@@ -113,6 +123,8 @@ def _add_pages(app: flask.Flask, settings: Settings) -> None:
     )
     table = (*OPERATIONS, operation)
     app.add_url_rule(operation.rule, operation.id, document, methods=["GET"], provide_automatic_options=False)
+    rule = "/static/<release>/<path:name>"
+    app.add_url_rule(rule, "asset", asset, methods=["GET"], provide_automatic_options=False)
     app.add_url_rule("/", "index", lambda: page("index.html"), methods=["GET"], provide_automatic_options=False)
     app.add_url_rule("/docs", "docs", lambda: page("docs.html"), methods=["GET"], provide_automatic_options=False)
 
@@ -133,9 +145,10 @@ def _admit() -> None:
         raise RequestURITooLarge(f"paths and queries have up to {_LONGEST_PATH} characters here")
     if "\x00" in flask.request.path:  # no name has one, and PostgreSQL cannot be asked for it
         raise NotFound("nothing has such a name")
-    coding = flask.request.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding not in {"", "identity"}:
-        raise UnknownCoding(f"the body is coded as {coding!r}; send it as it is")
+    coded = flask.request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coded not in {"", "identity"}:
+        raise UnknownCoding(f"the body is coded as {coded!r}; send it as it is")
+    coding.read_tags()
     access.admit()
 
 
@@ -143,6 +156,7 @@ def _finish(response: flask.Response) -> flask.Response:
     response.headers["X-Request-ID"] = flask.g.get("request_id", "")
     response.headers.update(flask.g.get("rate_headers", {}))
     _note(response.status_code)
+    coding.compress(response)
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     return response

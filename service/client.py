@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import cattrs
 import requests
@@ -170,13 +171,18 @@ class Client:
         part.replace(target)
         return target
 
+    def _address(self, path: str) -> str:
+        """Of a path of ours, or of one that the service gave, which has the prefix of a proxy already."""
+        prefix = urlsplit(self.url).path
+        return self.url + (path.removeprefix(prefix) if prefix and path.startswith(f"{prefix}/") else path)
+
     def _json(self, method: str, path: str, **options: Any) -> Json:
         body: Json = self._send(method, path, **options).json()
         return body
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         try:
-            response = self._session.request(method, self.url + path, timeout=_TIMEOUT_S, **options)
+            response = self._session.request(method, self._address(path), timeout=_TIMEOUT_S, **options)
         except requests.RequestException as error:
             detail = (
                 f"{self.url} does not answer ({type(error).__name__}); start it with `secateur up` or set SECATEUR_URL"

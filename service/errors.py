@@ -17,6 +17,7 @@ SecateurError                      in `search.errors`
     ├── RateLimited                429 too many requests
     ├── InsufficientStorage        507
     ├── Unavailable                503
+    ├── Unprotected                only ever at a start: what is required of the sandbox is not there
     └── WorkerLost, OutOfMemory    only ever in a job's `error`
 """
 
@@ -130,6 +131,12 @@ class Unavailable(ServiceError):
 
     type, title, status = "service-unavailable", "Not available now", 503
     retryable, headers = True, MappingProxyType({"Retry-After": "2"})
+
+
+class Unprotected(ServiceError):
+    """This machine lacks a protection around jobs that its keeper requires."""
+
+    type, title = "internal", "A required protection is missing"
 
 
 class WorkerLost(ServiceError):

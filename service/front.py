@@ -278,6 +278,7 @@ async def _refuse(error: ServiceError, answer: _Answer, send: Send) -> None:
     text = problem_text(error.status, error.to_dict(), request_id)
     headers = [(name.encode(), value.encode()) for name, value in {"Content-Type": MEDIA_TYPE, **error.headers}.items()]
     headers += [(b"Content-Length", str(len(text)).encode())]
+    headers += [(name, value) for name, value in answer.headers if name.lower().startswith(b"x-")]
     await _sent(send, {"type": "http.response.start", "status": error.status, "headers": headers})
     await _sent(send, {"type": "http.response.body", "body": text, "more_body": False})
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import redis
 import requests
@@ -23,7 +23,7 @@ import requests
 from service import logs
 from service.broker import private_redis
 from service.reconciler import reconcile
-from service.sandbox import Limits, launched
+from service.sandbox import Limits, Policy, launched, policies
 from service.settings import Settings
 from service.watchdog import watch
 from service.webhooks import keep_delivering
@@ -32,7 +32,7 @@ _START_S = 60.0
 _STOP_S = 20.0
 _POLL_S = 0.1
 _RESTART_PAUSE_S = 1.0
-_UNLIMITED = Limits(open_files=0, network=True)
+_UNLIMITED = Limits(open_files=0, network="off", files="off")
 
 
 class LaunchError(Exception):
@@ -114,6 +114,7 @@ def up(settings: Settings, stop: threading.Event, ready: Callable[[str], None]) 
     Raises:
         LaunchError: another service runs on the same data, the port is taken, or a part does not start.
     """
+    require_protections(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     settings = dataclasses.replace(
         settings,
@@ -141,6 +142,7 @@ def work(settings: Settings, stop: threading.Event) -> None:
 
     The reconciler has this process to itself: a thread beside Celery's would be copied, locks and all, by its forks.
     """
+    require_protections(settings)
     environ = {**os.environ, **settings.to_env()}
     with Processes(settings.data_dir / "logs", environ) as processes:
         processes.start("consumer", [sys.executable, "-m", "service.cli", "worker", "--consume"])
@@ -156,6 +158,15 @@ def work(settings: Settings, stop: threading.Event) -> None:
         processes.keep(stop)
         for keeper in keepers:
             keeper.join()
+
+
+def require_protections(settings: Settings) -> None:
+    """Refuse to take jobs where this machine does not protect itself as it must.
+
+    Raises:
+        Unprotected: says what is missing.
+    """
+    policies(cast("Policy", settings.sandbox_network), cast("Policy", settings.sandbox_files))
 
 
 def web_command() -> list[str]:

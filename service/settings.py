@@ -45,6 +45,8 @@ class Settings:
     """Most jobs of a tenant that wait or run; 0 for no limit."""
     max_stored_bytes: int = 100 * 2**30
     """Most bytes of uploads of a tenant; 0 for no limit."""
+    max_profiles: int = 100
+    """Most targets of a tenant's own; 0 for no limit."""
     webhooks: str = "off"
     """``on`` lets a job name a URL that is told its end."""
     webhook_secret: str = ""
@@ -84,6 +86,12 @@ class Settings:
     """Most private memory a child may have; 0 means all of the machine's."""
     child_file_bytes: int = 8 * 2**30
     """Largest file a child may write."""
+    child_processes: int = 4096
+    """Most processes and threads of all that run as the child's user; 0 for no limit. Not for root."""
+    sandbox_network: str = "prefer"
+    """``require`` starts no worker where a job would have a network; ``prefer`` goes on, and `/readyz` says so."""
+    sandbox_files: str = "prefer"
+    """The same for a fence of Landlock around a job's files; ``off`` leaves it away."""
     child_command: tuple[str, ...] = (sys.executable, "-m", "search")
     """The engine; tests put a quick child in its place that speaks the same protocol."""
 
@@ -116,6 +124,8 @@ class Settings:
             ("api_keys", ("auto", "on", "off")),
             ("webhooks", ("on", "off")),
             ("log_format", ("text", "json")),
+            ("sandbox_network", ("prefer", "require")),
+            ("sandbox_files", ("off", "prefer", "require")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{_PREFIX}{name.upper()}={getattr(self, name)!r}; it is one of {', '.join(allowed)}")

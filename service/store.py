@@ -31,6 +31,8 @@ class NewJob:
     dataset_sha256: str | None
     model_data: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of the model's data files by their locations."""
+    user_profiles: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Targets of the tenant's own that it names, as JSON."""
     model_name: str | None = None
     dataset_name: str | None = None
     request_id: str | None = None
@@ -134,6 +136,7 @@ class Store(Database):
             model_sha256=new.model_sha256,
             dataset_sha256=new.dataset_sha256,
             model_data=dict(new.model_data) or None,
+            user_profiles=dict(new.user_profiles) or None,
             model_name=new.model_name,
             dataset_name=new.dataset_name,
             progress={"fraction": 0.0, "done": 0, "total": 0, "unit": ""},

@@ -13,10 +13,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from search.errors import FAULT_OF_OURS, DeadlineExceeded, InternalError, SecateurError
 from search.report import Point, Report
-from service import checkpoints, protocol, sandbox
+from service import caches, checkpoints, protocol, sandbox
 from service.artifacts import BlobStore, BlobWriter
 from service.checkpoints import Checkpoints
 from service.claims import Claim, LeaseLost, Outcome, worker_lost
@@ -29,6 +30,7 @@ from service.tables import Job
 
 _DAY_S = 86_400.0
 _DEADLINE_GRACE_S = 5.0
+"""What a job may take beyond its deadline: half to end by itself, half to end when it is told to."""
 _OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"RESOURCE_EXHAUSTED", b"Out of memory", b"Cannot allocate memory")
 _log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Attempt:
             reason = self._watch(child)
             self._relay()
             self._checkpoints.keep()
+            caches.keep_calibrations(self._cache, self.settings, self.job.tenant, self._own)
             return self._finish(self._outcome(child.returncode, reason))
         except LeaseLost as lost:
             _log.warning("%s", lost)
@@ -76,10 +79,15 @@ class Attempt:
                 writer.close()
 
     def _fill(self) -> None:
+        self._own = self.job.user_profiles or {}
+        caches.keep_calibrations(
+            self.directory / "cache", self.settings, self.job.tenant, self._own
+        )  # of a lost attempt
         inputs = protocol.Inputs(
             model=self.job.model_sha256, model_data=self.job.model_data or {}, dataset=self.job.dataset_sha256
         )
         protocol.write_request(self.directory, self.job.spec, self.blobs, inputs, self.settings.max_upload_bytes)
+        self._cache = caches.view(self.directory, self.settings, self.job.tenant, self._own)
         self._checkpoints.restore()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -87,14 +95,17 @@ class Attempt:
         limits = sandbox.Limits(
             memory_bytes=self.settings.child_memory_bytes or _machine_memory_bytes(),
             file_bytes=self.settings.child_file_bytes,
+            processes=self.settings.child_processes,
+            network=cast("sandbox.Policy", self.settings.sandbox_network),
+            files=cast("sandbox.Policy", self.settings.sandbox_files),
             cpu_s=int((left_s + 60) * (os.cpu_count() or 1)),
         )
         command = [*self.settings.child_command, "run", str(self.directory)]
-        command += ["--cache-dir", str(self.settings.cache_dir), "--deadline-s", f"{left_s:.1f}"]
+        command += ["--cache-dir", str(self._cache), "--deadline-s", f"{left_s:.1f}"]
         name = {"job": self.job.id, "attempt": self.claim.attempt, "request_id": self.job.request_id}
         with (self.directory / "child.log").open("a", encoding="utf-8") as log:
             log.write(json.dumps(name) + "\n")  # joins what the child prints with the logs of web and worker
-        child = sandbox.start(command, self.directory, self.settings.cache_dir, limits)
+        child = sandbox.start(command, self.directory, caches.tenant_cache(self.settings, self.job.tenant), limits)
         (self.directory / "child.pid").write_text(str(child.pid), encoding="ascii")
         return child
 
@@ -106,7 +117,8 @@ class Attempt:
             except subprocess.TimeoutExpired:
                 reason = self._reason_to_stop()
                 if reason:
-                    sandbox.stop(child, self.settings.cancel_grace_s)
+                    late_s = _DEADLINE_GRACE_S / 2 if reason == "overdue" else self.settings.cancel_grace_s
+                    sandbox.stop(child, min(late_s, self.settings.cancel_grace_s))
                     return reason
                 self._relay()
                 self._beat()

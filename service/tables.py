@@ -14,6 +14,8 @@ from service.jobs import Status
 
 LOCAL_TENANT = "local"
 """Owner of everything while there are no API keys."""
+NOBODY = ""
+"""Who asks without a key where one is needed: owns nothing."""
 
 
 class Base(orm.DeclarativeBase):
@@ -39,6 +41,8 @@ class Job(Base):
     model_data: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON(none_as_null=True), default=None)
     """SHA-256 of the model's data files by their locations; None for a model of one file."""
     dataset_sha256: orm.Mapped[str | None] = orm.mapped_column(default=None)
+    user_profiles: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON(none_as_null=True), default=None)
+    """The targets of the tenant's own that the job names, as they were at its submission."""
     model_name: orm.Mapped[str | None] = orm.mapped_column(default=None)
     """What its owner calls the file."""
     dataset_name: orm.Mapped[str | None] = orm.mapped_column(default=None)
@@ -132,6 +136,17 @@ class ApiKey(Base):
     sha256: orm.Mapped[str] = orm.mapped_column(unique=True)
     created_at: orm.Mapped[float]
     revoked_at: orm.Mapped[float | None] = orm.mapped_column(default=None)
+
+
+class UserProfile(Base):
+    """A target of a tenant's own."""
+
+    __tablename__ = "user_profiles"
+
+    tenant: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    profile: orm.Mapped[dict[str, Any]]
+    created_at: orm.Mapped[float]
 
 
 class BlobHold(Base):

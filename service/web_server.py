@@ -28,6 +28,8 @@ _KEEP_ALIVE_S = 65
 _STOP_S = 3
 """An event stream would hold the stop for as long as its client listens."""
 _BACKLOG = 2048
+_START_S = 60
+"""Of several processes each may take so long to start; uvicorn ends what takes 5 s and starts it anew, without end."""
 
 
 class Protocol(H11Protocol):
@@ -98,7 +100,7 @@ def options(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.host,
         "port": settings.port,
-        "http": Protocol,
+        "http": "service.web_server:Protocol",  # by its name: processes of several workers find it there
         "ws": "none",
         "lifespan": "off",
         "loop": "asyncio",
@@ -109,6 +111,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "backlog": _BACKLOG,
         "timeout_keep_alive": _KEEP_ALIVE_S,
         "timeout_graceful_shutdown": _STOP_S,
+        "timeout_worker_healthcheck": _START_S,
         "h11_max_incomplete_event_size": _LONGEST_HEAD_BYTES,
     }
 

@@ -14,9 +14,8 @@ import flask
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 
-from hwprofiles.registry import load_profile
 from search.request import JobSpec
-from service import files
+from service import files, user_profiles
 from service.api import models, problems
 from service.api.context import current
 from service.api.follow import Again, Mark, follow
@@ -83,7 +82,7 @@ def _from_form() -> NewJob:
     if "dataset" in flask.request.form:
         raise BadRequest("`dataset` is text, not a file; with curl: -F dataset=@data.npz")
     options = from_json(JobOptions, spec, "the part `spec`")
-    _require_profiles(options)
+    _own_profiles(options)  # an unknown one is told before the files are kept
     model = models.from_form()
     dataset = received(parts["dataset"], "dataset") if "dataset" in parts else None
     return _new(options, model, dataset)
@@ -100,13 +99,13 @@ def _spec_part() -> str | bytes | None:
 
 
 def _new(options: JobOptions, model: models.Model, dataset: File | None) -> NewJob:
-    _require_profiles(options)
     spec = json.loads(options.spec().to_json())
     return NewJob(
         spec=spec,
         metadata=options.metadata,
         model_sha256=model.file.sha256,
         model_data=model.data,
+        user_profiles=_own_profiles(options),
         model_name=model.file.name,
         dataset_sha256=dataset.sha256 if dataset is not None else None,
         dataset_name=dataset.name if dataset is not None else None,
@@ -123,9 +122,9 @@ def _webhook(url: str | None) -> str | None:
     return url
 
 
-def _require_profiles(options: JobOptions) -> None:
-    for profile_id in options.profiles:
-        load_profile(profile_id, current().settings.profile_dirs)
+def _own_profiles(options: JobOptions) -> dict[str, dict[str, Any]]:
+    context = current()
+    return user_profiles.among(context.store, context.settings, options.profiles)
 
 
 def list_jobs() -> ResponseReturnValue:

@@ -37,7 +37,8 @@ _ERRORS = {
 BINARY = {"type": "string", "minLength": 1, "contentMediaType": "application/octet-stream", "format": "binary"}
 BINARIES = {"type": "array", "items": BINARY, "maxItems": MOST_FILES}
 JSON = "application/json"
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", "/docs", "/"})
+DOCUMENT_PATH = "/openapi.json"
+OPEN_PATHS = frozenset({"/livez", "/readyz", DOCUMENT_PATH, "/docs", "/"})
 """What can be asked without a key: whether the service is there, and how it is used."""
 
 

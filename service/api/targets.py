@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flask
 from flask.typing import ResponseReturnValue
 
 from hwprofiles.device import DeviceProfile
 from hwprofiles.errors import ProfileError, UnknownProfile
-from hwprofiles.registry import list_profiles, load_profile, parse_profile, save_profile
-from hwprofiles.rows import parse_rows, profile_from_rows
+from hwprofiles.registry import parse_profile
 from search.errors import FAULT_OF_OURS, InternalError, ResourceLimit
 from search.report import Inspection
-from service import protocol, sandbox
+from service import caches, protocol, sandbox, user_profiles
 from service.api import models
 from service.api.context import Context, current
 from service.api.operations import JSON, Answer, Operation
@@ -33,15 +34,11 @@ _MAX_ROWS_BYTES = 32 << 20
 """A thousand networks with their kernels."""
 
 
-def known_ids(context: Context) -> list[str]:
-    """The ids of every target there is."""
-    return [profile.id for profile in list_profiles(context.settings.profile_dirs)]
-
-
 def get_profiles() -> ResponseReturnValue:
     """Every target."""
     query(NoQuery)
-    profiles = [profile.to_dict() for profile in list_profiles(current().settings.profile_dirs)]
+    context = current()
+    profiles = [profile.to_dict() for profile in user_profiles.listed(context.store, context.settings)]
     for profile in profiles:
         profile["latency_kind"] = profile.pop("latency")["kind"]
     return _tagged({"data": profiles})
@@ -50,14 +47,15 @@ def get_profiles() -> ResponseReturnValue:
 def get_profile(profile_id: str) -> ResponseReturnValue:
     """One target, whole."""
     query(NoQuery)
+    context = current()
     try:
-        return _tagged(load_profile(profile_id, current().settings.profile_dirs).to_dict())
+        return _tagged(user_profiles.find(context.store, context.settings, profile_id).to_dict())
     except UnknownProfile as error:
         raise NotFound(str(error), known=list(error.known)) from error
 
 
 def post_profile() -> ResponseReturnValue:
-    """Keep a target of the user's. An id that is taken stays as it is: jobs may be running for it."""
+    """Keep a target of the user's. An id that is taken stays as it is."""
     query(NoQuery)
     flask.request.max_content_length = _MAX_ROWS_BYTES
     body, context = json_body(ProfileCreate), current()
@@ -65,12 +63,19 @@ def post_profile() -> ResponseReturnValue:
         profile = _wanted_profile(body, context)
     except ProfileError as error:  # 409, not 422: the request is well formed, its measurements or figures are not
         raise Conflict(str(error)) from error
-    if profile.id in known_ids(context):
-        raise Conflict(f"there is a profile {profile.id!r} already; choose another id")
-    save_profile(profile, context.settings.profile_dirs[0])
+    most = context.settings.max_profiles if context.settings.keys_required else 0
+    user_profiles.add(context.store, context.settings, profile, most)
     answer = flask.jsonify(profile.to_dict())
-    answer.headers["Location"] = f"/v1/profiles/{profile.id}"
+    answer.headers["Location"] = flask.url_for("getProfile", profile_id=profile.id)
     return answer, 201
+
+
+def delete_profile(profile_id: str) -> ResponseReturnValue:
+    """Forget a target of the user's; jobs that name it keep it."""
+    query(NoQuery)
+    context = current()
+    user_profiles.remove(context.store, context.settings, profile_id)
+    return "", 204
 
 
 def _wanted_profile(body: ProfileCreate, context: Context) -> DeviceProfile:
@@ -80,8 +85,31 @@ def _wanted_profile(body: ProfileCreate, context: Context) -> DeviceProfile:
         raise Conflict(
             "send `profile`, all of it, or `rows` with `id` and `like`, the known profile whose rules they follow"
         )
-    like = load_profile(body.like, context.settings.profile_dirs)
-    return profile_from_rows(body.id, body.name or body.id, like, parse_rows(body.rows))
+    like = user_profiles.find(context.store, context.settings, body.like)
+    asked = {"id": body.id, "name": body.name or body.id, "like": like.to_dict(), "rows": body.rows}
+    with _directory(context, "fit") as directory:
+        (directory / "fit.json").write_text(json.dumps(asked), encoding="utf-8")
+        try:
+            return parse_profile(_run(context, "fit", directory, "profile.json"))
+        except EngineRefusalError as refusal:
+            raise Conflict(refusal.detail) from refusal
+
+
+@contextlib.contextmanager
+def _directory(context: Context, what: str) -> Iterator[Path]:
+    """A folder for a child that a request waits for, when it is its turn.
+
+    Raises:
+        Unavailable: too many run.
+    """
+    if not context.inspections.acquire(timeout=_FOLDER_WAIT_S):
+        raise Unavailable("as many models and measurements are looked at as this machine can; try again in a moment")
+    directory = Path(tempfile.mkdtemp(prefix=f"{what}-", dir=context.blobs.incoming))
+    try:
+        yield directory
+    finally:
+        context.inspections.release()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def post_inspect() -> ResponseReturnValue:
@@ -89,40 +117,49 @@ def post_inspect() -> ResponseReturnValue:
     query(NoQuery)
     body, context = json_body(InspectCreate), current()
     model = models.from_ids(body.model, body.model_data)
-    for profile_id in body.profiles:
-        load_profile(profile_id, context.settings.profile_dirs)
-    if not context.inspections.acquire(timeout=_FOLDER_WAIT_S):
-        raise Unavailable("as many models are being inspected as this machine can; try again in a moment")
-    directory = Path(tempfile.mkdtemp(prefix="inspect-", dir=context.blobs.incoming))
-    try:
+    own = user_profiles.among(context.store, context.settings, body.profiles)
+    with _directory(context, "inspect") as directory:
         spec = json.loads(body.spec().to_json())
         inputs = protocol.Inputs(model=model.file.sha256, model_data=model.data)
         protocol.write_request(directory, spec, context.blobs, inputs, context.settings.max_upload_bytes)
-        return flask.jsonify(_inspect(context, directory))
-    finally:
-        context.inspections.release()
-        shutil.rmtree(directory, ignore_errors=True)
+        cache = caches.view(directory, context.settings, context.store.tenant, own)
+        found = _run(context, "inspect", directory, "inspect.json", ["--cache-dir", str(cache)])
+        caches.keep_calibrations(cache, context.settings, context.store.tenant, own)
+        return flask.jsonify(found)
 
 
-def _inspect(context: Context, directory: Path) -> Any:
+def _run(context: Context, verb: str, directory: Path, result: str, arguments: Sequence[str] = ()) -> Any:
+    """Run a verb of the engine while the request waits; the JSON that it left in out/.
+
+    Raises:
+        ResourceLimit: it took too long.
+        EngineRefusalError: what it refuses.
+        InternalError: it broke down.
+    """
     settings = context.settings
-    command = [*settings.child_command, "inspect", str(directory), "--cache-dir", str(settings.cache_dir)]
-    limits = sandbox.Limits(memory_bytes=settings.child_memory_bytes, file_bytes=settings.child_file_bytes)
-    child = sandbox.start(command, directory, settings.cache_dir, limits)
+    command = [*settings.child_command, verb, str(directory), *arguments]
+    limits = sandbox.Limits(
+        memory_bytes=settings.child_memory_bytes,
+        file_bytes=settings.child_file_bytes,
+        processes=settings.child_processes,
+        network=cast("sandbox.Policy", settings.sandbox_network),
+        files=cast("sandbox.Policy", settings.sandbox_files),
+    )
+    child = sandbox.start(command, directory, caches.tenant_cache(settings, context.store.tenant), limits)
     try:
         code = child.wait(settings.inspect_timeout_s)
     except subprocess.TimeoutExpired:
         raise ResourceLimit(
-            f"the dry run took more than {settings.inspect_timeout_s:g} s; submit the model as a job instead"
+            f"this took more than {settings.inspect_timeout_s:g} s; submit the model as a job, or send fewer rows"
         ) from None
     finally:
         sandbox.kill(child)
     if code == ExitCode.DONE:
-        return json.loads((directory / "out" / "inspect.json").read_text(encoding="utf-8"))
+        return json.loads((directory / "out" / result).read_text(encoding="utf-8"))
     problem = protocol.read_error(directory)
     if code == ExitCode.REFUSED and problem:
         raise EngineRefusalError(problem)
-    raise InternalError(f"{FAULT_OF_OURS}: the dry run broke down, {ending(code)}; please report it")
+    raise InternalError(f"{FAULT_OF_OURS}: the engine broke down, {ending(code)}; please report it")
 
 
 class EngineRefusalError(ServiceError):
@@ -170,6 +207,15 @@ OPERATIONS = (
         headers={"If-None-Match": "ETag of the copy you have"},
     ),
     Operation(
+        "DELETE",
+        "/v1/profiles/{profile_id}",
+        "deleteProfile",
+        "Delete a target of your own; jobs that name it keep it",
+        delete_profile,
+        {204: Answer("Gone")},
+        (404, 409, 422),
+    ),
+    Operation(
         "POST",
         "/v1/inspect",
         "inspect",
@@ -186,7 +232,7 @@ OPERATIONS = (
         "Add a target: measured rows, fitted with their held-out error in the answer, or a complete profile",
         post_profile,
         {201: Answer("The profile", {JSON: _PROFILE}, ("Location",))},
-        (409, 413, 415),
+        (409, 413, 415, 429),
         body={JSON: ProfileCreate},
     ),
 )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import mmap
 import shutil
-import tempfile
 from pathlib import Path
 
 from search.errors import ExternalDataRefused, InvalidModel
 from service import model_files, protocol, sandbox
+from service.commands.scratch import scratch
 from service.protocol import ExitCode
 from service.settings import Settings
 
 _KEY = b"location"
 """A tensor that lies elsewhere has an entry of this key: a file without the word needs no look by the engine."""
-_ONLY_NAMES = sandbox.Limits(open_files=0, network=True)
+_ONLY_NAMES = sandbox.Limits(open_files=0, network="off", files="off")
 
 
 def data_files(model: Path) -> dict[str, Path]:
@@ -62,8 +62,7 @@ def _named(model: Path) -> list[str]:
     if not _mentions(model, _KEY):
         return []
     settings = Settings.from_env()
-    with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as scratch:
-        directory = Path(scratch)
+    with scratch() as directory:
         (directory / model_files.MODEL_NAME).symlink_to(model.resolve())
         child = sandbox.start([*settings.child_command, "files", str(directory)], directory, directory, _ONLY_NAMES)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from hwprofiles.rows import profile_from_rows, read_results
 from service import sandbox
 from service.commands.local import UNLIMITED, failure, wait
 from service.commands.options import EXISTING_FILE, FOLDER, as_json
+from service.commands.scratch import scratch
 from service.console import JobProgress, print_json, stdout
 from service.protocol import ExitCode
 from service.settings import Settings
@@ -95,13 +95,13 @@ def _imported(results: Path, profile_id: str, name: str, like: str | None) -> De
 
 def _run_engine(arguments: list[str]) -> None:
     settings = Settings.from_env()
-    with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as scratch:
+    with scratch() as directory:
         with JobProgress() as progress:
             progress.show("calibrate", 0.0)
-            child = sandbox.start([*settings.child_command, *arguments], Path(scratch), settings.cache_dir, UNLIMITED)
+            child = sandbox.start([*settings.child_command, *arguments], directory, settings.cache_dir, UNLIMITED)
             code = wait(child)
         if code != ExitCode.DONE:
-            raise failure(Path(scratch), code)
+            raise failure(directory, code)
 
 
 def _in_words(profile: DeviceProfile) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,14 @@ from service.commands.options import (
     spec_flags,
     structures,
 )
+from service.commands.scratch import keep_failure, scratch
 from service.console import JobProgress, print_fronts, print_inspection, print_json, print_rows, stdout
 from service.protocol import ExitCode, ending
 from service.settings import Settings
 
 _POLL_S = 0.2
 _GRACE_S = 10.0
-UNLIMITED = sandbox.Limits(open_files=0, network=True)
+UNLIMITED = sandbox.Limits(open_files=0, network="off", files="off")
 
 
 class EngineError(SecateurError):
@@ -82,8 +82,8 @@ def run_compress(spec: JobSpec, model: Path, data: Path | None, out: Path, job_d
         InternalError: it broke down.
     """
     require_profiles(spec.profiles)
-    with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as scratch:
-        directory = (job_dir or Path(scratch)).resolve()
+    with scratch() as own:
+        directory = (job_dir or own).resolve()
         _fill(directory, spec, model, data)
         code = _run(directory, ["--deadline-s", str(60 * spec.search.deadline_minutes)])
         report = protocol.read_report(directory)
@@ -113,8 +113,7 @@ def inspect(
     require_profiles(profiles)
     constraints = {"exclude": exclude, "structures": structures}
     spec = checked_spec({"profiles": profiles, "constraints": constraints, "input_shapes": named_shapes(input_shapes)})
-    with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as scratch:
-        directory = Path(scratch)
+    with scratch() as directory:
         _fill(directory, spec, model, None)
         code = _run(directory, [], "inspect")
         if code != ExitCode.DONE:
@@ -215,7 +214,7 @@ def failure(directory: Path, code: int, out: Path | None = None) -> SecateurErro
     Args:
         directory: of the job, which may not outlive the command.
         code: exit code, below 0 the signal that ended the engine.
-        out: folder for the trace; None: a new file among the temporary ones.
+        out: folder for the trace; None: a file of its own in the user's cache.
     """
     problem = protocol.read_error(directory)
     ours = problem is not None and problem["type"] == InternalError.type
@@ -233,8 +232,6 @@ def failure(directory: Path, code: int, out: Path | None = None) -> SecateurErro
 def _keep(trace: Path, out: Path | None) -> Path:
     """Copy a trace to where it stays."""
     if out is None:
-        folder = Path(tempfile.mkdtemp(prefix="secateur-"))
-    else:
-        folder = out
-        folder.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copyfile(trace, folder / "internal-error.txt"))
+        return keep_failure(trace)
+    out.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copyfile(trace, out / "internal-error.txt"))

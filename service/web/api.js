@@ -1,4 +1,4 @@
-// The REST interface as functions. Every failure is a Problem with the fields of RFC 9457.
+// The REST interface as functions; addresses are relative to the page, which a proxy may serve under a prefix. Every failure is a Problem with the fields of RFC 9457.
 
 import { apiKey, authorization } from "./key.js";
 
@@ -51,7 +51,7 @@ export function upload(file, purpose, onprogress) {
   body.append("file", file, file.name);
   return new Promise((resolve, reject) => {
     const call = new XMLHttpRequest();
-    call.open("POST", "/v1/files");
+    call.open("POST", "v1/files");
     const headers = { Accept: "application/json", ...authorization() };
     for (const [name, value] of Object.entries(headers)) call.setRequestHeader(name, value);
     call.upload.onprogress = (event) => event.lengthComputable && onprogress(event.loaded / event.total);
@@ -67,7 +67,7 @@ export function upload(file, purpose, onprogress) {
 /** A job is created once for a key, however often the same request is sent. */
 export function createJob(body, idempotencyKey) {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": idempotencyKey };
-  return request("/v1/jobs", { method: "POST", headers, body: JSON.stringify(body) });
+  return request("v1/jobs", { method: "POST", headers, body: JSON.stringify(body) });
 }
 
 /** A random key. crypto.randomUUID is missing on plain-HTTP pages outside loopback; getRandomValues is not. */

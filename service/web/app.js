@@ -34,7 +34,7 @@ async function route({ focus = true } = {}) {
   byId("inspect").hidden = true;
   if (id === null) return;
   showProblem(null);
-  const job = await guarded(() => request(`/v1/jobs/${encodeURIComponent(id)}`));
+  const job = await guarded(() => request(`v1/jobs/${encodeURIComponent(id)}`));
   if (job === null) byId("job").hidden = true;
   else showJob(byId("job-view"), job, { focus, guarded, onchange: list.update });
 }

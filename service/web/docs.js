@@ -8,7 +8,7 @@ import { prose, refName, schemaView } from "./schema.js";
 const METHODS = ["get", "put", "post", "patch", "delete", "head", "options"];
 
 async function start() {
-  const api = await request("/openapi.json");
+  const api = await request("openapi.json");
   const operations = operationsOf(api);
   byId("title").textContent = `${api.info.title} ${api.info.version}`;
   byId("lead").textContent = api.info.description ?? api.info.summary ?? "";
@@ -50,7 +50,7 @@ function operationView(api, operation) {
     parameterTable(operation.parameters),
     bodyView(resolve(api, operation.requestBody)),
     responseTable(api, operation.responses),
-    h("div", {}, h("h4", {}, "Example"), h("pre", { tabindex: "0" }, curlExample(api, operation, location.origin))));
+    h("div", {}, h("h4", {}, "Example"), h("pre", { tabindex: "0" }, curlExample(api, operation, new URL(".", location).href.slice(0, -1)))));
 }
 
 function parameterTable(parameters) {

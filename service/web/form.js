@@ -11,7 +11,7 @@ let lastRequest = { body: null, key: null };
 
 /** Fills the list of targets from the service's profiles. */
 export async function loadTargets() {
-  const { data } = await request("/v1/profiles");
+  const { data } = await request("v1/profiles");
   const first = data.some((profile) => profile.id === FIRST_TARGET) ? FIRST_TARGET : data[0]?.id;
   const onHostFirst = [...data].sort((a, b) => Number(b.id === first) - Number(a.id === first));
   byId("targets").replaceChildren(...onHostFirst.map((profile) => targetChoice(profile, profile.id === first)));

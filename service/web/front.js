@@ -33,7 +33,7 @@ function table(profile, front, artifacts) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Points of ${profile}` },
     h("table", { "aria-label": `Points of ${profile}` },
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
-      h("tbody", {}, rows(front).map((point) => row(point, point.id === front.best, scale.perMs, artifacts)))));
+      h("tbody", {}, rows(front).map((point) => row(point, point.id === front.best, scale.perMs, artifacts, front)))));
 }
 
 /** Both controls, then the points; a second control that is on the front stands there. */
@@ -41,12 +41,12 @@ function rows({ dense, rewrites, points: front }) {
   return [dense, ...(rewrites && !front.some(({ id }) => id === rewrites.id) ? [rewrites] : []), ...front];
 }
 
-function row(point, best, perMs, artifacts) {
+function row(point, best, perMs, artifacts, front) {
   const { accuracy, latency_ms: latency, predicted_latency_ms: predicted } = point;
   const time = (ms) => digits3(perMs * ms);
   const cell = (text, small) => h("td", {}, text, small ? h("small", {}, small) : null);
   return h("tr", { class: best ? "best" : null, "data-point": point.id },
-    h("th", { scope: "row" }, point.id, best ? h("span", { class: "tag" }, " best") : null, download(point, artifacts)),
+    h("th", { scope: "row" }, point.id, best ? h("span", { class: "tag" }, " best") : null, download(point, artifacts, front)),
     cell(times(point.speedup), point.predicted_speedup ? `${times(point.predicted_speedup)} predicted` : null),
     cell(percent(accuracy.value), interval(100 * accuracy.low, 100 * accuracy.high, (value) => value.toFixed(2))),
     cell(points(accuracy.delta), interval(accuracy.delta_low, accuracy.delta_high, points)),
@@ -60,12 +60,18 @@ function row(point, best, perMs, artifacts) {
 
 const interval = (low, high, format) => `${format(low)} to ${format(high)}`;
 
-function download(point, artifacts) {
-  const link = (suffix, label, text) => {
-    const file = artifacts.find((artifact) => artifact.name === `${point.artifact}${suffix}`);
-    return file ? h("a", { href: file.url, download: true, "aria-label": label }, text) : null;
-  };
-  const model = link("", `Download ${point.id} as ONNX`, "download");
-  const data = link(".data", `Download the weights of ${point.id}`, "weights");
-  return model && h("small", {}, model, data ? ", " : null, data);
+function download(point, artifacts, front) {
+  const link = (file, label, text) => h("a", { href: file.url, download: true, "aria-label": label }, text);
+  const model = artifacts.find((artifact) => artifact.name === point.artifact);
+  if (!model) return null;
+  const data = artifacts.filter((artifact) => weightsOf(artifact.name, front) === point);
+  return h("small", {}, link(model, `Download ${point.id} as ONNX`, "download"),
+    data.flatMap((file) => [", ", link(file, `Download ${file.name.split("/").at(-1)}, weights of ${point.id}`, "weights")]));
+}
+
+/** The point whose weights a data file holds; the dense control keeps the names of the upload. */
+function weightsOf(name, front) {
+  const folder = front.dense.artifact.replace(/[^/]*$/, "");
+  if (!name.startsWith(folder) || name.endsWith(".onnx")) return null;
+  return rows(front).find((point) => name.startsWith(`${point.artifact}.`)) ?? front.dense;
 }

@@ -7,7 +7,7 @@ import { count, latency, times } from "./format.js";
 /** Asks for the dry run of an uploaded model and shows it in `element`. */
 export async function inspectModel(element, { name, ...asked }) {
   const body = JSON.stringify(asked);
-  const found = await request("/v1/inspect", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const found = await request("v1/inspect", { method: "POST", headers: { "Content-Type": "application/json" }, body });
   const title = h("h2", { id: "inspect-title", tabindex: "-1" }, `A first look at ${name}`);
   element.replaceChildren(title,
     h("p", { class: "small" }, `${count(found.macs)} MACs · ${count(found.parameters)} parameters · prunable groups: ${found.groups.length} · frozen nodes: ${found.frozen.length}`),

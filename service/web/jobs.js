@@ -25,7 +25,7 @@ export function startList(element) {
     byId("more-jobs").hidden = cursor === null;
   };
   const load = async (query) => {
-    const page = await request(`/v1/jobs?limit=20${query}`);
+    const page = await request(`v1/jobs?limit=20${query}`);
     for (const job of page.data) jobs.set(job.id, job);
     cursor = page.has_more ? page.next_cursor : null;
     draw();

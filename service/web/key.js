@@ -21,7 +21,7 @@ export function startKeyField(onchange) {
   });
   byId("forget-key").addEventListener("click", () => {
     sessionStorage.removeItem(PLACE);
-    location.replace("/"); // whatever the key had shown goes with it
+    location.replace("./"); // whatever the key had shown goes with it
   });
   show(false);
 }

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import onnx
 import onnxruntime
 import pytest
 import requests
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 pytestmark = pytest.mark.browser
 # A target that is modelled, not timed: the host's own profile would be calibrated first, which takes a minute.
@@ -51,7 +52,7 @@ def finished_job(service: str, model: Path, dataset: Path) -> str:
             answer = requests.post(f"{service}/v1/files", data={"purpose": purpose}, files={"file": file}, timeout=30)
         answer.raise_for_status()
         ids[purpose] = answer.json()["id"]
-    body = {**ids, "profiles": [TARGET], "search": {"points": 4}, "metadata": {"model_name": "tiny.onnx"}}
+    body = {**ids, "profiles": [TARGET], "search": {"points": 4}}
     job = requests.post(f"{service}/v1/jobs", json=body, timeout=30).json()
     return str(job["id"])
 
@@ -295,3 +296,51 @@ def test_api_page_lists_every_operation(page: Page, service: str) -> None:
     expect(page.locator("h2.route")).to_have_count(len(expected))
     assert sorted("".join(text.split()) for text in page.locator("h2.route").all_text_contents()) == expected
     assert all("curl" in text for text in page.locator("article pre").all_text_contents())
+
+
+def test_a_model_of_two_files(page: Page, service: str, model: Path, tmp_path: Path) -> None:
+    """Chosen together they are one model: looked at, pruned, and each result is downloaded with its weights."""
+    large, data = tmp_path / "two.onnx", tmp_path / "two.onnx.data"
+    network = onnx.load(model)
+    onnx.save_model(network, str(large), save_as_external_data=True, location=data.name, size_threshold=64)
+    page.goto("/")
+    field = page.get_by_label("Model", exact=True)
+    field.set_input_files([data, model, large])
+    assert not field.evaluate("field => field.checkValidity()"), "two networks are no model"
+    field.set_input_files([data, large])
+    expect(page.locator(".drop-text").first).to_have_text("two.onnx.data, two.onnx")
+    choose_only(page, TARGET)
+    page.get_by_role("button", name="Look first").click()
+    expect(page.locator("#inspect-title")).to_have_text("A first look at two.onnx", timeout=60_000)
+    page.get_by_role("button", name="Start pruning").click()
+    page.wait_for_url(re.compile("#job="), timeout=30_000)
+    expect(page.locator("#job-view h2")).to_have_text("two.onnx")
+    expect_success(page)
+    row = page.locator('tr[data-point="dense"]')
+    for link in ("Download dense as ONNX", f"Download {data.name}, weights of dense"):
+        with page.expect_download() as download:
+            row.get_by_role("link", name=link).click()
+        download.value.save_as(tmp_path / "got" / download.value.suggested_filename)
+    assert (tmp_path / "got" / data.name).read_bytes() == data.read_bytes()
+    onnxruntime.InferenceSession(str(tmp_path / "got" / "dense.onnx"), providers=["CPUExecutionProvider"])
+
+
+def test_below_a_proxys_prefix(page: Page, service: str, finished_job: str) -> None:
+    """Every address that the page asks for, and that the service gives it, has the prefix."""
+    asked = []
+
+    def forward(route: Route) -> None:
+        path = urlsplit(route.request.url).path
+        asked.append(path)
+        assert path.startswith("/secateur/"), path
+        headers = {**route.request.headers, "x-forwarded-prefix": "/secateur"}
+        route.fulfill(response=route.fetch(url=route.request.url.replace("/secateur/", "/", 1), headers=headers))
+
+    page.route("**/*", forward)
+    page.add_init_script("delete globalThis.EventSource")  # a fulfilled route has an end, a stream has none
+    page.goto(f"/secateur/#job={finished_job}")
+    expect_success(page)
+    expect(page.locator("#job-view svg .mark").first).to_be_visible()
+    page.get_by_role("link", name="API").click()
+    expect(page.locator("#title")).to_contain_text("Secateur")
+    assert f"/secateur/v1/jobs/{finished_job}/front" in asked

@@ -5,8 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import http.client
+import socket
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -38,14 +40,49 @@ def polls(folder: Path) -> Measured:
     return text, busy_p99 <= 50 and busy_p99 / p99 <= 3 and busy_rate >= 0.95 * _RATE_PER_S
 
 
-def _poll(stack: Stack, job_id: str) -> tuple[float, float, float]:
+def watchers(folder: Path, count: int = 500, duration_s: float = 20.0) -> Measured:
+    """Health and polls while clients follow a job by event streams, and a search and a neighbour each keep a core busy."""
+    with running("sqlite+redis", folder, workers=1) as stack, contextlib.ExitStack() as open_:
+        waiting = submit(stack, plan())["id"]
+        submit(stack, plan(units=10_000, unit_s=0.02, spin=True))
+        neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        open_.callback(neighbour.kill)
+        head = f"GET /v1/jobs/{waiting}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+        for _ in range(count):
+            watcher = open_.enter_context(socket.create_connection(("127.0.0.1", stack.settings.port)))
+            watcher.sendall(head.encode())
+            assert watcher.recv(12) == b"HTTP/1.1 200"
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            polling = pool.submit(_poll, stack, waiting, duration_s)
+            healths = [_health_ms(stack) for _ in _ticks(duration_s, 0.1)]
+            _, polls_p99, rate = polling.result()
+    health_p99 = sorted(healths)[int(0.99 * len(healths))]
+    text = f"{count} watchers; /livez p99 {health_p99:.0f} ms; polls p99 {polls_p99:.0f} ms at {rate:.0f}/s"
+    return text, health_p99 <= 100 and polls_p99 <= 250
+
+
+def _ticks(duration_s: float, pause_s: float) -> Iterator[int]:
+    start = time.monotonic()
+    for tick in range(int(duration_s / pause_s)):
+        time.sleep(max(0.0, start + tick * pause_s - time.monotonic()))
+        yield tick
+
+
+def _health_ms(stack: Stack) -> float:
+    """A look at health as Kubernetes does it, on a connection of its own."""
+    start = time.monotonic()
+    assert requests.get(f"{stack.url}/livez", timeout=30).ok
+    return 1000 * (time.monotonic() - start)
+
+
+def _poll(stack: Stack, job_id: str, duration_s: float = _DURATION_S) -> tuple[float, float, float]:
     """Median and 99th percentile in ms, counted from the moment a request was due, and requests a second."""
     start = time.monotonic()
 
     def client(number: int) -> list[float]:
         connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=30)
         found = []
-        for turn in range(int(_DURATION_S * _RATE_PER_S / _CLIENTS)):
+        for turn in range(int(duration_s * _RATE_PER_S / _CLIENTS)):
             due = start + (turn * _CLIENTS + number) / _RATE_PER_S
             time.sleep(max(0.0, due - time.monotonic()))
             connection.request("GET", f"/v1/jobs/{job_id}")

@@ -251,6 +251,7 @@ PROMISES = (
     Promise("100 submissions with one key", "1 job", one_key),
     Promise("bad input", "typed within 5 s", bad_input),
     Promise("status polls, 200/s for 60 s", "p99 <= 50 ms, busy/idle <= 3", load.polls),
+    Promise("500 watchers, 200 polls/s, two busy cores", "p99 of /livez <= 100 ms, of polls <= 250 ms", load.watchers),
     Promise("upload of 2 GiB", ">= 100 MB/s, <= 32 MiB growth", load.large_upload),
     Promise("10,000 jobs page by page", "each once", load.many_jobs),
 )

@@ -3,7 +3,7 @@
 ``units`` of work of ``unit_s`` seconds each; ``kill_at``: dies by SIGKILL before that unit, once; ``kill_always``:
 every time; ``wait_at``: does nothing more before that unit until it is ended, once; ``refuse``: a problem object to
 end with; ``deaf``: ignores SIGTERM; ``chatter``: events a unit;
-``files``: data files that the model names;
+``files``: data files that the model names; ``profiles``: targets that are in the cache;
 ``silent``: no report; ``spin``: keeps a core busy. Results of finished units are in units/, so that a second run resumes.
 """
 
@@ -32,6 +32,8 @@ class Stopped(BaseException):
 
 def main(verb: str, directory: Path) -> int:
     """Do as the model says."""
+    if verb == "fit":  # has nothing to do with a model
+        os.execv(sys.executable, [sys.executable, "-m", "search", verb, str(directory)])
     try:
         plan = json.loads((directory / "model.onnx").read_bytes())
     except ValueError:
@@ -45,6 +47,10 @@ def main(verb: str, directory: Path) -> int:
     missing = [name for name in plan.get("files", []) if not (directory / name).is_file()]
     if missing:
         (directory / "error.json").write_text(json.dumps(InvalidModel(f"no data file {missing[0]}").to_dict()))
+        return 2
+    cache = Path(sys.argv[sys.argv.index("--cache-dir") + 1])
+    if not all((cache / "profiles" / f"{name}.toml").is_file() for name in plan.get("profiles", [])):
+        (directory / "error.json").write_text(json.dumps(InvalidModel("a profile is missing").to_dict()))
         return 2
     (directory / "out").mkdir(exist_ok=True)
     if verb == "inspect":

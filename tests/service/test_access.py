@@ -10,6 +10,7 @@ import flask
 import pytest
 from flask.testing import FlaskClient
 
+from hwprofiles.registry import load_profile
 from service import keys
 from service.api.context import Context
 from service.api.operations import OPEN_PATHS
@@ -105,7 +106,7 @@ _REQUESTS: dict[str, dict[str, Any]] = {
 }
 """What an operation needs so that only the owner is wrong; other operations need nothing."""
 _SHARED = {
-    *("uploadFile", "putFile", "createUpload", "describeUploads", "listProfiles", "getProfile", "listJobs"),
+    *("uploadFile", "putFile", "createUpload", "describeUploads", "listProfiles", "listJobs"),
     *("isAlive", "isReady", "getMetrics", "createProfile"),
 }
 """They name nobody's thing."""
@@ -121,8 +122,10 @@ def test_another_tenants_things_are_not_found(service: Guarded) -> None:
         "job_id": job["id"],
         "name": "report.json",
         "upload_id": begun.headers["Location"].rpartition("/")[2],
-        "profile_id": PROFILE,
+        "profile_id": "our-target",
     }
+    target = load_profile("tpu-v5e").to_dict() | {"id": "our-target"}
+    assert service.http.post("/v1/profiles", json={"profile": target}, headers=service.ours).status_code == 201
     before = snapshot(service, names)
     document = service.http.get("/openapi.json").get_json()
     tried = set()
@@ -135,10 +138,19 @@ def test_another_tenants_things_are_not_found(service: Guarded) -> None:
             absent = {key: value[:-4] + "0000" for key, value in names.items()} | {"name": "report.json"}
             unknown = attempt(service, method, path, absent, _REQUESTS.get(name, {}), file="file_" + 32 * "0")
             assert answer.status_code == unknown.status_code == 404, (name, answer.text)
-            assert PROFILE not in answer.text
+            assert "our-target" not in answer.text or "our-target" in path.format(**names)
+            assert "our-target" not in answer.get_json().get("known", ())
             tried.add(name)
     assert tried >= {"getJob", "cancelJob", "deleteJob", "listEvents", "getFront", "listArtifacts", "getArtifact"}
-    assert tried >= {"getUpload", "continueUpload", "deleteUpload", "inspect", "submitJob"}
+    assert tried >= {
+        "getUpload",
+        "continueUpload",
+        "deleteUpload",
+        "inspect",
+        "submitJob",
+        "getProfile",
+        "deleteProfile",
+    }
     assert service.http.get("/v1/jobs", headers=service.theirs).get_json()["data"] == []
     assert snapshot(service, names) == before
 

@@ -215,3 +215,35 @@ def test_keys_are_told_once(cli: Cli) -> None:
     [row] = json.loads(cli("keys", "list", "--json").stdout)["data"]
     assert row == {"id": made["id"], "tenant": "camera", "name": "ci", "revoked": True}
     assert cli("keys", "create", "--tenant", "No Tenant").returncode == 1
+
+
+def test_what_a_failed_engine_wrote_is_private(cli: Cli, settings: Settings, tmp_path: Path) -> None:
+    """Each failure has a file of its own that only its user reads; ten are kept; nothing of a fixed name is followed."""
+    model = tmp_path / "net.onnx"
+    model.write_bytes(plan(kill_at=0, kill_always=True))
+    kept = Path(json.loads(cli("compress", str(model), "--json").stdout)["detail"].rpartition(" ")[2])
+    assert kept.parent == settings.cache_dir / "failures"
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    from service.commands import scratch
+
+    (tmp_path / "child.log").write_text("log")
+    paths = [scratch.keep_failure(tmp_path / "child.log") for _ in range(12)]
+    assert len(list(kept.parent.iterdir())) == 10
+    assert paths[-1].exists()
+
+
+def test_what_a_killed_command_left_is_removed(cli: Cli, settings: Settings, model: Path) -> None:
+    """By the next command; the folder of one that still runs stays."""
+    from service.commands.scratch import scratch
+
+    parent = settings.cache_dir / "scratch"
+    with scratch() as running:
+        left = parent / "run-left"
+        left.mkdir()
+        (left / "lock").touch()
+        (left / "model.onnx").write_bytes(b"private")
+        assert cli("inspect", str(model), "--json").returncode == 0
+        assert not left.exists()
+        assert running.exists()
+        assert parent.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in parent.iterdir()] == ["lock"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 from typing import Any
 
+import flask
 import pytest
 from flask.testing import FlaskClient
 
@@ -15,6 +17,7 @@ from service.settings import Settings
 from service.worker import run_job
 
 from .conftest import PROFILE, plan, submit, upload
+from .test_tus import MODEL, TUS
 
 SPEC: dict[str, Any] = {"profiles": [PROFILE]}
 
@@ -143,3 +146,70 @@ def test_a_model_that_nothing_can_run_fails_at_once(http: FlaskClient, settings:
     assert (shown["attempt"], shown["error"]["detail"]) == (1, problem["detail"])
     looked = http.post("/v1/inspect", json={"model": upload(http, plan(refuse=problem)), **SPEC})
     assert (looked.status_code, looked.get_json()["detail"]) == (409, problem["detail"])
+
+
+def test_text_is_compressed_for_whoever_takes_it(http: FlaskClient, settings: Settings) -> None:
+    """Lists, the document, fronts and pages; the same text either way, and each way has its own tag."""
+    job = submit(http)
+    run_job(settings, job["id"], lambda: False)
+    for address in ("/v1/profiles", "/openapi.json", job["urls"]["self"], job["urls"]["front"], "/", "/static/form.js"):
+        plain = http.get(address)
+        coded = http.get(address, headers={"Accept-Encoding": "gzip"})
+        assert "Content-Encoding" not in plain.headers
+        assert coded.headers["Content-Encoding"] == "gzip", address
+        assert gzip.decompress(coded.data) == plain.data
+        assert len(coded.data) < len(plain.data) / 2
+        assert "Accept-Encoding" in plain.headers["Vary"]
+        assert "Accept-Encoding" in coded.headers["Vary"]
+        refused = http.get(address, headers={"Accept-Encoding": "gzip;q=0, br"})
+        assert "Content-Encoding" not in refused.headers
+        if "ETag" in plain.headers:
+            assert plain.headers["ETag"] != coded.headers["ETag"]
+            for answer, taken in ((plain, {}), (coded, {"Accept-Encoding": "gzip"})):
+                again = http.get(address, headers={"If-None-Match": answer.headers["ETag"], **taken})
+                assert (again.status_code, again.headers["ETag"]) == (304, answer.headers["ETag"])
+
+
+def test_files_of_jobs_and_short_answers_are_not(http: FlaskClient, settings: Settings) -> None:
+    """A file's tag is its digest and parts of it are served; a short text would only grow."""
+    job = submit(http)
+    run_job(settings, job["id"], lambda: False)
+    for address in (f"{job['urls']['artifacts']}/report.json", "/livez"):
+        assert "Content-Encoding" not in http.get(address, headers={"Accept-Encoding": "gzip"}).headers
+
+
+def test_the_pages_files_may_be_kept(http: FlaskClient) -> None:
+    """Their addresses change with their contents; the page that names them is asked for again each time."""
+    page = http.get("/")
+    assert page.headers["Cache-Control"] == "no-cache"
+    assert http.get("/", headers={"If-None-Match": page.headers["ETag"]}).status_code == 304
+    addresses = re.findall(r'(?:src|href)="(static/[^"]+)"', page.text)
+    assert len(addresses) >= 3
+    for address in addresses:
+        answer = http.get(f"/{address}")
+        assert (answer.status_code, "immutable" in answer.headers["Cache-Control"]) == (200, True)
+        release = address.split("/")[1]
+        old = http.get(f"/{address.replace(release, '0' * 12)}")  # a page of another release is still open
+        assert (old.data, "immutable" in old.headers["Cache-Control"]) == (answer.data, False)
+    assert http.get("/static/000000000000/../app.py").status_code == 404
+
+
+def test_every_get_answers_head(app: flask.Flask, http: FlaskClient, settings: Settings) -> None:
+    """With the status and the headers of GET, and no body."""
+    job = submit(http)
+    run_job(settings, job["id"], lambda: False)
+    begun = http.post("/v1/uploads", headers={**TUS, **MODEL, "Upload-Length": "6"}).headers["Location"]
+    values = {"job_id": job["id"], "name": "report.json", "profile_id": PROFILE, "upload_id": begun.split("/")[-1]}
+    values |= {"filename": "app.js", "release": "0"}
+    tried = 0
+    for rule in app.url_map.iter_rules():
+        if "GET" not in (rule.methods or ()):
+            continue
+        path = re.sub(r"<(?:path:)?(\w+)>", lambda found: values[found[1]], rule.rule)
+        path = path.replace("report.json", "app.js") if path.startswith("/static") else path
+        got, head = http.get(path), http.head(path)
+        assert (head.status_code, head.data) == (got.status_code, b""), path
+        moving = {"X-Request-ID", "Date", *({"Content-Length"} if path == "/metrics" else ())}
+        assert {k: v for k, v in head.headers if k not in moving} == {k: v for k, v in got.headers if k not in moving}
+        tried += 1
+    assert tried >= 15

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -104,3 +106,75 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
             return
         time.sleep(0.05)
     pytest.fail("the child outlived its parent")
+
+
+def test_files_are_fenced(tmp_path: Path) -> None:
+    """Where the kernel has Landlock a child reads and writes its own directory, and no other of the same user."""
+    if not sandbox.holds()["fenced_files"]:
+        pytest.skip("this kernel has no Landlock")
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.mkdir()
+    other.mkdir()
+    (other / "secret").write_text("secret")
+    (other / "measurements").mkdir()
+    tries = {
+        "own": "import os; open('f', 'w').close(); os.mkdir('d'); os.rename('f', 'd/f'); open('/dev/null', 'w').close()",
+        "remembered": f"open({str(other / 'measurements' / 'm')!r}, 'w').write('m')",
+        "read": f"open({str(other / 'secret')!r}).read()",
+        "list": f"import os; os.listdir({str(other)!r})",
+        "write": f"open({str(other / 'secret')!r}, 'w')",
+        "make": f"open({str(other / 'new')!r}, 'w')",
+        "link": f"import os; os.symlink({str(other / 'secret')!r}, 'link'); open('link').read()",
+        "spy": f"open('/proc/{os.getpid()}/environ').read()",
+        "child": f"import subprocess; subprocess.run(['cat', {str(other / 'secret')!r}], check=True)",
+    }
+    for name, code in tries.items():
+        child = sandbox.start([sys.executable, "-c", code], mine, other, Limits())
+        ended = child.wait(30)
+        assert (ended == 0) is (name in {"own", "remembered"}), (name, (mine / "child.log").read_text())
+    assert (other / "secret").read_text() == "secret"
+    assert not (other / "new").exists()
+
+
+def test_what_is_required_and_missing_stops_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`require` takes no jobs on a machine without; `prefer` goes on there."""
+    from service.errors import Unprotected
+
+    monkeypatch.setattr(sandbox, "holds", lambda: {"no_network": False, "fenced_files": False})
+    sandbox.policies("prefer", "prefer")
+    with pytest.raises(Unprotected, match="SECATEUR_SANDBOX_NETWORK"):
+        sandbox.policies("require", "prefer")
+    with pytest.raises(Unprotected, match="SECATEUR_SANDBOX_FILES"):
+        sandbox.policies("prefer", "require")
+
+
+@pytest.mark.parametrize("policy", ["network", "files"])
+def test_a_child_does_not_start_without_what_is_required(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the worker was not asked: the child itself refuses, before the command is anything."""
+    from service import landlock
+
+    monkeypatch.setattr(landlock, "fence", lambda *_: False)
+    monkeypatch.setattr(sandbox, "_leave_network", lambda: False)
+    monkeypatch.setattr(sandbox, "_limit", lambda _: None)
+    monkeypatch.setattr(sandbox, "_die_with_parent", lambda: None)
+    became: list[object] = []
+    monkeypatch.setattr(os, "execvp", lambda *words: became.append(words))
+    open_ = {"network": "off", "files": "off"}
+    limits = json.dumps(dataclasses.asdict(Limits(**{**open_, policy: "require"})))  # type: ignore[arg-type]
+    with pytest.raises(SystemExit, match="required"):
+        sandbox._become([limits, "true"])
+    assert became == []
+    sandbox._become([json.dumps(dataclasses.asdict(Limits(**{**open_, policy: "prefer"}))), "true"])  # type: ignore[arg-type]
+    assert became
+
+
+def test_processes_are_limited() -> None:
+    """The limit reaches the child; root is above it, so that it is only looked at."""
+    code = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC)[0])"
+    limits = Limits(processes=1234, files="off", network="off")
+    run_ = subprocess.run(
+        sandbox.launched([sys.executable, "-c", code], limits), capture_output=True, text=True, check=True
+    )
+    assert run_.stdout.strip() == "1234"
