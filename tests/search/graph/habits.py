@@ -69,7 +69,11 @@ class File:
         proto, content = onnx.ModelProto.FromString(self.proto.SerializeToString()), bytearray()
         for tensor in proto.graph.initializer:
             if tensor.HasField("raw_data") and len(tensor.raw_data) >= 64:
-                for key, value in (("location", "net.data"), ("offset", len(content)), ("length", len(tensor.raw_data))):
+                for key, value in (
+                    ("location", "net.data"),
+                    ("offset", len(content)),
+                    ("length", len(tensor.raw_data)),
+                ):
                     tensor.external_data.add(key=key, value=str(value))
                 content += tensor.raw_data
                 tensor.ClearField("raw_data")
@@ -99,7 +103,8 @@ def identities(file: File) -> None:
     for name, value in _hidden(file):
         middle = file.name(name)
         file.first(
-            helper.make_node("Identity", [file.add(value, "raw")], [middle]), helper.make_node("Identity", [middle], [name])
+            helper.make_node("Identity", [file.add(value, "raw")], [middle]),
+            helper.make_node("Identity", [middle], [name]),
         )
 
 
@@ -198,7 +203,9 @@ def quantised(file: File) -> None:
             spread = scale.reshape([-1 if i == axis else 1 for i in range(value.ndim)])
         else:
             starts = np.arange(0, value.shape[axis], size)
-            scale = np.maximum(np.maximum.reduceat(np.abs(value), starts, axis), 1e-3).astype(np.float32) / np.float32(most)
+            scale = np.maximum(np.maximum.reduceat(np.abs(value), starts, axis), 1e-3).astype(np.float32) / np.float32(
+                most
+            )
             spread = np.repeat(scale, size, axis).take(np.arange(value.shape[axis]), axis)
         offset = 128 if code == TensorProto.UINT8 else 0
         kind = helper.tensor_dtype_to_np_dtype(code)
@@ -277,7 +284,10 @@ def typed(file: File) -> None:
     """Older tools: numbers in the fields of their types, not as raw bytes."""
     for tensor in file.graph.initializer:
         value = numpy_helper.to_array(tensor)
-        if value.dtype.name in ("float32", "int64", "float16", "float64", "int8", "uint8") and file.random.random() < 0.5:
+        if (
+            value.dtype.name in ("float32", "int64", "float16", "float64", "int8", "uint8")
+            and file.random.random() < 0.5
+        ):
             tensor.CopyFrom(helper.make_tensor(tensor.name, tensor.data_type, value.shape, value.reshape(-1)))
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from search.evaluate.proof import tolerance
-from search.graph import execute, onnx_export, onnx_import
 from search.graph import edits as e
+from search.graph import execute, onnx_export, onnx_import
 from search.graph.ir import Graph
 from search.graph.patch import Patched, file_of, patch
 from search.graph.sources import Stored, leaves
