@@ -37,6 +37,8 @@ CHILDREN_PER_POINT, CHILDREN_TO_TRAIN, CHILDREN_PER_SPEED = 2, 12, 24
 """Most children of the local search per point of the front that is asked for; several targets share them. More of them where
 minutes of training follow, which are lost on a candidate that another of the same latency beats before it is trained, and at
 least so many per speed-up that the client names: about 2x those of a ResNet-20 still improved after the sixtieth."""
+TO_REPAIR = 0.5
+"""Share of the deadline that sensitivities leave for candidates."""
 TO_FINISH, MOST_KEPT = 0.25, 0.75
 """Share of the deadline that the search leaves for files and their judgement; the most that it leaves for these and training."""
 DECIDED_AFTER = 5
@@ -115,7 +117,8 @@ class Search:
     def sensitivities(self, options: Sequence[Options]) -> Sensitivities:
         """Divergence of the whole network when one knob alone is turned and its neighbours make up for it.
 
-        Settings that fail are missing, and so are left out of every plan.
+        Settings that fail are missing, and so are left out of every plan. So are those that there is no time for: the widths
+        about the middle of every group come first, then blocks.
 
         Args:
             options: of every element, for each target; the union is measured.
@@ -125,10 +128,16 @@ class Search:
         for knob, setting in self.progress.each(wanted, "options"):
             with self.survival.without("option", f"{knob} = {setting}"):
                 result.setdefault(knob, {})[setting] = self._sensitivity({knob: setting})
+            if self.progress.late(TO_REPAIR):
+                self.progress.warn(
+                    "half of search.deadline_minutes was gone before every option was measured; the others are left out: "
+                    "give more minutes for a better front"
+                )
+                break
         return result
 
     def _sensitivity(self, plan: Plan) -> float:
-        samples = min(SENSITIVITY_SAMPLES, len(self.splits.search))
+        samples = min(self.knobs.looked_at(SENSITIVITY_SAMPLES), len(self.splits.search))
         criterion = next(iter(self.orders))
 
         def compute() -> dict[str, Array]:
@@ -268,15 +277,17 @@ def _settings_to_measure(knobs: Knobs, options: Sequence[Options]) -> list[tuple
     """Widths, a few of each group, everything that may stand in for a block, and every level of zeros."""
     plans = [plan for target in options for of_element in target.values() for plan in of_element]
     blocks = dict.fromkeys((knob, setting) for plan in plans for knob, setting in blocks_of(plan).items())
-    widths: list[tuple[str, Setting]] = []
+    widths: list[list[tuple[str, Setting]]] = []
     for group in knobs.groups.prunable:
         wanted: set[int] = set()
         for target in options:
             mine = {w for of_element in target.values() for plan in of_element if (w := widths_of(plan).get(group.id))}
             wanted.update(measured_widths([len(group), *mine]))
-        widths += [(group.id, width) for width in sorted(wanted)]
+        half = len(group) / 2
+        widths.append([(group.id, width) for width in sorted(wanted, key=lambda w, half=half: (abs(w - half), w))])  # type: ignore[misc]
+    first = [mine[0] for mine in widths if mine]
     zeros = dict.fromkeys((knob, s) for plan in plans for knob, s in plan.items() if isinstance(s, float))
-    return [*widths, *blocks, *zeros]
+    return [*first, *blocks, *(setting for mine in widths for setting in mine[1:]), *zeros]
 
 
 def allocate(problem: Problem, budgets_s: Sequence[float], allocator: Allocator) -> list[Plan]:

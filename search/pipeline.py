@@ -29,7 +29,7 @@ from search.graph.onnx_import import load
 from search.graph.patch import file_of
 from search.graph.upload import Upload
 from search.options import Options, states_for
-from search.plan import Candidate, Knobs, Plan, PlanKey, named, plan_key
+from search.plan import MOST_LOOKED_AT, Candidate, Knobs, Plan, PlanKey, named, plan_key
 from search.progress import Progress
 from search.prune.groups import removable_parameters
 from search.prune.proved import unproved
@@ -43,7 +43,6 @@ from search.structures.cluster import runs_zeros
 from search.units import Units, digest
 from search.untouched import untouched
 
-MOST_SEARCH_SAMPLES = 512
 PROVED_ON = 4
 """Samples on which it is tried which groups can be cut in the file."""
 MOST_EVALUATION_SAMPLES = 3_000
@@ -187,7 +186,7 @@ def _prepare(
         regime,
         rng,
         most_calibration=samples_that_fit(graph, knobs.groups.shapes),
-        most_search=MOST_SEARCH_SAMPLES,
+        most_search=knobs.looked_at(MOST_LOOKED_AT),
         most_evaluation=MOST_EVALUATION_SAMPLES if trains else None,
     )
     augmentation = augment.suited(graph, splits.train, np.random.default_rng((spec.search.seed, 3)))

@@ -96,3 +96,32 @@ def test_the_first_are_named_the_others_counted() -> None:
     for ending in (Stopped("deadline"), MemoryError()):
         with pytest.raises(type(ending)), survival.without("candidate", "x"):
             raise ending
+
+
+class Hurried(Progress):
+    """Half of the deadline is gone from the third measured option on, and no more than that."""
+
+    def __init__(self) -> None:
+        super().__init__(None, deadline_s=1e6)
+        self.measured = 0
+
+    def step(self, done: int, total: int, unit: str) -> None:
+        """Count options."""
+        self.measured += unit == "options"
+        super().step(done, total, unit)
+
+    def late(self, reserve: float) -> bool:
+        """Whether less than half is left."""
+        return self.measured >= 2 and reserve >= 0.5
+
+
+def test_a_slow_network_has_a_front_of_the_options_that_were_measured(tmp_path: Path) -> None:
+    """Where half of the time is gone, the other options are left out and the job goes on to candidates."""
+    np.savez(tmp_path / "data.npz", x=images(80, 3, 8, 8))
+    spec = JobSpec(profiles=(TARGET,), search=SearchOptions(points=2))
+    progress = Hurried()
+    model = Upload(classifier().bytes())
+    report = pipeline.compress(spec, model, tmp_path / "data.npz", tmp_path, tmp_path / "cache", progress)
+    assert report.fronts[TARGET].points
+    assert len(list((tmp_path / "units").glob("sensitivity-*"))) == 3
+    assert any("before every option was measured" in warning for warning in report.warnings)
