@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 
 from search.errors import InvalidModel, ResourceLimit
 from search.graph.ir import Node
@@ -20,6 +21,10 @@ from search.graph.ir import Node
 MAX_NODES = 100_000
 MAX_CONSTANT_ELEMENTS = 1 << 24
 """Of one computed constant, above what it is computed from: 64 MiB in float32."""
+MAX_CONSTANTS_ELEMENTS = 1 << 28
+"""Of all that operators without any input from outside make: 1 GiB in float32."""
+SMALL_ELEMENTS = 1024
+"""Of a constant that may name sizes: far more axes than a tensor has."""
 MAX_VALUE_ELEMENTS = 1 << 30
 """Of one activation at batch 2 or 3."""
 MAX_TOTAL_ELEMENTS = 1 << 34
@@ -54,6 +59,71 @@ def check_nodes(proto: onnx.ModelProto) -> None:
     total = count(proto.graph.node, ())
     if total > MAX_NODES:
         raise ResourceLimit(f"the model has {total} nodes; {MAX_NODES} are allowed", found=total, allowed=MAX_NODES)
+
+
+def check_constants(proto: onnx.ModelProto) -> None:
+    """Refuse what a file makes out of nothing, before any runtime runs it: 100 bytes may ask for terabytes of zeros.
+
+    Sizes are those of ONNX's own shape inference, which follows the arithmetic of shapes.
+
+    Raises:
+        ResourceLimit: names the node that makes most.
+    """
+    graph = proto.graph
+    constants = {tensor.name for tensor in graph.initializer} | {""}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if constants.issuperset(node.input) and not any(item.HasField("g") or item.graphs for item in node.attribute):
+            constants.update(node.output)
+            nodes.append(node)
+    makers = {name: node for node in nodes if node.op_type in RULES for name in node.output if name}
+    if not makers:
+        return
+    wanted, behind = set(makers), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            behind.append(node)
+    sizes = {name: math.prod(shape) for name, shape in _inferred(proto, behind[::-1]).items()}
+    paid = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    grown = {
+        name: sizes.get(name, 0) - sum(paid.get(value, 0) for value in node.input) for name, node in makers.items()
+    }
+    most = max(grown, key=grown.__getitem__)
+    total = sum(max(0, elements) for elements in grown.values())
+    if grown[most] <= MAX_CONSTANT_ELEMENTS and total <= MAX_CONSTANTS_ELEMENTS:
+        return
+    node = makers[most]
+    raise ResourceLimit(
+        f"node `{node.name or most}` ({node.op_type}) makes {grown[most]} elements out of constants, {total} in all are made so; "
+        f"{MAX_CONSTANT_ELEMENTS} are allowed, {MAX_CONSTANTS_ELEMENTS} in all; export the model with smaller sizes",
+        node=node.name or most,
+        operator=node.op_type,
+        found=min(grown[most], 2**63 - 1),
+        allowed=MAX_CONSTANT_ELEMENTS,
+    )
+
+
+def _inferred(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> dict[str, Shape]:
+    """Shapes, as far as they are known, of what some nodes make of constants; of large constants only the shape is looked at."""
+    read = {name for node in nodes for name in node.input}
+    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
+    light.graph.name = "constants"
+    light.graph.node.extend(nodes)
+    for tensor in (tensor for tensor in proto.graph.initializer if tensor.name in read):
+        if math.prod(tensor.dims) <= SMALL_ELEMENTS:
+            light.graph.initializer.append(tensor)
+        else:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            light.graph.input.append(info)
+    light.graph.output.extend(onnx.ValueInfoProto(name=name) for node in nodes for name in node.output if name)
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    found: dict[str, Shape] = {}
+    for value in inferred.output:
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            found[value.name] = tuple(dim.dim_value for dim in dims)
+    return found
 
 
 def check_cost(node: Node, inputs: Sequence[Any], *, constant: bool) -> None:

@@ -115,6 +115,7 @@ def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
 def _graph(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:
     opsets = _opsets(proto)
     admission.check_nodes(proto)
+    admission.check_constants(proto)
     _refuse_unknown_operators(proto, opsets)
     try:
         onnx.checker.check_model(checked)
