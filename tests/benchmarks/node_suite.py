@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from search.errors import SecateurError
 from search.graph import execute, head, onnx_import
@@ -62,6 +63,8 @@ def _case(case: Any) -> Result:
     except SecateurError as error:
         operator = str(error.fields.get("operator", ""))
         return Result(case.name, "refused" if _runtime_runs(case) else "runs nowhere", error.detail, operator)
+    except RuntimeException as error:
+        return Result(case.name, "crash" if _runtime_runs(case) else "runs nowhere", str(error)[:200])
     except AssertionError as error:
         return Result(case.name, "wrong", " ".join(str(error).split())[:200])
     except Exception as error:  # noqa: BLE001 - the table counts what the engine lets out
