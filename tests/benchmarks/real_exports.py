@@ -172,7 +172,7 @@ def keras_cnn(_: Path, path: Path) -> None:
     model.export(str(path), format="onnx", verbose=False)
 
 
-def flax_cnn(_: Path, path: Path, epochs: int = 25) -> None:
+def flax_cnn(_: Path, path: Path) -> None:
     """A Flax nnx network with a residual block and batch norms, through jax2onnx with its defaults (channels last)."""
     import jax
     import jax.numpy as jnp
@@ -208,7 +208,7 @@ def flax_cnn(_: Path, path: Path, epochs: int = 25) -> None:
         optimizer.update(model, nnx.grad(loss)(model, x, y))
 
     draw = np.random.default_rng(0)
-    for _ in range(epochs):
+    for _ in range(25):
         for rows in draw.permutation(len(y)).reshape(-1, 50):
             step(model, optimizer, jnp.asarray(x[rows]), jnp.asarray(y[rows]))
     model.eval()

@@ -169,7 +169,7 @@ def _judged(model: Path, out: Path, folder: Path, network: Network) -> dict[str,
     for point in front["points"]:
         verdict: Verdict = judge(model, out / point["artifact"], folder, habits)
         faults += [f"{point['id']}: {fault}" for fault in verdict.faults]
-        if verdict.quality and not agrees(point["accuracy"], verdict.quality):
+        if verdict.quality and not agrees(point["accuracy"], verdict):
             faults.append(f"{point['id']}: reported {point['accuracy']['value']:.3f} {point['accuracy']['metric']}")
         rows.append(
             {"id": point["id"], "speedup": point["speedup"], "quality": verdict.quality, "said": point["accuracy"]}

@@ -36,6 +36,8 @@ class Verdict:
 
     quality: dict[str, float]
     """Of every output: r2, or for classes the share of answers that the upload gives too; ``top1`` where labels are known."""
+    r2: dict[str, float]
+    """Of every output that holds numbers, classes too: a product without labels may take scores for values."""
     faults: list[str]
     """What is wrong with the file; none means that it can stand in for the upload."""
 
@@ -121,17 +123,19 @@ def judge(upload: Path, written: Path, folder: Path, habits: Habits) -> Verdict:
     if _bytes(written) > _bytes(upload):
         faults.append(f"{_bytes(written)} bytes, the upload has {_bytes(upload)}")
     quality: dict[str, float] = {}
+    r2: dict[str, float] = {}
     try:
         with np.load(folder / "judge.npz") as opened:
             arrays = dict(opened)
         most = _largest_batch(upload, arrays, habits)
         mine, theirs = (answers(path, arrays, habits, most) for path in (written, upload))
         quality = figures(mine, theirs, habits.classes, arrays.get("y"))
+        r2 = figures(mine, theirs, {}, None)
     except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises, the file does not run
         faults.append(f"does not run on the data: {str(error)[:160]}")
     if (folder / "other.npz").exists():
         faults += _faults_elsewhere(upload, written, folder / "other.npz", habits)
-    return Verdict(quality, faults)
+    return Verdict(quality, r2, faults)
 
 
 def _faults_elsewhere(upload: Path, written: Path, samples: Path, habits: Habits) -> list[str]:
@@ -190,9 +194,10 @@ def _answers(scores: Array, axis: int) -> Array:
     return scores if axis < 0 or scores.ndim == 1 else scores.argmax(axis)
 
 
-def agrees(reported: Mapping[str, Any], quality: Mapping[str, float]) -> bool:
+def agrees(reported: Mapping[str, Any], verdict: Verdict) -> bool:
     """Whether the product's figure is one of ours, or their mean, within its interval and some slack."""
-    ours = [*quality.values(), float(np.mean(list(quality.values())))] if quality else []
+    figures_of = list((verdict.r2 if reported["metric"] == "r2" else verdict.quality).values())
+    ours = [*figures_of, float(np.mean(figures_of))] if figures_of else []
     low, high = reported["low"] - _SLACK, reported["high"] + _SLACK
     return any(low <= value <= high for value in ours)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from tests.benchmarks.real_files import run
-from tests.benchmarks.real_verdict import Habits, agrees, answers, figures, interface_faults, judge
+from tests.benchmarks.real_verdict import Habits, Verdict, agrees, answers, figures, interface_faults, judge
 
 Array = NDArray[Any]
 PLAIN = Habits(batch={}, states={}, classes={}, together=False)
@@ -121,8 +121,10 @@ def test_figures_leave_out_constants_and_count_classes() -> None:
     still = np.ones((4, 2), np.float32)
     found = figures({"a": moved, "b": still}, {"a": scores, "b": still}, {"a": 1}, np.array([0, 1, 3, 3]))
     assert found == {"a": 0.75, "top1": 0.5}
-    assert agrees({"low": 0.7, "high": 0.8}, found)
-    assert not agrees({"low": 0.9, "high": 1.0}, found)
+    verdict = Verdict(quality=found, r2={"a": 0.2}, faults=[])
+    assert agrees({"metric": "agreement", "low": 0.7, "high": 0.8}, verdict)
+    assert not agrees({"metric": "r2", "low": 0.7, "high": 0.8}, verdict)
+    assert not agrees({"metric": "agreement", "low": 0.9, "high": 1.0}, verdict)
 
 
 def test_a_child_that_never_ends_is_ended(tmp_path: Path) -> None:
