@@ -217,14 +217,14 @@ def failure(directory: Path, code: int, out: Path | None = None) -> SecateurErro
         out: folder for the trace; None: a file of its own in the user's cache.
     """
     problem = protocol.read_error(directory)
-    ours = problem is not None and problem["type"] == InternalError.type
+    ours = problem.get("type") == InternalError.type
     if code == ExitCode.REFUSED and problem and not ours:
         return EngineError(problem)
     if code == ExitCode.STOPPED:
         return InternalError("stopped before there was a front")
     trace = directory / "internal-error.txt"
     kept = _keep(trace if trace.exists() else directory / "child.log", out)
-    if problem is not None and ours:
+    if ours:
         return InternalError(f"{problem['detail']}, which is in {kept}")
     return InternalError(f"{FAULT_OF_OURS}: {ending(code)}; please report it with what it wrote, which is in {kept}")
 
