@@ -217,7 +217,7 @@ def failure(directory: Path, code: int, out: Path | None = None) -> SecateurErro
         out: folder for the trace; None: a file of its own in the user's cache.
     """
     problem = protocol.read_error(directory)
-    ours = bool(problem) and problem["type"] == InternalError.type
+    ours = problem.get("type") == InternalError.type
     if code == ExitCode.REFUSED and problem and not ours:
         return EngineError(problem)
     if code == ExitCode.STOPPED:

@@ -218,15 +218,17 @@ def test_keys_are_told_once(cli: Cli) -> None:
 
 
 def test_what_a_failed_engine_wrote_is_private(cli: Cli, settings: Settings, tmp_path: Path) -> None:
-    """Each failure has a file of its own that only its user reads; ten are kept; nothing of a fixed name is followed."""
+    """Beside the results, or where there are none in a file of its own that only its user reads; ten of these are kept."""
     model = tmp_path / "net.onnx"
     model.write_bytes(plan(kill_at=0, kill_always=True))
-    kept = Path(json.loads(cli("compress", str(model), "--json").stdout)["detail"].rpartition(" ")[2])
-    assert kept.parent == settings.cache_dir / "failures"
-    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    failed = cli("compress", str(model), "--out", str(tmp_path / "out"), "--json")
+    assert str(tmp_path / "out" / "internal-error.txt") in json.loads(failed.stdout)["detail"]
     from service.commands import scratch
 
     (tmp_path / "child.log").write_text("log")
+    kept = scratch.keep_failure(tmp_path / "child.log")
+    assert kept.parent == settings.cache_dir / "failures"
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     paths = [scratch.keep_failure(tmp_path / "child.log") for _ in range(12)]
     assert len(list(kept.parent.iterdir())) == 10
     assert paths[-1].exists()
