@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -123,6 +124,8 @@ class Upload:
 
 OVERRIDABLE_FROM = 4
 """IR version from which an initializer need not be an input."""
+LARGEST_SIZES = 1024
+"""Elements of a tensor that may name sizes; what onnx's inference has no use for is not copied to it."""
 _ALIGNMENT_BYTES = 64
 """Of a tensor in a data file: a cache line, so that it can be mapped and read as it is."""
 
@@ -136,6 +139,17 @@ def overridable(proto: onnx.ModelProto) -> frozenset[str]:
     inputs = {info.name for info in proto.graph.input}
     names = {tensor.name for tensor in proto.graph.initializer}
     return frozenset() if proto.ir_version < OVERRIDABLE_FROM or names <= inputs else frozenset(names & inputs)
+
+
+def without_numbers(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for inference of types and sizes, which needs the numbers of small tensors only: those that name sizes."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    for tensor in bare.graph.initializer:
+        if math.prod(tensor.dims) > LARGEST_SIZES:
+            for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                tensor.ClearField(field)
+    return bare
 
 
 def copy_model(source: Path, target: Path) -> None:
