@@ -88,13 +88,18 @@ class Upload:
         proto = onnx.ModelProto.FromString(self.data)
         if not proto.functions:
             return tuple(range(len(proto.graph.node)))
-        local = {(function.domain, function.name) for function in proto.functions}
-        own = {
-            tuple(node.output): position
-            for position, node in enumerate(proto.graph.node)
-            if (node.domain, node.op_type) not in local
-        }
-        return tuple(own.get(tuple(node.output)) for node in self.flat().graph.node)
+        local = {(item.domain, item.name, item.overload): item for item in proto.functions}
+
+        def count(node: onnx.NodeProto) -> int:
+            """Nodes that the inliner writes for one."""
+            body = local.get((node.domain, node.op_type, node.overload))
+            return 1 if body is None else sum(count(inner) for inner in body.node)
+
+        found: list[int | None] = []
+        for position, node in enumerate(proto.graph.node):
+            called = (node.domain, node.op_type, node.overload) in local
+            found += [None if called else position] * count(node)
+        return tuple(found)
 
     def packed(self, model: bytes, location: str) -> tuple[bytes, bytes | None]:
         """A patched model as its file and its data file: what stood outside the upload's file stands outside again.
@@ -108,7 +113,8 @@ class Upload:
         """
         if not self.files:
             return model, None
-        outside = {key for key, tensor in _keyed(onnx.ModelProto.FromString(self.data)) if tensor.external_data}
+        upload = onnx.ModelProto.FromString(self.data)
+        outside = {key for key, tensor in _keyed(upload) if tensor.data_location == TensorProto.EXTERNAL}
         proto, content = onnx.ModelProto.FromString(model), bytearray()
         for key, tensor in _keyed(proto):
             if key in outside and tensor.HasField("raw_data"):
@@ -211,6 +217,18 @@ def tensors(message: Any) -> Iterator[TensorProto]:
                 yield from tensors(item)
 
 
-def _keyed(proto: onnx.ModelProto) -> Iterator[tuple[str, TensorProto]]:
-    """Initializers of the main graph by name: the tensors that exporters store outside."""
-    return ((tensor.name, tensor) for tensor in proto.graph.initializer)
+def _keyed(message: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], TensorProto]]:
+    """Every tensor below a message, by the names on the way to it: edits move nodes, but none changes what they make."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for item in value if field.is_repeated else [value]:
+            key = (*above, field.name, _name(item))
+            if isinstance(item, TensorProto):
+                yield key, item
+            else:
+                yield from _keyed(item, key)
+
+
+def _name(item: Any) -> str:
+    return "\0".join(item.output) if isinstance(item, onnx.NodeProto) else str(getattr(item, "name", ""))
