@@ -103,9 +103,14 @@ def _call(model: bytes, constants: tuple[tuple[int, _Constant], ...]) -> Callabl
 
     def call(*values: Array) -> list[Array]:
         feeds = {name: value.astype(types[name], copy=False) for name, value in zip(types, values, strict=True)}
-        return [np.asarray(value) for value in runner(feeds)]
+        return [_widened(np.asarray(value)) for value in runner(feeds)]
 
     return call
+
+
+def _widened(value: Array) -> Array:
+    """As the view has it, in which half precision is float32."""
+    return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,6 +18,8 @@ from search.graph.sources import Tensor
 
 INPUTS_UNTIL = 4
 """IR version before which every initializer has to be an input as well."""
+TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+"""Fields that hold a tensor's numbers, each those of some types, where no raw bytes do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,13 +141,17 @@ def _put(graph: onnx.GraphProto, by_name: dict[str, onnx.TensorProto], tensor: T
 
 
 def _replace(stored: onnx.TensorProto, value: Array) -> None:
-    """New dimensions and numbers; name, type, notes and all else of the tensor stay."""
-    new = numpy_helper.from_array(np.asarray(value, order="C"), stored.name)
-    del stored.dims[:]
-    stored.dims.extend(new.dims)
-    for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+    """New dimensions and numbers, in the field that holds the old ones; name, type, notes and all else of the tensor stay."""
+    raw = not any(len(getattr(stored, field)) for field in TYPED)
+    flat = np.asarray(value, order="C")
+    new = (
+        numpy_helper.from_array(flat, stored.name)
+        if raw
+        else helper.make_tensor(stored.name, stored.data_type, flat.shape, flat.reshape(-1))
+    )
+    for field in ("dims", "raw_data", *TYPED):
         stored.ClearField(field)
-    stored.raw_data = new.raw_data
+    stored.MergeFrom(new)
 
 
 def _set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
@@ -159,7 +165,8 @@ def _set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
     if found is None:
         node.attribute.append(new)
         return
-    new.doc_string, new.ref_attr_name = found.doc_string, found.ref_attr_name
+    if found.HasField("doc_string"):
+        new.doc_string = found.doc_string
     found.CopyFrom(new)
 
 
@@ -187,9 +194,11 @@ def _rename(nodes: Sequence[onnx.NodeProto], value: str, name: str) -> None:
 
 
 def _set_sizes(graph: onnx.GraphProto, sizes: Sequence[SetSize]) -> None:
-    declared = {info.name: info for infos in (graph.value_info, graph.input, graph.output) for info in infos}
     for edit in sizes:
-        declared[edit.value].type.tensor_type.shape.dim[edit.axis].dim_value = edit.size
+        for infos in (graph.value_info, graph.input, graph.output):
+            for info in infos:
+                if info.name == edit.value:
+                    info.type.tensor_type.shape.dim[edit.axis].dim_value = edit.size
 
 
 def _move_nodes(graph: onnx.GraphProto, edits: Sequence[Edit]) -> None:

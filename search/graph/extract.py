@@ -10,6 +10,8 @@ from onnx import TensorProto, helper
 from search.graph.observe import FETCHED, Observation
 
 NEWEST_IR = 10
+OLDEST_IR = 4
+"""From it on, initializers need not be inputs: constants of a part are initializers only."""
 
 
 def reads(node: onnx.NodeProto) -> list[str]:
@@ -80,7 +82,8 @@ def extract(proto: onnx.ModelProto, chosen: Collection[int], outputs: Sequence[s
     graph = helper.make_graph(
         [*before, *nodes, *after], "carried", inputs, [onnx.ValueInfoProto(name=name) for name in results]
     )
-    model = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=min(proto.ir_version, NEWEST_IR))
+    version = min(max(proto.ir_version, OLDEST_IR), NEWEST_IR)
+    model = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=version)
     return bytes(model.SerializeToString(deterministic=True))
 
 

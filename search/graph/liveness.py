@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx
 
@@ -14,8 +14,9 @@ def newly_dead(graph: onnx.GraphProto, edits: Sequence[e.Edit]) -> list[e.Edit]:
 
     What was dead in the file stays as it is: it is the client's.
     """
-    before = _needed(graph, [])
-    after = _needed(graph, edits)
+    before = _needed(graph, [], ())
+    unused = [name for node in graph.node if before.isdisjoint(node.output) for name in node.output]
+    after = _needed(graph, edits, unused)
     dropped = {edit.node for edit in edits if isinstance(edit, e.Drop)}
     gone = [
         i
@@ -28,8 +29,8 @@ def newly_dead(graph: onnx.GraphProto, edits: Sequence[e.Edit]) -> list[e.Edit]:
     return [*(e.Drop(i) for i in gone), *(e.Forget(name) for name in sorted(unread | declared))]
 
 
-def _needed(graph: onnx.GraphProto, edits: Sequence[e.Edit]) -> set[str]:
-    """Names of the values that some output depends on."""
+def _needed(graph: onnx.GraphProto, edits: Sequence[e.Edit], also: Iterable[str]) -> set[str]:
+    """Names of the values that some output, or one of other values, depends on."""
     renamed = {edit.value: edit.name for edit in edits if isinstance(edit, e.Rename)}
     rewired = {(edit.node, edit.position): edit.name for edit in edits if isinstance(edit, e.Rewire)}
     inserted: dict[int, list[onnx.NodeProto]] = {}
@@ -37,14 +38,14 @@ def _needed(graph: onnx.GraphProto, edits: Sequence[e.Edit]) -> set[str]:
         if isinstance(edit, e.Insert):
             inserted.setdefault(edit.before, []).append(edit.node)
     dropped = {edit.node for edit in edits if isinstance(edit, e.Drop)}
-    needed = {info.name for info in graph.output}
+    needed = {info.name for info in graph.output}.union(also) - {""}
     for position in reversed(range(len(graph.node))):
         node = graph.node[position]
         if position not in dropped and needed.intersection(node.output):
-            needed.update(_reads(node, position, renamed, rewired))
-        for new in inserted.get(position, []):
+            needed.update(name for name in _reads(node, position, renamed, rewired) if name)
+        for new in reversed(inserted.get(position, [])):
             if needed.intersection(new.output):
-                needed.update(new.input)
+                needed.update(name for name in new.input if name)
     return needed
 
 

@@ -135,15 +135,11 @@ def _derived(
         held = tuple(source if i in _data(node) else None for i, source in enumerate(operands))
         kept = dtype if _same_kind(dtype, value.dtype) else value.dtype
         return Moved(node, held, tuple(inputs), output, kept, lambda n, values: apply_node(n, values, opset))
-    if (
-        node.op == "DequantizeLinear"
-        and not node.get("block_size", 0)
-        and operands[0] is not None
-        and operands[1] is not None
-    ):
+    if node.op == "DequantizeLinear" and operands[0] is not None and operands[1] is not None:
         raw = (inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None)
         zero = operands[2] if len(operands) > 2 else None
-        return Dequantised(operands[0], operands[1], zero, int(node.get("axis", 1)), raw, value.dtype)  # type: ignore[arg-type]
+        axis, block = int(node.get("axis", 1)), int(node.get("block_size", 0))
+        return Dequantised(operands[0], operands[1], zero, axis, block, raw, value.dtype)  # type: ignore[arg-type]
     return Computed(dtype if _same_kind(dtype, value.dtype) else value.dtype)
 
 

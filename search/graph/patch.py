@@ -22,6 +22,7 @@ from search.graph.onnx_export import export
 from search.graph.place import InFunction, Place
 from search.graph.proto import from_node
 from search.graph.sources import Moved, Stored
+from search.graph.upload import without_numbers
 
 __all__ = ["Keeps", "Patched", "file_of", "patch"]
 
@@ -58,16 +59,18 @@ def patch(dense: Graph, final: Graph, keeps: Keeps) -> Patched:
     if dense.upload is None:
         raise ValueError("the graph was not read from a file")
     try:
-        return _patched(dense, final, keeps, dense.upload.parse(), dense.upload.positions, inlined=False)
+        proto = dense.upload.parse()
+        place = Place(proto, dense.upload.flat() if proto.functions else proto, dense.upload.positions)
+        return _patched(dense, final, keeps, proto, place, inlined=False)
     except InFunction:
         flat = dense.upload.flat()
-        return _patched(dense, final, keeps, flat, tuple(range(len(flat.graph.node))), inlined=True)
+        place = Place(flat, flat, range(len(flat.graph.node)))
+        return _patched(dense, final, keeps, flat, place, inlined=True)
 
 
 def _patched(
-    dense: Graph, final: Graph, keeps: Keeps, proto: onnx.ModelProto, positions: Sequence[int | None], *, inlined: bool
+    dense: Graph, final: Graph, keeps: Keeps, proto: onnx.ModelProto, place: Place, *, inlined: bool
 ) -> Patched:
-    place = Place(proto, positions)
     found = [*_node_edits(dense, final, place), *number_edits(dense, final, keeps, place)]
     found += newly_dead(proto.graph, found)
     e.apply(proto, found)
@@ -127,7 +130,7 @@ def _new_constant(node: Node, position: int, dense: Graph, value: Array, place: 
         yield e.Put(source.tensor, value.astype(source.dtype))
         return
     dtype = source.dtype if isinstance(source, Stored | Moved) else value.dtype
-    yield from place.constant(node.origin, position, "sizes", value.astype(dtype))
+    yield from place.constant([(node.origin, position)], "sizes", value, dtype)
 
 
 def _inserted(node: Node, dense: Graph, final: Graph, place: Place, dtype: Any) -> Iterator[e.Edit]:
@@ -141,7 +144,8 @@ def _inserted(node: Node, dense: Graph, final: Graph, place: Place, dtype: Any) 
             value = final.initializers[name]
             names[name] = place.fresh(name)
             yield e.Add(names[name], value.astype(dtype) if value.dtype == np.float32 else value)
-    written = dataclasses.replace(node, inputs=tuple(names.get(name, name) for name in node.inputs))
+    inputs = tuple(names.get(name, name) for name in node.inputs)
+    written = dataclasses.replace(node, name=place.fresh_node(node.name), inputs=inputs)
     yield e.Insert(where, from_node(written))
     yield e.Drop(where)
 
@@ -177,8 +181,7 @@ def _value_sizes(edited: onnx.ModelProto, found: Sequence[e.Edit]) -> list[e.Edi
     """Declared sizes of values that the edits made untrue, as onnx's own inference finds them."""
     if not edited.graph.value_info or not found:
         return []
-    bare = onnx.ModelProto()
-    bare.CopyFrom(edited)
+    bare = without_numbers(edited)
     del bare.graph.value_info[:]
     inferred = {info.name: info for info in onnx.shape_inference.infer_shapes(bare, data_prop=True).graph.value_info}
     sizes: list[e.Edit] = []

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import onnx
+from onnx import helper
 
 from search.graph import edits as e
+from search.graph.extract import reads
 from search.graph.ir import Array, Node
 from search.graph.sources import Tensor
-from search.graph.upload import overridable
+from search.graph.upload import overridable, without_numbers
 
 
 class InFunction(Exception):
@@ -17,21 +22,31 @@ class InFunction(Exception):
 
 
 class Place:
-    """A message, and of every node of the flat file its position in it."""
+    """A message, the same with its local functions inlined, and of every node of that its position in the message."""
 
-    def __init__(self, proto: onnx.ModelProto, positions: Sequence[int | None]) -> None:
+    def __init__(self, proto: onnx.ModelProto, flat: onnx.ModelProto, positions: Sequence[int | None]) -> None:
         self.graph = proto.graph
+        self._flat = flat
         self._positions = positions
         self._default_inputs = overridable(proto)
         self._shown = {info.name for info in self.graph.output}
         self.maker = {name: i for i, node in enumerate(self.graph.node) for name in node.output if name}
         """Value to the position of the node that makes it."""
+        nodes = list(e.readers(self.graph.node))
         self._names = {
-            *self.maker,
             *(tensor.name for tensor in self.graph.initializer),
             *(info.name for infos in (self.graph.input, self.graph.value_info) for info in infos),
-            *(name for node in e.readers(self.graph.node) for name in (*node.output, *node.input)),
+            *(name for node in nodes for name in (*node.output, *node.input)),
         }
+        self._node_names = {node.name for node in nodes}
+        self._known = {tensor.name for tensor in flat.graph.initializer}
+        self._readers: dict[str, list[int]] = {}
+        """Value to the positions in the flat file of its readers, those that read it within a body among them."""
+        for i, node in enumerate(flat.graph.node):
+            if node.op_type == "Constant" and not node.domain:
+                self._known.update(node.output)
+            for name in reads(node):
+                self._readers.setdefault(name, []).append(i)
 
     def position(self, origin: int | None) -> int:
         """Of a node of the flat file in the message.
@@ -45,20 +60,46 @@ class Place:
         return found
 
     def fresh(self, name: str) -> str:
-        """A name that the file does not have, kept from now on."""
-        found, count = name, 0
-        while found in self._names:
-            count += 1
-            found = f"{name}_{count}"
-        self._names.add(found)
-        return found
+        """A name of a value that the file does not have, kept from now on."""
+        return _fresh(name, self._names)
 
-    def constant(self, origin: int | None, position: int, what: str, value: Array) -> Iterator[e.Edit]:
-        """An input of a node becomes a constant of its own."""
-        node = self.position(origin)
+    def fresh_node(self, name: str) -> str:
+        """A name of a node that the file does not have: ONNX Runtime refuses two nodes of one name."""
+        return _fresh(name, self._node_names)
+
+    def constant(
+        self, sites: Sequence[tuple[int | None, int]], what: str, value: Array, dtype: np.dtype[Any]
+    ) -> Iterator[e.Edit]:
+        """Inputs of nodes, in the type that they have now, become one constant of their own.
+
+        Args:
+            sites: (position of a node in the flat file, its input).
+            what: for its name.
+            value: of the constant.
+            dtype: where the file does not say it.
+        """
+        places = [(self.position(origin), position) for origin, position in sites]
+        node, position = places[0]
         new = self.fresh(f"{self.graph.node[node].output[0]}.{what}{position}")
-        yield e.Add(new, value)
-        yield e.Rewire(node, position, new)
+        yield e.Add(new, value.astype(self._type_of(self.graph.node[node].input, position, dtype)))
+        for node, position in places:
+            yield e.Rewire(node, position, new)
+
+    def _type_of(self, inputs: Sequence[str], position: int, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        code = self._types.get(inputs[position], 0) if position < len(inputs) else 0
+        return np.dtype(helper.tensor_dtype_to_np_dtype(code)) if code else dtype
+
+    @functools.cached_property
+    def _types(self) -> dict[str, int]:
+        """Value to the code of its type, as far as onnx's inference knows it."""
+        bare = without_numbers(self._flat)
+        try:
+            found = onnx.shape_inference.infer_shapes(bare).graph
+        except onnx.shape_inference.InferenceError:
+            found = self._flat.graph
+        infos = (*found.value_info, *found.input, *found.output)
+        types = {info.name: info.type.tensor_type.elem_type for info in infos}
+        return types | {tensor.name: tensor.data_type for tensor in found.initializer}
 
     def left_out(self, node: Node) -> Iterator[e.Edit]:
         """Inputs that the derived node does without are left out of the file's node as well."""
@@ -69,41 +110,39 @@ class Place:
 
     def name_of(self, tensor: Tensor) -> str:
         """The value that a tensor of the file is."""
-        return tensor.name if tensor.node is None else self.graph.node[self.position(tensor.node)].output[0]
+        return tensor.name if tensor.node is None else str(self._flat.graph.node[tensor.node].output[0])
 
     def sole_reader(self, tensor: Tensor, origin: int | None, position: int) -> bool:
         """Whether one input of one node, and nobody else, reads a tensor."""
-        name, mine = self.name_of(tensor), self.graph.node[self.position(origin)]
-        if name in self._shown or name in self._default_inputs:
+        name = self.name_of(tensor)
+        if origin is None or name in self._shown or name in self._default_inputs:
             return False
-        reads = sum(read == name for node in e.readers(self.graph.node) for read in node.input)
-        return reads == 1 and position < len(mine.input) and mine.input[position] == name
+        mine = list(self._flat.graph.node[origin].input)
+        return self._readers.get(name) == [origin] and mine.count(name) == 1 and mine[position : position + 1] == [name]
 
     def read_by_others(self, tensor: Tensor, known: set[int]) -> bool:
-        """Whether anything but some nodes of the flat file reads a tensor, or what those movements make of it."""
-        mine = {self._positions[origin] for origin in known}
-        names = {self.name_of(tensor)}
-        if names & (self._shown | self._default_inputs):
-            return True
-        for position, node in enumerate(self.graph.node):
-            if names.intersection(_inside(node)):
+        """Whether anything but some nodes of the flat file reads a tensor, or what movements among these make of it."""
+        waiting = [self.name_of(tensor)]
+        moved = set(waiting)
+        while waiting:
+            name = waiting.pop()
+            if name in self._shown or name in self._default_inputs:
                 return True
-            if names.intersection(node.input):
-                if position not in mine:
+            for i in self._readers.get(name, ()):
+                node = self._flat.graph.node[i]
+                if i not in known or name not in node.input:
                     return True
-                if all(name in names or name in self._constants for name in node.input if name):
-                    names.update(node.output)
-        return bool(names & self._shown)
-
-    @property
-    def _constants(self) -> set[str]:
-        found = {tensor.name for tensor in self.graph.initializer}
-        return found | {name for node in self.graph.node if node.op_type == "Constant" for name in node.output}
+                if all(read in moved or read in self._known for read in node.input if read):
+                    new = {made for made in node.output if made} - moved
+                    waiting += new
+                    moved |= new
+        return False
 
 
-def _inside(node: onnx.NodeProto) -> Iterator[str]:
-    """Values that the subgraphs of a node read."""
-    for attribute in node.attribute:
-        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            yield from (name for step in e.readers(body.node) for name in step.input)
-            yield from (info.name for info in body.output)
+def _fresh(name: str, taken: set[str]) -> str:
+    found, count = name, 0
+    while found in taken:
+        count += 1
+        found = f"{name}_{count}"
+    taken.add(found)
+    return found

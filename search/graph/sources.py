@@ -8,9 +8,11 @@ tensors an initializer came from, and, for new numbers at fewer positions, what 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from search.graph.ir import Array, Node
@@ -56,12 +58,14 @@ class Moved:
 
 @dataclasses.dataclass(frozen=True)
 class Dequantised:
-    """(numbers - zero point) * scale; scale and zero point are one number, or one for each position of ``axis``."""
+    """(numbers - zero point) * scale; one scale and zero point, or one for each position, or ``block`` positions, of ``axis``."""
 
     numbers: Source
     scale: Source
     zero: Source | None
     axis: int
+    block: int
+    """0: none."""
     raw: tuple[Array, Array, Array | None]
     dtype: np.dtype[Any]
 
@@ -147,10 +151,17 @@ class Entry:
     sites: tuple[tuple[int | None, int], ...]
     """(position of a node in the flat file, its input)."""
 
-    @property
+    @functools.cached_property
     def changed(self) -> bool:
         """Whether the file has to change."""
-        return self.new.shape != self.old.shape or bool((self.new != self.old).any())
+        return self.new.shape != self.old.shape or not same(self.new, self.old).all()
+
+    def stored(self, value: Array) -> Array:
+        """What a tensor of the file that is this initializer must hold: its own bits where the numbers did not change."""
+        left = take(value, self.stays)
+        if left.dtype == self.new.dtype:
+            return self.new
+        return np.where(same(self.new, take(self.old, self.stays)), left, self.new.astype(left.dtype))
 
 
 class Unclaimable(Exception):
@@ -196,45 +207,131 @@ def _parts(norm: Norm) -> list[tuple[Array, Source]]:
     return [norm.weight, *([norm.bias] if norm.bias is not None else []), *norm.vectors]
 
 
-def claims(source: Source, keeps: Sequence[Array], value: Array, dense: Array) -> list[Claim]:
+def same(a: Array, b: Array) -> Array:
+    """Where two arrays of one shape hold the same number, or none."""
+    equal = np.asarray(a == b)
+    return equal if equal.all() else np.asarray(equal | ((a != a) & (b != b)))  # noqa: PLR0124  # what is no number
+
+
+def take(value: Array, stays: Sequence[Array]) -> Array:
+    """The positions that stay, of every axis."""
+    for axis, keep in enumerate(stays):
+        if not keep.all():
+            value = np.compress(keep, value, axis)
+    return value
+
+
+def claims(source: Source, stays: Sequence[Array], new: Array, old: Array) -> list[Claim]:
     """What the file's tensors must hold so that an initializer has a new value.
 
     Args:
         source: of the initializer.
-        keeps: for each axis a boolean vector over its positions; True stays.
-        value: the new numbers, at the positions that stay.
-        dense: the old numbers, at all positions.
+        stays: for each axis a boolean vector over its positions.
+        new: numbers at the positions that stay.
+        old: numbers at all positions.
 
     Raises:
-        Unclaimable: arithmetic lies between the file and the initializer.
+        Unclaimable: arithmetic lies between the file and the initializer, or half a block of numbers with one scale goes.
     """
-    match source:
-        case Stored() | Moved():
-            return _moved(source, keeps, value)
-        case Dequantised():
-            return _quantised(source, keeps, value, dense)
-        case _:
+    found: list[Claim] = []
+    for part in parts(source, stays, new, old):
+        if not isinstance(part.source, Stored | Moved):
             raise Unclaimable("its numbers are computed from those of the file")
+        found += _moved(part.source, part)
+    return found
 
 
-def _moved(source: Stored | Moved, keeps: Sequence[Array], value: Array) -> list[Claim]:
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Numbers that elements of the file's tensors are, only moved: an initializer, or what it is dequantised from."""
+
+    source: Source
+    stays: Sequence[Array]
+    new: Array
+    old: Array
+
+
+def parts(source: Source, stays: Sequence[Array], new: Array, old: Array) -> list[Part]:
+    """What an initializer consists of; of a quantised one the integers at the old scale, clipped to their range.
+
+    Raises:
+        Unclaimable: half a block goes.
+    """
+    if not isinstance(source, Dequantised):
+        return [Part(source, stays, new, old)]
+    numbers, scale, zero = source.raw
+    factor = _picked(source, scale, stays).astype(np.float64)
+    offset = 0 if zero is None else _picked(source, zero, stays).astype(np.float64)
+    steps = new.astype(np.float64) / np.where(factor == 0, 1, factor) + offset
+    left = take(numbers, stays)
+    requantised = np.where(same(new, take(old, stays)), left, _rounded(steps, numbers.dtype))
+    found = [Part(source.numbers, stays, requantised, numbers)]
+    for part, array in ((source.scale, scale), (source.zero, zero)):
+        if part is not None and array is not None:
+            mine = _stays_of_scale(source, array, stays)
+            found.append(Part(part, mine, take(array, mine), array))
+    return found
+
+
+def _rounded(steps: Array, dtype: np.dtype[Any]) -> Array:
+    whole = not dtype.name.startswith("float")
+    limits = (ml_dtypes.iinfo if whole else ml_dtypes.finfo)(dtype)
+    inside = np.clip(steps, float(limits.min), float(limits.max))
+    if not whole:
+        return inside.astype(dtype)
+    wide = np.round(inside).astype(np.int64)
+    return wide.astype(dtype) if dtype.kind in "iu" else wide.astype(np.int8).astype(dtype)
+
+
+def _picked(source: Dequantised, array: Array, stays: Sequence[Array]) -> Array:
+    """Scales or zero points of the positions that stay, as they broadcast against these."""
+    sizes = source.raw[0].shape
+    if array.size == 1:
+        return array.reshape(())
+    axis = source.axis % len(sizes)
+    if array.ndim == 1:
+        array = array.reshape([-1 if i == axis else 1 for i in range(len(sizes))])
+    elif source.block:
+        array = np.repeat(array, source.block, axis).take(np.arange(sizes[axis]), axis)
+    whole = [keep if n == len(keep) else np.ones(n, bool) for keep, n in zip(stays, array.shape, strict=True)]
+    return take(array, whole)
+
+
+def _stays_of_scale(source: Dequantised, array: Array, stays: Sequence[Array]) -> list[Array]:
+    sizes = source.raw[0].shape
+    axis = source.axis % max(len(sizes), 1)
+    if array.size == 1 or array.ndim == 0:
+        return [np.ones(n, bool) for n in array.shape]
+    if array.ndim == 1:
+        return [stays[axis]]
+    found = list(stays)
+    if source.block:
+        starts = np.arange(0, sizes[axis], source.block)
+        found[axis] = np.maximum.reduceat(stays[axis], starts)
+        if (found[axis] != np.minimum.reduceat(stays[axis], starts)).any():
+            raise Unclaimable("half of a block of numbers with one scale goes")
+    return found
+
+
+def _moved(source: Stored | Moved, part: Part) -> list[Claim]:
     ids, stored = element_ids(source)
-    stays = np.ones(ids.shape, bool)
-    for axis, keep in enumerate(keeps):
-        stays &= keep.reshape([-1 if i == axis else 1 for i in range(ids.ndim)])
-    full = np.zeros(ids.shape, value.dtype)
-    full[np.ix_(*keeps) if ids.ndim else ...] = value
+    kept = take(ids, part.stays)
+    moved = ~same(part.new, take(part.old, part.stays))
+    total = sum(leaf.value.size for leaf in stored)
+    read, gone = np.zeros(total, bool), np.zeros(total, bool)
+    read[kept.reshape(-1)] = True
+    gone[ids.reshape(-1)] = True
+    gone &= ~read
     found, start = [], 0
     for leaf in stored:
-        size = leaf.value.size
-        mine = (ids >= start) & (ids < start + size)
-        read, gone = np.zeros(size, bool), np.zeros(size, bool)
-        gone[ids[mine & ~stays] - start] = True
-        read[ids[mine & stays] - start] = True
-        content = leaf.value.reshape(-1).copy()
-        content[ids[mine & stays] - start] = full[mine & stays].astype(content.dtype)
-        found.append(Claim(leaf.tensor, gone & ~read, read, content))
-        start += size
+        end = start + leaf.value.size
+        content = leaf.value.reshape(-1)
+        mine = moved & (kept >= start) & (kept < end)
+        if mine.any():
+            content = content.copy()
+            content[kept[mine] - start] = part.new[mine].astype(content.dtype)
+        found.append(Claim(leaf.tensor, gone[start:end], read[start:end], content))
+        start = end
     return found
 
 
@@ -262,24 +359,6 @@ def element_ids(source: Stored | Moved) -> tuple[Array, list[Stored]]:
     return np.asarray(source.run(node, operands)[source.output]), stored
 
 
-def _quantised(source: Dequantised, keeps: Sequence[Array], value: Array, dense: Array) -> list[Claim]:
-    """Integers at the old scale: what lies outside its range is clipped to it."""
-    numbers, scale, zero = source.raw
-    one_each = scale.ndim == 1 and scale.size > 1
-    spread = [-1 if i == source.axis % dense.ndim else 1 for i in range(dense.ndim)] if one_each else []
-    picked = keeps[source.axis % dense.ndim] if one_each else np.ones(scale.shape, bool)
-    factor = scale[picked].astype(np.float64).reshape(spread) if one_each else scale.astype(np.float64)
-    offset = 0 if zero is None else zero[picked].astype(np.int64).reshape(spread) if one_each else zero.astype(np.int64)
-    limits = np.iinfo(numbers.dtype)
-    new = np.clip(np.round(value.astype(np.float64) / factor) + offset, limits.min, limits.max).astype(numbers.dtype)
-    result = claims(source.numbers, keeps, new, numbers)
-    for part, array in ((source.scale, scale), (source.zero, zero)):
-        if part is not None and array is not None:
-            of_part = [keeps[source.axis % dense.ndim]] if one_each else [np.ones(n, bool) for n in array.shape]
-            result += claims(part, of_part, array[picked] if one_each else array, array)
-    return result
-
-
 def unfolded(norm: Norm, weight: Entry, bias: Entry) -> list[Entry]:
     """What operator and batch norm must hold so that together they have a weight and a bias.
 
@@ -296,18 +375,19 @@ def unfolded(norm: Norm, weight: Entry, bias: Entry) -> list[Entry]:
     scale, offset, mean, variance = (value.astype(np.float64)[keep] for value, _ in norm.vectors)
     gain = norm.gain[keep]
     own = np.zeros(len(gain)) if norm.bias is None else norm.bias[0].astype(np.float64)[keep]
-    index = np.ix_(*weight.stays)
-    old_weight = norm.weight[0][index].astype(np.float64)
-    shape = [-1 if i == norm.axis else 1 for i in range(old_weight.ndim)]
-    same_weight = weight.new == weight.old[index]
-    rows = tuple(i for i in range(old_weight.ndim) if i != norm.axis)
-    neutral = ~same_weight.all(rows) & (np.abs(gain) <= FLAT_GAIN * float(np.abs(norm.gain).max(initial=0)))
-    divisor = np.where(neutral, 1.0, np.where(gain == 0, 1.0, gain)).reshape(shape)
-    kept = same_weight & ~neutral.reshape(shape)
-    new_weight = np.where(kept, old_weight, weight.new.astype(np.float64) / divisor)
+    new_weight = take(norm.weight[0], weight.stays)
+    shape = [-1 if i == norm.axis else 1 for i in range(new_weight.ndim)]
+    same_weight = same(weight.new, take(weight.old, weight.stays))
+    neutral = np.zeros(len(gain), bool)
+    if not same_weight.all():
+        rows = tuple(i for i in range(new_weight.ndim) if i != norm.axis)
+        neutral = ~same_weight.all(rows) & (np.abs(gain) <= FLAT_GAIN * float(np.abs(norm.gain).max(initial=0)))
+        divisor = np.where(neutral | (gain == 0), 1.0, gain).reshape(shape)
+        kept = same_weight & ~neutral.reshape(shape)
+        new_weight = np.where(kept, new_weight, weight.new / divisor)
     new_mean, new_own = np.where(neutral, 0.0, mean), np.where(neutral, 0.0, own)
     solved = bias.new.astype(np.float64) - (new_own - new_mean) * np.where(neutral, 1.0, gain)
-    new_offset = np.where((bias.new == bias.old[keep]) & ~neutral, offset, solved)
+    new_offset = np.where(same(bias.new, bias.old[keep]) & ~neutral, offset, solved)
     new_scale = np.where(neutral, np.sqrt(1 + norm.epsilon), scale)
     vectors = (new_scale, new_offset, new_mean, np.where(neutral, 1.0, variance))
     found = [_entry(norm.weight, new_weight, weight.stays, (norm.operator, 1))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -87,13 +88,18 @@ class Upload:
         proto = onnx.ModelProto.FromString(self.data)
         if not proto.functions:
             return tuple(range(len(proto.graph.node)))
-        local = {(function.domain, function.name) for function in proto.functions}
-        own = {
-            tuple(node.output): position
-            for position, node in enumerate(proto.graph.node)
-            if (node.domain, node.op_type) not in local
-        }
-        return tuple(own.get(tuple(node.output)) for node in self.flat().graph.node)
+        local = {(item.domain, item.name, item.overload): item for item in proto.functions}
+
+        def count(node: onnx.NodeProto) -> int:
+            """Nodes that the inliner writes for one."""
+            body = local.get((node.domain, node.op_type, node.overload))
+            return 1 if body is None else sum(count(inner) for inner in body.node)
+
+        found: list[int | None] = []
+        for position, node in enumerate(proto.graph.node):
+            called = (node.domain, node.op_type, node.overload) in local
+            found += [None if called else position] * count(node)
+        return tuple(found)
 
     def packed(self, model: bytes, location: str) -> tuple[bytes, bytes | None]:
         """A patched model as its file and its data file: what stood outside the upload's file stands outside again.
@@ -107,7 +113,8 @@ class Upload:
         """
         if not self.files:
             return model, None
-        outside = {key for key, tensor in _keyed(onnx.ModelProto.FromString(self.data)) if tensor.external_data}
+        upload = onnx.ModelProto.FromString(self.data)
+        outside = {key for key, tensor in _keyed(upload) if tensor.data_location == TensorProto.EXTERNAL}
         proto, content = onnx.ModelProto.FromString(model), bytearray()
         for key, tensor in _keyed(proto):
             if key in outside and tensor.HasField("raw_data"):
@@ -123,6 +130,8 @@ class Upload:
 
 OVERRIDABLE_FROM = 4
 """IR version from which an initializer need not be an input."""
+LARGEST_SIZES = 1024
+"""Elements of a tensor that may name sizes; what onnx's inference has no use for is not copied to it."""
 _ALIGNMENT_BYTES = 64
 """Of a tensor in a data file: a cache line, so that it can be mapped and read as it is."""
 
@@ -136,6 +145,17 @@ def overridable(proto: onnx.ModelProto) -> frozenset[str]:
     inputs = {info.name for info in proto.graph.input}
     names = {tensor.name for tensor in proto.graph.initializer}
     return frozenset() if proto.ir_version < OVERRIDABLE_FROM or names <= inputs else frozenset(names & inputs)
+
+
+def without_numbers(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for inference of types and sizes, which needs the numbers of small tensors only: those that name sizes."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    for tensor in bare.graph.initializer:
+        if math.prod(tensor.dims) > LARGEST_SIZES:
+            for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                tensor.ClearField(field)
+    return bare
 
 
 def copy_model(source: Path, target: Path) -> None:
@@ -197,6 +217,18 @@ def tensors(message: Any) -> Iterator[TensorProto]:
                 yield from tensors(item)
 
 
-def _keyed(proto: onnx.ModelProto) -> Iterator[tuple[str, TensorProto]]:
-    """Initializers of the main graph by name: the tensors that exporters store outside."""
-    return ((tensor.name, tensor) for tensor in proto.graph.initializer)
+def _keyed(message: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], TensorProto]]:
+    """Every tensor below a message, by the names on the way to it: edits move nodes, but none changes what they make."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for item in value if field.is_repeated else [value]:
+            key = (*above, field.name, _name(item))
+            if isinstance(item, TensorProto):
+                yield key, item
+            else:
+                yield from _keyed(item, key)
+
+
+def _name(item: Any) -> str:
+    return "\0".join(item.output) if isinstance(item, onnx.NodeProto) else str(getattr(item, "name", ""))

@@ -228,11 +228,14 @@ def quantised(file: File) -> None:
 
 
 def tied(file: File) -> None:
-    """Tensors of one shape become one: a layer used twice, or equals that a tool merged."""
-    by_shape: dict[tuple[int, ...], list[TensorProto]] = {}
-    for tensor in file.weights():
-        by_shape.setdefault(tuple(tensor.dims), []).append(tensor)
-    several = [tensors for tensors in by_shape.values() if len(tensors) > 1]
+    """Tensors of one shape and use become one: a layer used twice, or equals that a tool merged."""
+    alike: dict[Any, list[TensorProto]] = {}
+    found = {tensor.name: tensor for tensor in file.weights()}
+    for node in file.graph.node:
+        for i, name in enumerate(node.input):
+            if name in found:
+                alike.setdefault((node.op_type, i, *found[name].dims), []).append(found[name])
+    several = [tensors for tensors in alike.values() if len(tensors) > 1]
     if several:
         first, *others = several[file.random.integers(len(several))]
         for other in others[: 1 + file.random.integers(len(others))]:
@@ -267,11 +270,25 @@ def half(file: File) -> None:
 
 
 def double(file: File) -> None:
-    """Everything in 64 bits, as scikit-learn has it."""
-    _in_type(file, TensorProto.DOUBLE, np.float64)
+    """Everything in 64 bits, as scikit-learn has it; ONNX Runtime has no convolutions and recurrences of that type."""
+    if not {node.op_type for node in file.graph.node} & {"Conv", "ConvTranspose", "LSTM", "GRU", "Cast"}:
+        _in_type(file, TensorProto.DOUBLE, np.float64)
 
 
 def _in_type(file: File, code: int, kind: Any) -> None:
+    outer = file.graph.input[0].type.tensor_type
+    if any(node.op_type == "DequantizeLinear" for node in file.graph.node) or outer.elem_type == TensorProto.INT64:
+        return
+    for node in file.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
+                value = numpy_helper.to_array(attribute.t).astype(kind)
+                attribute.t.CopyFrom(numpy_helper.from_array(value, attribute.t.name))
+            elif attribute.name == "value_floats":
+                value = np.array(attribute.floats, kind)
+                attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(value)))
+            elif attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = code
     for tensor in file.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(kind), tensor.name))
@@ -316,8 +333,7 @@ def notes(file: File) -> None:
     graph.doc_string, graph.input[0].doc_string = "a graph", "an image"
     for i, node in enumerate(graph.node):
         node.doc_string = f"from line {i}"
-        way = file.random.integers(3)
-        node.name = ("", "same", node.name)[way]
+        node.name = "" if file.random.random() < 0.5 else f"layer {i} ünïcode"
     file.add(np.arange(5, dtype=np.float32), "unused")
     dead = helper.make_node("Relu", [graph.node[0].output[0]], [file.name("dead")], doc_string="forgotten")
     graph.node.insert(1, dead)
@@ -361,7 +377,8 @@ def branches(file: File) -> None:
         inner.CopyFrom(node)
         inner.output[0] = file.name(word)
         bodies.append(helper.make_graph([inner], word, [], [onnx.ValueInfoProto(name=inner.output[0])]))
-        kind = helper.make_tensor_value_info(inner.output[0], TensorProto.FLOAT, None)
+        code = file.graph.output[0].type.tensor_type.elem_type
+        kind = helper.make_tensor_value_info(inner.output[0], code, None)
         bodies[-1].output[0].CopyFrom(kind)
     condition = file.add(np.array(True), "flag")
     made = helper.make_node("If", [condition], node.output, "branch", then_branch=bodies[0], else_branch=bodies[1])
@@ -439,7 +456,7 @@ WEIGHTS: Mapping[str, Callable[[File], None]] = {
 LATE: Mapping[str, Callable[[File], None]] = {
     habit.__name__: habit
     for habit in (
-        sizes_noted, sizes_unknown, branches, functions, half, double, typed, default_input, old_inputs, notes, data_file,
+        half, double, branches, functions, notes, typed, sizes_noted, sizes_unknown, default_input, old_inputs, data_file,
     )
 }  # fmt: skip
 """What is done to a file as a whole, in this order."""
