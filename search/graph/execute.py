@@ -17,10 +17,10 @@ from flax import nnx
 from search.errors import InvalidModel, UnsupportedOperator
 from search.graph import admission, carried, flow
 from search.graph.ir import Array, Graph, Node
-from search.graph.lower import Value
-from search.graph.lower_conv2d import channels_last
 from search.graph.mapped import over_chunks
 from search.graph.ops import OPS
+from search.graph.ops.lower import Value
+from search.graph.ops.lower_conv2d import channels_last
 from search.graph.sampling import samples_of
 
 Values = dict[str, Value]

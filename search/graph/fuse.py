@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hwprofiles.workload import GRAPH_INPUT, Kind, Workload
-from search.graph import flow, flow_linear
+from search.graph import flow
 from search.graph.ir import Array, Graph, Node
-from search.graph.ops import OPS
+from search.graph.ops import OPS, flow_linear
 
 _WEIGHTED = frozenset({"conv", "dense"})
 _SCALES = frozenset({"Mul", "Div"})

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from search.graph import flow, flow_linear
+from search.graph import flow
 from search.graph.ir import Node
-from search.graph.lower import Value
-from search.graph.ops import OPS
+from search.graph.ops import OPS, flow_linear
+from search.graph.ops.lower import Value
 from search.graph.sampling import joined
 
 Compute = Callable[[Sequence[Value]], tuple[Value, ...]]

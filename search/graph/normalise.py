@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from search.graph import lower_shape
 from search.graph.admission import growth
 from search.graph.execute import apply_node, blaming
 from search.graph.ir import Array, Graph, Node
 from search.graph.normalise_shapes import rewrite_shapes
-from search.graph.ops import OPS
+from search.graph.ops import OPS, lower_shape
 from search.graph.sources import MOVES, Computed, Dequantised, Folded, Moved, Norm, Source, Stored, Tensor
 
 REWRITES = ("shortcut", "shuffle")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from search.graph.ir import Array, Graph, Node
-from search.graph.lower_conv import pads_of
+from search.graph.ops.lower_conv import pads_of
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from search.graph import flow, lower_math, lower_reduce
-from search.graph.functions import by_body
-from search.graph.op import Op, activation, arithmetic, comparison, elementwise, folded, pointwise
+from search.graph import flow
+from search.graph.ops import lower_math, lower_reduce
+from search.graph.ops.body import by_body
+from search.graph.ops.op import Op, activation, arithmetic, comparison, elementwise, folded, pointwise
 
 
 def _reduction(function: lower_reduce.Reduce) -> Op:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from search.graph import flow, flow_linear, lower_conv, lower_linear, lower_norm, lower_pool, lower_quant, lower_rnn
-from search.graph.functions import by_body
+from search.graph import flow
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Value
-from search.graph.op import Op
+from search.graph.ops import flow_linear, lower_conv, lower_linear, lower_norm, lower_pool, lower_quant, lower_rnn
+from search.graph.ops.body import by_body
+from search.graph.ops.lower import Inputs, Value
+from search.graph.ops.op import Op
 
 
 def _conv(node: Node, inputs: Inputs) -> Value:

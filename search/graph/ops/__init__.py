@@ -7,19 +7,19 @@ in the table freezes its neighbours and is explained; it never fails a job on it
 
 from __future__ import annotations
 
-from search.graph import ops_math, ops_move, ops_nn
-from search.graph.op import Op
+from search.graph.ops import math, move, nn
+from search.graph.ops.op import Op
 
 OPS: dict[str, Op] = {
-    **ops_nn.WEIGHTED,
-    **ops_nn.NORMS,
-    **ops_nn.POOLS,
-    **ops_nn.ATTENTION,
-    **ops_math.ARITHMETIC,
-    **ops_math.POINTWISE,
-    **ops_math.REDUCTIONS,
-    **ops_move.MOVEMENT,
-    **ops_move.SELECTION,
-    **ops_move.STATIC,
-    **ops_move.SEQUENCES,
+    **nn.WEIGHTED,
+    **nn.NORMS,
+    **nn.POOLS,
+    **nn.ATTENTION,
+    **math.ARITHMETIC,
+    **math.POINTWISE,
+    **math.REDUCTIONS,
+    **move.MOVEMENT,
+    **move.SELECTION,
+    **move.STATIC,
+    **move.SEQUENCES,
 }

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hwprofiles.workload import Kind
-from search.graph import flow, lower_math
-from search.graph.lower import Lower, Value, binary, unary, variadic
+from search.graph import flow
+from search.graph.ops import lower_math
+from search.graph.ops.lower import Lower, Value, binary, unary, variadic
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.graph import flow, lower_index, lower_resize, lower_sequence, lower_shape, lower_signal
-from search.graph.functions import by_body
-from search.graph.op import Op, constant, movement, selection, view
+from search.graph import flow
+from search.graph.ops import lower_index, lower_resize, lower_sequence, lower_shape, lower_signal
+from search.graph.ops.body import by_body
+from search.graph.ops.op import Op, constant, movement, selection, view
 
 MOVEMENT: dict[str, Op] = {
     "Reshape": view(lower_shape.reshape, 1),
