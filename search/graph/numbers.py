@@ -184,4 +184,4 @@ def _recomputed(source: Source, puts: Mapping[Tensor, Array]) -> Array:
         _recomputed(operand, puts) if operand is not None else value
         for operand, value in zip(source.operands, source.values, strict=True)
     ]
-    return np.asarray(source.run(source.node, operands)[source.output])
+    return np.asarray(source.run(operands)[source.output])
