@@ -14,11 +14,11 @@ from hwprofiles.workload import Workload
 from search.graph import flow
 from search.graph.flow import Coupling, Ids
 from search.graph.ir import Array, Graph, Node
-from search.graph.ops import lower_conv
+from search.graph.ops import lower_conv, pointwise
 from search.graph.ops.cut import Cut, with_attributes
 from search.graph.ops.elements import Shape
 from search.graph.ops.linear_map import Linear
-from search.graph.ops.lower import Inputs, Value
+from search.graph.ops.lower import Inputs, Value, optional
 from search.graph.ops.lower_conv import pads_of
 from search.graph.ops.op import Op
 from search.graph.ops.price import Shapes, height_width, window
@@ -30,6 +30,18 @@ def _lower(node: Node, inputs: Inputs) -> Value:
 
 def _lower_transposed(node: Node, inputs: Inputs) -> Value:
     return lower_conv.conv_transpose(node, *[jnp.asarray(v) for v in inputs if v is not None])
+
+
+def _lower_fused(node: Node, inputs: Inputs) -> Value:
+    """Input 3 is added to the convolution, then comes an activation."""
+    x, weight, bias, added = (optional(inputs, position) for position in range(4))
+    y = _lower(node, [x, weight, bias])
+    y = y if added is None else y + added
+    name = node.get("activation", "")
+    if not name:
+        return y
+    attributes = dict(zip(_PARAMETERS.get(name, ()), node.get("activation_params", ()), strict=False))
+    return pointwise.OPS[name].lowering(0)(dataclasses.replace(node, op=name, attributes=attributes), [y])
 
 
 def flow_conv(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
@@ -83,6 +95,14 @@ def _flow_transposed(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> 
     return [at.along(fresh, 1, out)]
 
 
+def _flow_fused(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
+    """As `flow_conv`, whose units meet those of what is added."""
+    made = flow_conv(node, inputs, at)
+    if not node.input(3):
+        return made
+    return flow.elementwise(dataclasses.replace(node, inputs=("", node.inputs[3])), [*made, inputs[3]], at)
+
+
 def cut_conv(node: Node, at: Cut) -> Node:
     """As many groups as the input's channels fill."""
     if int(node.get("group", 1)) == 1:
@@ -114,6 +134,11 @@ def price_conv(node: Node, base: Workload, active: Sequence[str], shapes: Shapes
     """The kernel of a convolution whose weight is the input at ``weight``."""
     out = shapes[next(name for name in node.outputs if name)]
     return _priced(node, base, shapes[active[0]], out, shapes[node.inputs[weight]])
+
+
+def _price_fused(node: Node, base: Workload, active: Sequence[str], shapes: Shapes) -> Workload:
+    fused = (*(["Add"] if node.input(3) else []), *filter(None, [node.get("activation", "")]))
+    return dataclasses.replace(price_conv(node, base, active, shapes), fused=fused)
 
 
 def _price_transposed(node: Node, base: Workload, active: Sequence[str], shapes: Shapes) -> Workload:
@@ -211,6 +236,14 @@ def _linear_transposed(node: Node, _graph: Graph) -> Linear | None:
     return Transposed(node, node.inputs[1], node.input(2), 1, node.outputs[0]) if plain else None
 
 
+def _linear_fused(node: Node, graph: Graph) -> Linear | None:
+    """Where nothing comes behind the map."""
+    return None if node.input(3) or node.get("activation", "") else _linear(node, graph)
+
+
+_PARAMETERS = {"Clip": ("min", "max"), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",)}
+"""Attributes of activations in the order of ``activation_params``, see ONNX Runtime's ``fused_activation.cc``."""
+
 OPS: dict[str, Op] = {
     "Conv": Op(
         _lower,
@@ -238,6 +271,19 @@ OPS: dict[str, Op] = {
         channel_axis=1,
         kind="conv",
         price=_price_transposed,
+        product=True,
+    ),
+    "com.microsoft::FusedConv": Op(
+        _lower_fused,
+        _flow_fused,
+        weights=(1, 2),
+        apart="samples",
+        elements=elements_of_conv,
+        cut=cut_conv,
+        linear=_linear_fused,
+        channel_axis=1,
+        kind="conv",
+        price=_price_fused,
         product=True,
     ),
 }
