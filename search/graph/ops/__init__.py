@@ -2,8 +2,8 @@
 
 An entry says all that the engine asks of an operator: how it is computed, how unit ids flow through it when channels are
 coupled, what it says about sizes and how that is cut, which inputs hold trainable weights, how it is refitted, what kernel a
-device runs for it. Nobody else keeps a list of operators' names. An operator that is not in the table is run by ONNX Runtime
-as it is; it freezes its neighbours and is explained, and never fails a job on its own.
+device runs for it. Passes that rewrite a pattern name what they match; nobody else lists operators. An operator that is not in
+the table is run by ONNX Runtime as it is; it freezes its neighbours and is explained, and never fails a job on its own.
 """
 
 from __future__ import annotations
