@@ -12,6 +12,7 @@ from search.allocate.price import Pricer
 from search.found import find_samples, sizes_taken
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
+from search.graph.ops import of
 from search.graph.upload import Upload
 from search.options import states_for
 from search.plan import Knobs
@@ -20,11 +21,6 @@ from search.prune.groups import removable_parameters
 from search.report import Inspection, Latency, PrunableGroup, Range, TargetInspection
 from search.request import JobSpec
 from search.structures.cluster import runs_zeros
-
-IN_INTEGERS = frozenset(
-    {"ConvInteger", "DequantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}
-)
-"""Operators of networks that were quantised."""
 
 
 def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -> Inspection:
@@ -77,7 +73,7 @@ def _why_nothing(graph: Graph, knobs: Knobs) -> list[str]:
         return []
     if not graph.outputs:
         return ["no node of the file is understood: ONNX Runtime runs it as it is"]
-    integers = sorted({node.op for node in graph.nodes if node.op in IN_INTEGERS})
+    integers = sorted({node.op for node in graph.nodes if (entry := of(node)) is not None and entry.quantised})
     if not integers:
         return []
     named = ", ".join(integers)

@@ -15,7 +15,7 @@ from search.graph.ir import Node
 from search.plan import Element, Knobs, Plan, blocks_of, zeros_knob
 from search.prune.blocks import DROPPED
 from search.prune.groups import Group
-from search.recover.linear import Linear
+from search.recover.linear import linear_of
 from search.request import MinWidth, StructureName
 from search.structures.cluster import LEVELS, runs_zeros
 from search.structures.pattern import SHARES
@@ -74,7 +74,7 @@ def _patterned(knobs: Knobs, profile: DeviceProfile, structures: Sequence[Struct
 
 def _takes_patterns(node: Node, knobs: Knobs) -> bool:
     """Whether a node makes units of a group from input channels that come in fours, and is wide enough to gain."""
-    linear = Linear.of(node, knobs.graph)
+    linear = linear_of(node, knobs.graph)
     if linear is None or linear.groups != 1 or node.name not in knobs.makers:
         return False
     taps = math.prod(knobs.graph.initializers[linear.weight].shape[2:])

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from search.graph.ir import Array, Graph, Node
-from search.graph.ops import OPS
+from search.graph.ops import Op, of
 
-KEEPS_AXES = frozenset({"Add", "Cast", "Div", "Identity", "LogSoftmax", "Mul", "Sigmoid", "Softmax", "Sub", "Tanh"})
-"""Operators that leave every value at its place."""
-ENDS_CLASSIFIER = frozenset({"Softmax", "LogSoftmax", "Gemm", "MatMul", "Conv", "GlobalAveragePool", "ReduceMean"})
-"""What makes class scores: a softmax, a product with weights, or the mean over the positions of a map of scores."""
-PASSES_SCORES = frozenset({"Add", "Cast", "Div", "Flatten", "Identity", "Mul", "Reshape", "Squeeze", "Sub"})
-"""What may stand behind it: biases, temperatures, shapes."""
 _KERNELS = ("conv", "dense")
 _VARIES = 1e-6
 """Largest change over the samples, in terms of an output's magnitude, that rounding may make."""
@@ -36,7 +30,8 @@ def reached(graph: Graph) -> tuple[int, ...]:
 
 
 def _is_kernel(node: Node) -> bool:
-    return node.op not in OPS or bool(node.domain) or OPS[node.op].kind in _KERNELS
+    entry = of(node)
+    return entry is None or entry.kind in _KERNELS
 
 
 def informative(graph: Graph, outputs: Sequence[Array], feeds: Mapping[str, Array]) -> tuple[int, ...]:
@@ -77,7 +72,7 @@ def along_last_axis(graph: Graph) -> tuple[int, ...]:
     return tuple(
         i
         for i, info in enumerate(graph.outputs)
-        if (maker := _maker(graph, info.name, KEEPS_AXES)) is not None
+        if (maker := _maker(graph, info.name, _keeps_axes)) is not None
         and maker.op == "MatMul"
         and maker.input(1) in graph.initializers
     )
@@ -88,16 +83,23 @@ def features(graph: Graph) -> tuple[int, ...]:
     return tuple(
         i
         for i, info in enumerate(graph.outputs)
-        if (maker := _maker(graph, info.name, PASSES_SCORES)) is not None and maker.op not in ENDS_CLASSIFIER
+        if (maker := _maker(graph, info.name, lambda entry: entry.scores == "passes")) is not None
+        and ((entry := of(maker)) is None or entry.scores != "makes")
     )
 
 
-def _maker(graph: Graph, name: str, passes: Collection[str]) -> Node | None:
+def _keeps_axes(entry: Op) -> bool:
+    """Whether an operator leaves every value at its place."""
+    return entry.apart == "elements" or entry.kind == "softmax"
+
+
+def _maker(graph: Graph, name: str, passes: Callable[[Op], bool]) -> Node | None:
     """The node that makes a value, behind those that are passed by; None where it is an input, or several values meet."""
     makers = graph.producers()
     while name in makers:
         node = makers[name]
-        if node.op not in passes:
+        entry = of(node)
+        if entry is None or not passes(entry):
             return node
         changing = [value for value in node.inputs if value and value not in graph.initializers]
         if len(changing) != 1:

@@ -23,13 +23,9 @@ from search.graph.execute import apply_node
 from search.graph.extract import extract, reads
 from search.graph.ir import CARRIED, Frame, Graph, Node, TensorInfo
 from search.graph.observe import Observation, inputs_of, observe
-from search.graph.ops import OPS
+from search.graph.ops import of
 from search.report import CarriedNode, NodeKinds
 
-SIZED_BY_DATA = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
-"""Their outputs may have the same size on all that was tried, and yet another one on other data."""
-HASHES = frozenset({"BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Mod"})
-"""Where integers may outgrow 32 bits on purpose."""
 OLDEST_UNDERSTOOD = 7
 """Operator set from which on operands broadcast as they do now."""
 MOST_NAMED = 3
@@ -40,8 +36,7 @@ def needs_care(graph: Graph) -> bool:
     values = (*graph.inputs, *graph.outputs)
     foreign = graph.opset < OLDEST_UNDERSTOOD or any(info.dtype.kind in "OUSc" for info in values)
     return foreign or any(
-        node.domain or node.op not in OPS or node.op in SIZED_BY_DATA | HASHES or "equence" in node.op
-        for node in graph.nodes
+        (entry := of(node)) is None or entry.by_data or entry.wraps or entry.of_lists for node in graph.nodes
     )
 
 
@@ -66,7 +61,7 @@ def carve(proto: onnx.ModelProto, graph: Graph) -> Graph:
     try:
         seen = observe(proto)
     except NotImplementedError as error:
-        foreign = next((node for node in graph.nodes if node.domain or node.op not in OPS), None)
+        foreign = next((node for node in graph.nodes if of(node) is None), None)
         if foreign is None:
             return graph.replace(kinds=kinds(graph))
         operator = f"{foreign.domain}::{foreign.op}" if foreign.domain else foreign.op
@@ -134,11 +129,12 @@ class _Division:
         read = self.reads[i]
         constant = all(isinstance(values.get(name), np.ndarray) for name in read)
         wide = [n for n in (*read, *self.makes[i]) if n in self.seen.wide and not isinstance(values.get(n), np.ndarray)]
-        if node.domain or node.op not in OPS:
+        entry = of(node)
+        if entry is None:
             self.why[i] = "the operator is not among those that are pruned"
         elif not self.opaque.isdisjoint((*read, *self.makes[i])):
             self.why[i] = "it works on strings, sequences, or sizes that depend on the data"
-        elif node.op in SIZED_BY_DATA and not constant:
+        elif entry.by_data and not constant:
             self.why[i] = "the size of its output depends on the data"
         elif wide and not constant and i not in self.of_sizes:
             self.why[i] = f"`{wide[0]}` has integers of more than 32 bits"
@@ -154,9 +150,9 @@ class _Division:
         first, moved = self.seen.looks[0], self.seen.moved
         unknown = [name for name in self.reads[i] if name in self.opaque and self.seen.is_number(name)]
         unsure = bool(unknown) and not any(moved(name) for name in unknown)
-        by_data = self.proto.graph.node[i].op_type in SIZED_BY_DATA and any(
-            not isinstance(values.get(name), np.ndarray) for name in self.reads[i]
-        )
+        entry = of(self.whole.nodes[i])
+        moving = any(not isinstance(values.get(name), np.ndarray) for name in self.reads[i])
+        by_data = entry is not None and entry.by_data and moving
         for name in self.makes[i]:
             if by_data or unsure or moved(name) or 0 in first.get(name, (0,)):
                 self.opaque.add(name)
@@ -337,7 +333,9 @@ def _of_sizes(graph: Graph) -> set[int]:
     found: set[int] = set()
     known = {*graph.initializers, ""}
     for i, node in enumerate(graph.nodes):
-        if node.op in ("Shape", "Size", "Constant") or (node.inputs and known.issuperset(node.inputs)):
+        entry = of(node)
+        reads = [node.input(i) for i in entry.static] if entry is not None and entry.of_shapes else node.inputs
+        if known.issuperset(reads) and (node.inputs or (entry is not None and entry.of_shapes)):
             known.update(node.outputs)
             found.add(i)
     return found

@@ -15,19 +15,17 @@ import numpy as np
 from flax import nnx
 
 from search.errors import InvalidModel, UnsupportedOperator
-from search.graph import admission, carried, flow
+from search.graph import admission, carried, growth
 from search.graph.ir import Array, Graph, Node
-from search.graph.lower import Value
-from search.graph.lower_conv2d import channels_last
 from search.graph.mapped import over_chunks
-from search.graph.ops import OPS
+from search.graph.ops import Op, of
+from search.graph.ops.lower import Value
+from search.graph.ops.lower_conv2d import channels_last
 from search.graph.sampling import samples_of
 
 Values = dict[str, Value]
 AT_ONCE_ELEMENTS = 1 << 27
 """Of the largest value of a run of several samples: half a gigabyte."""
-PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators that a matrix unit runs faster on narrower floats."""
 _UNKNOWN_YET = (
     jax.errors.ConcretizationTypeError,
     jax.errors.NonConcreteBooleanIndexError,
@@ -43,8 +41,8 @@ def trainable(graph: Graph) -> tuple[str, ...]:
     names = {
         node.input(slot)
         for node in graph.nodes
-        if node.op in OPS
-        for slot in OPS[node.op].weights
+        if (entry := of(node)) is not None
+        for slot in entry.weights
         if node.input(slot) in floats and graph.initializers[node.input(slot)].ndim > 0
     }
     return tuple(sorted(names))
@@ -57,21 +55,28 @@ def static_operands(graph: Graph) -> set[str]:
     """
     known = set(graph.initializers)
     for node in graph.nodes:
-        given = [node.input(i) for i in OPS[node.op].static] if of_shapes(node) else node.inputs
+        given = [node.input(i) for i in static_positions(node)] if of_shapes(node) else node.inputs
         if known.issuperset(filter(None, given)):
             known.update(node.outputs)
     wanted: set[str] = set()
     for node in reversed(graph.nodes):
-        if node.op in OPS and not node.domain:
-            wanted.update(node.input(position) for position in OPS[node.op].static)
+        if of(node) is not None:
+            wanted.update(node.input(position) for position in static_positions(node))
             if not of_shapes(node) and not wanted.isdisjoint(node.outputs):
                 wanted.update(node.inputs)
     return wanted & known & graph.initializers.keys()
 
 
+def static_positions(node: Node) -> tuple[int, ...]:
+    """Inputs of a node that are known before the network runs."""
+    entry = of(node)
+    return () if entry is None else entry.static
+
+
 def of_shapes(node: Node) -> bool:
     """Whether what a node gives depends on the shapes of its inputs only, and on its static operands."""
-    return node.op in OPS and not node.domain and OPS[node.op].flow is flow.forget
+    entry = of(node)
+    return entry is not None and entry.of_shapes
 
 
 def apply_node(node: Node, inputs: Sequence[Value], opset: int, products: Any = np.float32) -> tuple[Value, ...]:
@@ -81,7 +86,7 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int, products: Any = 
         node: the operator.
         inputs: its operands, None where it has none.
         opset: version of the operator set.
-        products: float type that float32 factors of traced `PRODUCTS` are rounded to; what is added, and the result, stays
+        products: float type that float32 factors of traced products are rounded to; what is added, and the result, stays
             float32.
 
     Raises:
@@ -93,16 +98,17 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int, products: Any = 
     if node.is_carried:
         with blaming(node, inputs):
             return carried.run(node, inputs)
-    if node.domain or node.op not in OPS:
+    entry = of(node)
+    if entry is None:
         raise _unsupported(node, "the operator table does not have it")
     static = not any(isinstance(value, (jax.Array, list)) for value in inputs)
     with blaming(node, inputs):
-        admission.check_cost(node, inputs, constant=static)
-        if np.dtype(products) == np.float32 or static or node.op not in PRODUCTS:
-            result = _compute(node, inputs, opset, static=static)
+        growth.check_cost(node, inputs, constant=static)
+        if np.dtype(products) == np.float32 or static or not entry.product:
+            result = _compute(entry, node, inputs, opset, static=static)
         else:
             factors = [_cast(value, np.float32, products) for value in inputs[:2]]
-            result = _cast(_compute(node, [*factors, *inputs[2:]], opset, static=False), products)
+            result = _cast(_compute(entry, node, [*factors, *inputs[2:]], opset, static=False), products)
     return result if isinstance(result, tuple) else (result,)
 
 
@@ -135,12 +141,11 @@ def blaming(node: Node, inputs: Sequence[Value]) -> Iterator[None]:
         ) from error
 
 
-def _compute(node: Node, inputs: Sequence[Value], opset: int, *, static: bool) -> Value:
+def _compute(entry: Op, node: Node, inputs: Sequence[Value], opset: int, *, static: bool) -> Value:
     """Run an entry of the table; what depends on constants only is a constant again, in ONNX's own types."""
-    lowering = OPS[node.op].lowering(opset)
+    lowering = entry.lowering(opset)
     if not static:
-        of_elements = OPS[node.op].flow in (flow.same, flow.elementwise)
-        return (channels_last(lowering) if of_elements else lowering)(node, inputs)
+        return (channels_last(lowering) if entry.apart == "elements" else lowering)(node, inputs)
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         result = lowering(node, inputs)
     return tuple(map(_as_numpy, result)) if isinstance(result, tuple) else _as_numpy(result)

@@ -178,7 +178,7 @@ def meet(node: Node, operands: Sequence[Ids], shape: tuple[int, ...], at: Coupli
     aligned = [ids.reshape((1,) * (len(shape) - ids.ndim) + ids.shape) for ids in operands]
     total: Ids = np.broadcast_to(np.int32(0), shape)
     for ids in sorted(aligned, key=lambda ids: (not (ids > 0).any(), -ids.size)):
-        axes = [axis for axis in range(len(shape)) if _varies(total, axis)]
+        axes = [axis for axis in range(len(shape)) if varies(total, axis)]
         spread = [axis for axis in axes if ids.shape[axis] == 1]
         if not (ids > 0).any() and (total > 0).any():
             if len(spread) < len(axes):
@@ -207,105 +207,6 @@ def _scale(node: Node, value: str, total: Ids, shape: tuple[int, ...], at: Coupl
         at.slot(node, value, axis, at.channels(node, total, aligned), "scales")
 
 
-def reduce(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
-    """Passes units that are the same along every reduced axis; a reduction over channels freezes them."""
-    ids, out = inputs[0], node.outputs[0]
-    if ids is None:
-        return [at.none(out)]
-    axes = node.get("axes")
-    if axes is None:
-        axes = at.static[node.inputs[1]].reshape(-1).tolist() if node.input(1) else list(range(ids.ndim))
-    for axis in sorted((int(a) % ids.ndim for a in axes), reverse=True):
-        if (ids != ids.take([0], axis)).any():
-            return freeze(node, inputs, at)
-        ids = ids.take([0], axis)
-    return [np.broadcast_to(ids.reshape(at.shapes[out]), at.shapes[out])]
-
-
-def softmax(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
-    """Passes units (attention heads) that are the same along the axis, and along those behind it (older opsets)."""
-    ids = inputs[0]
-    if ids is None or any(_varies(ids, axis) for axis in range(int(node.get("axis", 1)) % ids.ndim, ids.ndim)):
-        return freeze(node, inputs, at)
-    return [ids]
-
-
-def move(node: Node, inputs: Sequence[Ids | None], at: Coupling) -> Sequence[Ids]:
-    """Run the operator's own lowering on the ids."""
-    if inputs[0] is None and node.op != "Concat":
-        return [at.none(value) for value in node.outputs if value]
-    data = range(len(inputs)) if node.op == "Concat" else (0,)
-    values: list[Any] = [at.static.get(value) for value in node.inputs]
-    if any(values[i] is None and node.inputs[i] for i in range(len(values)) if i not in data):
-        return freeze(node, inputs, at)
-    for position in data:
-        ids = inputs[position]
-        values[position] = ids if ids is not None else np.full(at.static[node.inputs[position]].shape, FIXED, np.int32)
-    if node.op == "Pad":  # what is filled in is no unit's, also where the file leaves the value out
-        values[2:3] = [None]
-        node = dataclasses.replace(node, attributes={**node.attributes, "value": FIXED})
-    moved = at.lower(node, values)
-    outputs = moved if isinstance(moved, tuple) else (moved,)
-    if node.op == "Pad":
-        return [_padded(values[0], outputs[0], at.shapes[node.outputs[0]])]
-    if node.op == "Reshape":
-        return [_split_axes(node, values[0], outputs[0], at)]
-    _check_bounds(node, values[0], at)
-    return outputs
-
-
-def _padded(source: Ids, padded: Ids, shape: tuple[int, ...]) -> Ids:
-    """Rows and columns that are padded go with their channel; channels that are padded are data of fixed width."""
-    varying = [axis for axis in range(source.ndim) if _varies(source, axis)]
-    if any(source.shape[axis] != shape[axis] for axis in varying) or not source.size:
-        return padded
-    one_each = source[tuple(slice(None) if axis in varying else slice(0, 1) for axis in range(source.ndim))]
-    return np.broadcast_to(one_each, shape)
-
-
-def _split_axes(node: Node, source: Ids, ids: Ids, at: Coupling) -> Ids:
-    """Channels that a Reshape spreads over several axes go in whole slices along one of them.
-
-    Features (last axis) split into heads of some width: a head is a unit. Channels (axis 1) split into groups: the
-    position within the group is a unit.
-    """
-    axes = [axis for axis in range(ids.ndim) if _varies(ids, axis)]
-    before = [axis for axis in range(source.ndim) if _varies(source, axis)]
-    if axes and node.input(1) not in at.initializers:
-        at.keep(node, ids, "Reshape to a shape that is computed")
-        return np.full(ids.shape, FIXED, np.int32)
-    if len(axes) < 2:
-        return ids
-    if len(before) != 1 or (ids <= 0).any():
-        at.keep(node, ids, "Reshape splits the channels over several axes")
-        return np.full(ids.shape, FIXED, np.int32)
-    tokens = before[0] == source.ndim - 1 and (source.ndim > 2 or source.shape[0] > 1)
-    kept = axes[-2] if tokens else max(axes, key=lambda axis: ids.shape[axis])
-    rows = np.moveaxis(ids, kept, 0).reshape(ids.shape[kept], -1)
-    unit = at.unite_along(node, rows, 1)
-    return np.broadcast_to(unit.reshape([-1 if axis == kept else 1 for axis in range(ids.ndim)]), ids.shape)
-
-
-def _check_bounds(node: Node, source: Ids, at: Coupling) -> None:
-    """Slices, gathers and splits that cut through units must be constants that surgery can rewrite."""
-    if node.op == "Slice":
-        axes = node.get("axes") or (at.static[node.input(3)].tolist() if node.input(3) else range(source.ndim))
-        steps = at.static[node.input(4)] if node.input(4) else np.ones(1)
-        touched = any(_varies(source, int(axis)) for axis in axes)
-        if touched and (np.any(steps != 1) or any(name not in at.initializers for name in node.inputs[1:] if name)):
-            at.keep(node, source, "Slice has bounds that are computed, or steps")
-    elif node.op == "Gather" and _varies(source, int(node.get("axis", 0))):
-        if node.input(1) not in at.initializers:
-            at.keep(node, source, "Gather has indices that are computed")
-        elif at.initializers[node.input(1)].ndim > 1:
-            at.keep(node, source, "Gather lays channels out over several axes")
-    elif node.op == "Tile":
-        repeats = at.static[node.inputs[1]].reshape(-1).tolist()
-        if any(count > 1 and _varies(source, axis) for axis, count in enumerate(repeats)):
-            at.keep(node, source, "Tile repeats channels")
-    elif node.op in ("DepthToSpace", "SpaceToDepth", "CenterCropPad"):
-        at.keep(node, source, f"{node.op} mixes channels and positions")
-
-
-def _varies(ids: Ids, axis: int) -> bool:
+def varies(ids: Ids, axis: int) -> bool:
+    """Whether ids differ along an axis."""
     return bool((ids != ids.take([0], axis)).any()) if ids.shape[axis] > 1 else False

@@ -13,12 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from search.graph.flow import Coupling, Ids, move
+from search.graph.flow import Coupling, Ids
 from search.graph.ir import Node
-from search.graph.ops import OPS
-
-OPERANDS = {"Resize": 3, "Expand": 1, "Reshape": 1}
-"""Operators that give a value sizes, and which operand says them."""
+from search.graph.ops import of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +46,9 @@ def computed_sizes(nodes: Sequence[Node], at: Coupling, canonical: Ids) -> tuple
     units = {name: canonical[np.maximum(ids, 0)] for name, ids in at.ids.items()}
     claims: dict[tuple[str, int, int], list[tuple[Node, Size, Ids]]] = {}
     for node in nodes:
-        operand = node.input(OPERANDS.get(node.op, len(node.inputs)))
+        operand = _says_sizes(node)
         there = operand in at.static and operand not in at.initializers and node.outputs[0] in at.ids
-        if not there or node.domain or "axes" in node.attributes:
+        if not there or "axes" in node.attributes:
             continue
         ids = units[node.outputs[0]]
         elements = at.static[operand].size
@@ -107,16 +104,23 @@ def _origin(value: str, position: int, at: Coupling) -> Size | _Extent | None:
 
 
 def _names_sizes_alone(value: str, at: Coupling) -> bool:
-    return all(reader.input(OPERANDS.get(reader.op, len(reader.inputs))) == value for reader in at.readers[value])
+    return all(_says_sizes(reader) == value for reader in at.readers[value])
+
+
+def _says_sizes(node: Node) -> str:
+    """The operand that names the sizes of a node's output; empty where none does."""
+    entry = of(node)
+    return "" if entry is None or entry.sized_by is None else node.input(entry.sized_by)
 
 
 def _source(node: Node, value: str, position: int, at: Coupling) -> tuple[int | None, int]:
     """Operand of a movement that an element of its output comes from, and the element there; None where it computes."""
-    if node.op in ("Cast", "Identity"):
-        return 0, position
-    if node.op not in OPS or OPS[node.op].flow is not move:
+    entry = of(node)
+    if entry is None or entry.moves is None:
         return None, 0
-    operands = range(len(node.inputs)) if node.op == "Concat" else range(1)
+    if entry.apart == "elements":
+        return 0, position
+    operands = entry.moved(node)
     sizes = [at.static[node.inputs[i]].size for i in operands]
     starts = np.cumsum([0, *sizes])
     values: list[Any] = [at.static.get(name) for name in node.inputs]

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from hwprofiles.workload import GRAPH_INPUT, Kind, Workload
-from search.graph import flow, flow_linear
+from hwprofiles.workload import GRAPH_INPUT, Workload
 from search.graph.ir import Array, Graph, Node
-from search.graph.ops import OPS
+from search.graph.ops import Op, of
+from search.graph.ops.price import Shapes, height_width, window
 
 _WEIGHTED = frozenset({"conv", "dense"})
-_SCALES = frozenset({"Mul", "Div"})
-_WEIGHT_AT = {"QLinearConv": 3}
-_RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def workloads(graph: Graph, shapes: Shapes, static: Mapping[str, Array]) -> list[Workload]:
@@ -55,43 +50,44 @@ def workloads(graph: Graph, shapes: Shapes, static: Mapping[str, Array]) -> list
 
 def _is_free(node: Node) -> bool:
     """Views and static values cost nothing; an unknown operator is priced as an element-wise pass."""
-    return node.op in OPS and OPS[node.op].kind is None
+    entry = of(node)
+    return entry is not None and entry.kind is None
 
 
 def _host(
     node: Node, active: list[str], made_by: Mapping[str, int], kernels: list[Workload], private: set[str]
 ) -> int | None:
     """Position of the kernel that a node runs inside, or None. ``private`` values have one reader."""
-    if node.op not in OPS or OPS[node.op].kind not in {"elementwise", "norm"}:
+    entry = of(node)
+    if entry is None or entry.kind not in {"elementwise", "norm"}:
         return None
     for value in active:
         position = made_by.get(value, GRAPH_INPUT)
         if position == GRAPH_INPUT or value not in private:
             continue
         others = [made_by[other] for other in active if other != value]
-        if _takes_in(kernels[position], position, node, others):
+        if _takes_in(kernels[position], position, entry, others):
             return position
     return None
 
 
-def _takes_in(kernel: Workload, position: int, node: Node, others: list[int]) -> bool:
-    """Whether a kernel runs a node that reads its output and what the kernels ``others`` made.
+def _takes_in(kernel: Workload, position: int, entry: Op, others: list[int]) -> bool:
+    """Whether a kernel runs an operator that reads its output and what the kernels ``others`` made.
 
     A kernel with weights takes in activations, norms and one addition of something older; a normalisation takes in
     activations; a product takes in a scale; arithmetic takes in what reads nothing but its own result and inputs, as the
     chain of operators that makes up a GELU does.
     """
-    fusible = OPS[node.op].fusible
     match kernel.kind:
         case "conv" | "dense":
-            adds = node.op == "Add" and "Add" not in kernel.fused and all(other < position for other in others)
-            return fusible and (not others or adds)
+            adds = entry.fused == "addition" and "Add" not in kernel.fused and all(other < position for other in others)
+            return adds if others else entry.fused in {"activation", "norm", "addition"}
         case "norm":
-            return fusible and not others and node.op not in {"Add", "BatchNormalization"}
+            return entry.fused == "activation" and not others
         case "matmul":
-            return node.op in _SCALES and not others
+            return entry.fused == "scale" and not others
         case "elementwise":
-            return OPS[node.op].kind == "elementwise" and set(others) <= {position, *kernel.sources}
+            return entry.kind == "elementwise" and set(others) <= {position, *kernel.sources}
         case _:
             return False
 
@@ -102,95 +98,17 @@ def _absorb(kernel: Workload, node: Node, active: list[str], made_by: Mapping[st
     return dataclasses.replace(kernel, fused=(*kernel.fused, node.op), sources=(*kernel.sources, *others))
 
 
-def _hw(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width of an activation (N, C, ...), or of a window: a signal has height 1, other axes are merged."""
-    return (math.prod(shape[2:-1]), shape[-1]) if len(shape) > 2 else (1, 1)
-
-
-def _pair(values: Iterable[Any]) -> tuple[int, int]:
-    """A window, stride or dilation the same way."""
-    return _hw((1, 1, *map(int, values)))
-
-
 def _kernel(
     node: Node, active: list[str], made_by: Mapping[str, int], shapes: Shapes, channels: Mapping[str, int]
 ) -> Workload:
     sources = tuple(made_by.get(value, GRAPH_INPUT) for value in active)
     result = next(name for name in node.outputs if name)
-    first = shapes[active[0]] if active else shapes[result]
-    kind = OPS[node.op].kind or "elementwise" if node.op in OPS else "elementwise"
+    entry = of(node)
+    kind = entry.kind or "elementwise" if entry is not None else "elementwise"
     base = Workload(node.name, kind, 1, 1, sources=sources)
-    if node.op in _RECURRENT:
-        return _recurrence(node, base, first, shapes[node.inputs[2]])
-    if node.op == "Attention":
-        return _attention(node, base, *(shapes[name] for name in node.inputs[:2]))
-    if node.op == "Einsum":
-        return _einsum(node, base, active, shapes)
-    if kind == "conv":
-        return _convolution(node, base, first, shapes[result], shapes[node.inputs[_WEIGHT_AT.get(node.op, 1)]])
-    if kind == "dense":
-        return _product(base, [shapes[value] for value in active], shapes[result])
+    if entry is not None and entry.price is not None:
+        return entry.price(node, base, active, shapes)
     return _other(node, base, active, result, shapes, channels)
-
-
-def _convolution(
-    node: Node, base: Workload, first: tuple[int, ...], out: tuple[int, ...], weight: tuple[int, ...]
-) -> Workload:
-    """A transposed convolution multiplies once per input position."""
-    axes = len(weight) - 2
-    return dataclasses.replace(
-        base,
-        c_in=first[1],
-        c_out=out[1],
-        in_hw=_hw(first),
-        out_hw=_hw(first if node.op == "ConvTranspose" else out),
-        kernel=_pair(weight[2:]),
-        stride=_pair(node.get("strides", [1] * axes)),
-        dilation=_pair(node.get("dilations", [1] * axes)),
-        groups=int(node.get("group", 1)),
-        spatial_axes=axes,
-    )
-
-
-def _product(base: Workload, factors: list[tuple[int, ...]], out: tuple[int, ...]) -> Workload:
-    """One activation times a weight, or two activations."""
-    first = factors[0]
-    if len(factors) == 1:
-        return dataclasses.replace(base, c_in=first[-1], c_out=out[-1], rows=math.prod(first[:-1]))
-    rows, copies = (*(1, 1), *first)[-2], math.prod(first[:-2])
-    return dataclasses.replace(base, kind="matmul", c_in=first[-1], c_out=out[-1], rows=rows, groups=copies, operands=2)
-
-
-def _recurrence(node: Node, base: Workload, x: tuple[int, ...], weight: tuple[int, ...]) -> Workload:
-    """Time steps of an RNN, GRU or LSTM; ``weight`` is R, (directions, gates * hidden, hidden)."""
-    directions, _, hidden = weight
-    steps = x[1] if node.get("layout", 0) else x[0]
-    gates = weight[1] // hidden
-    return dataclasses.replace(
-        base, kind="recurrence", c_in=x[-1], c_out=hidden, rows=steps, groups=directions, gates=gates
-    )
-
-
-def _attention(node: Node, base: Workload, q: tuple[int, ...], k: tuple[int, ...]) -> Workload:
-    """Two products a head, of queries with keys and of what these give with values; one exponential a pair between them."""
-    heads = q[1] if len(q) == 4 else int(node.get("q_num_heads", 1))
-    width = q[-1] if len(q) == 4 else q[-1] // heads
-    return dataclasses.replace(base, c_in=width, c_out=k[-2], rows=q[-2], groups=2 * heads, operands=2, fused=("Exp",))
-
-
-def _einsum(node: Node, base: Workload, active: list[str], shapes: Shapes) -> Workload:
-    """As many multiplications as there are combinations of indices."""
-    terms, _, out = node.get("equation").replace(" ", "").replace("...", "").partition("->")
-    names = terms.split(",")
-    sizes = {
-        letter: size
-        for name, term in zip(node.inputs, names, strict=True)
-        for letter, size in zip(term[::-1], shapes[name][::-1], strict=False)
-    }
-    total, summed = math.prod(sizes.values()), math.prod(size for letter, size in sizes.items() if letter not in out)
-    c_out = sizes[out[-1]] if out else 1
-    kind: Kind = "matmul" if len(active) > 1 else "dense"
-    return dataclasses.replace(base, kind=kind, c_in=summed, c_out=c_out, rows=total // (summed * c_out))
 
 
 def _other(
@@ -208,12 +126,16 @@ def _other(
         base,
         c_in=first[1] if from_images else first[-1] if first else 1,
         c_out=out[1] if images else out[-1] if out else 1,
-        in_hw=_hw(first) if from_images and rows == 1 else (1, 1) if base.kind == "elementwise" else (1, places),
-        out_hw=_hw(out) if images else (1, 1),
+        in_hw=height_width(first)
+        if from_images and rows == 1
+        else (1, 1)
+        if base.kind == "elementwise"
+        else (1, places),
+        out_hw=height_width(out) if images else (1, 1),
         rows=rows,
         operands=_operands(base.kind, active, shapes, math.prod(out)),
-        kernel=_pair(node.get("kernel_shape", [1, 1])) if base.kind == "pool" else (1, 1),
-        stride=_pair(node.get("strides", [1, 1])) if base.kind == "pool" else (1, 1),
+        kernel=window(node.get("kernel_shape", [1, 1])) if base.kind == "pool" else (1, 1),
+        stride=window(node.get("strides", [1, 1])) if base.kind == "pool" else (1, 1),
         spatial_axes=len(out) - 2 if base.kind == "pool" else 2,
     )
 
@@ -237,15 +159,13 @@ def channel_axes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str,
     """
     axes: dict[str, int] = {}
     for node in graph.nodes:
-        entry = OPS.get(node.op)
+        entry = of(node)
         like = next((name for name in node.inputs if name in axes), "")
         for name in node.outputs:
             rank = len(shapes.get(name, ()))
             axis = 1 if rank > 3 else -1
-            if entry is not None and (entry.kind == "conv" or entry.flow in (flow.spatial, flow_linear.by_channel)):
-                axis = 1
-            elif node.op in _RECURRENT:
-                axis = -1
+            if entry is not None and entry.channel_axis is not None:
+                axis = entry.channel_axis
             elif node.op == "Transpose" and like and node.get("perm"):
                 moved = list(node.get("perm")).index(axes[like] % rank)
                 axis = {1: 1, rank - 1: -1}.get(moved, axis)

@@ -14,17 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from search.graph import flow, flow_linear
 from search.graph.ir import Node
-from search.graph.lower import Value
-from search.graph.ops import OPS
+from search.graph.ops import of
+from search.graph.ops.lower import Value
 from search.graph.sampling import joined
 
 Compute = Callable[[Sequence[Value]], tuple[Value, ...]]
-_BY_ROW = (flow_linear.conv, flow_linear.conv_transpose, flow_linear.by_channel, flow.spatial)
-_BY_ELEMENT = (flow.same, flow.elementwise)
-_RESIZES = ("Resize", "Upsample")
-"""They may name the size of every axis, the batch among them."""
 
 
 def over_chunks(
@@ -64,14 +59,14 @@ def _traced(sequence: list[Any]) -> list[Any]:
 
 def _treats_rows_alone(node: Node, inputs: Sequence[Value], stacked: Sequence[bool]) -> bool:
     """Whether what lies along axis 0 of a chunk does not meet, whatever else the operator does."""
-    if node.domain or node.op not in OPS or node.op in _RESIZES or len(node.outputs) > 1:
+    entry = of(node)
+    if entry is None or entry.apart is None or len(node.outputs) > 1:
         return False
     chunks = [v.shape for v, s in zip(inputs, stacked, strict=True) if s and hasattr(v, "shape")]
     if len(chunks) < sum(stacked) or len({(len(shape), *shape[:2]) for shape in chunks}) > 1 or len(chunks[0]) < 2:
         return False
     rank = len(chunks[0]) - 1
     others = [np.shape(v) for v, s in zip(inputs, stacked, strict=True) if not s and v is not None]
-    rule = OPS[node.op].flow
-    if rule in _BY_ELEMENT:
+    if entry.apart == "elements":
         return all(len(shape) < rank or (len(shape) == rank and shape[0] == 1) for shape in others)
-    return rule in _BY_ROW and rank > 2 and not any(stacked[1:]) and not node.get("training_mode", 0)
+    return rank > 2 and not any(stacked[1:]) and not node.get("training_mode", 0)

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from search.graph import lower_shape
-from search.graph.admission import growth
 from search.graph.execute import apply_node, blaming
+from search.graph.growth import growth
 from search.graph.ir import Array, Graph, Node
 from search.graph.normalise_shapes import rewrite_shapes
-from search.graph.ops import OPS
-from search.graph.sources import MOVES, Computed, Dequantised, Folded, Moved, Norm, Source, Stored, Tensor
+from search.graph.ops import lower_shape, of
+from search.graph.sources import Computed, Dequantised, Folded, Moved, Norm, Source, Stored, Tensor
 
 REWRITES = ("shortcut", "shuffle")
 """Rewrites that pay in the file: a padded, strided shortcut as a convolution, a channel shuffle as one Gather."""
@@ -131,10 +130,14 @@ def _derived(
     """Where the numbers of a computed constant come from."""
     operands = tuple(sources.get(name) for name in node.inputs)
     dtype = next((source.dtype for source in operands if source is not None), value.dtype)
-    if node.op in MOVES and all(operands[i] is not None for i in _data(node)):
-        held = tuple(source if i in _data(node) else None for i, source in enumerate(operands))
+    entry = of(node)
+    stay = entry is not None and entry.apart == "elements"
+    data = range(0) if entry is None or (stay and output) else entry.moved(node)
+    if data and all(operands[i] is not None for i in data):
+        held = tuple(source if i in data else None for i, source in enumerate(operands))
         kept = dtype if _same_kind(dtype, value.dtype) else value.dtype
-        return Moved(node, held, tuple(inputs), output, kept, lambda n, values: apply_node(n, values, opset))
+        run = (lambda ids: ids) if stay else (lambda ids: apply_node(node, ids, opset))
+        return Moved(node, held, tuple(inputs), output, kept, run)
     if node.op == "DequantizeLinear" and operands[0] is not None and operands[1] is not None:
         raw = (inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None)
         zero = operands[2] if len(operands) > 2 else None
@@ -143,18 +146,13 @@ def _derived(
     return Computed(dtype if _same_kind(dtype, value.dtype) else value.dtype)
 
 
-def _data(node: Node) -> range | tuple[int, ...]:
-    positions = MOVES[node.op]
-    return range(len(node.inputs)) if positions is None else positions
-
-
 def _same_kind(a: np.dtype[np.generic], b: np.dtype[np.generic]) -> bool:
     """Whether both are floats: the view has them all in float32."""
     return a == b or all(dtype.kind == "f" or dtype.name == "bfloat16" for dtype in (a, b))
 
 
 def _foldable(node: Node, known: dict[str, Array]) -> bool:
-    return not node.domain and node.op in OPS and bool(node.inputs) and all(n in known for n in node.inputs if n)
+    return of(node) is not None and bool(node.inputs) and all(n in known for n in node.inputs if n)
 
 
 def drop_identities(graph: Graph) -> Graph:
@@ -220,12 +218,8 @@ def fold_batch_norms(graph: Graph) -> Graph:
 
 def _output_axis(node: Node) -> int | None:
     """Axis of a weight's output channels, of operators that a norm can be folded into."""
-    if node.op == "Conv":
-        return 0
-    if node.op == "ConvTranspose" and int(node.get("group", 1)) == 1:
-        return 1
-    plain = node.get("alpha", 1.0) == 1.0 and node.get("beta", 1.0) == 1.0
-    return (0 if node.get("transB", 0) else 1) if node.op == "Gemm" and plain else None
+    entry = of(node)
+    return None if entry is None or entry.output_axis is None else entry.output_axis(node)
 
 
 def _norm(before: Node, node: Node, graph: Graph, axis: int) -> Norm | None:
@@ -330,7 +324,11 @@ def unshare(graph: Graph) -> Graph:
     """Give every slot of a small weight an initializer of its own: exporters merge equals, which ties them in training."""
     weights, sources = dict(graph.initializers), dict(graph.sources)
     slots = [
-        (node, i) for node in graph.nodes if node.op in OPS for i in OPS[node.op].weights if node.input(i) in weights
+        (node, i)
+        for node in graph.nodes
+        if (entry := of(node)) is not None
+        for i in entry.weights
+        if node.input(i) in weights
     ]
     uses = Counter(node.input(i) for node, i in slots)
     reads = Counter(name for node in graph.nodes for name in node.inputs)

@@ -13,6 +13,7 @@ import numpy as np
 from search.errors import ResourceLimit, SecateurError, UnsupportedOperator
 from search.graph.execute import apply_node, shapes
 from search.graph.ir import Array, Graph, Node, TensorInfo
+from search.graph.ops import of
 
 FREE_SIZES = ((64, 96), (16, 24), (8, 12))
 """Tried for the first free size that is not the batch; what a network accepts depends on its strides and tables."""
@@ -192,10 +193,12 @@ def drop_zero_states(graph: Graph, probes: Sequence[Probe]) -> Graph:
     """Initial states that are zero whatever the batch are left out, which means the same."""
     nodes = []
     for node in graph.nodes:
-        states = node.inputs[5:7] if node.op in ("RNN", "GRU", "LSTM") else ()
-        zero = [all(name in p.static and not np.any(p.static[name]) for p in probes) for name in states]
-        if any(zero):
-            kept = tuple("" if z else name for name, z in zip(states, zero, strict=True))
-            node = dataclasses.replace(node, inputs=(*node.inputs[:5], *kept, *node.inputs[7:]))  # noqa: PLW2901
-        nodes.append(node)
+        entry = of(node)
+        zero = {
+            i
+            for i in (() if entry is None else entry.zeros)
+            if node.input(i) and all(node.input(i) in p.static and not np.any(p.static[node.input(i)]) for p in probes)
+        }
+        kept = tuple("" if i in zero else name for i, name in enumerate(node.inputs))
+        nodes.append(dataclasses.replace(node, inputs=kept) if zero else node)
     return graph.replace(nodes=tuple(nodes))

@@ -255,7 +255,7 @@ def _recomputed(source: Source, puts: Mapping[Tensor, Array]) -> Array:
         for operand, value in zip(source.operands, source.values, strict=True)
     ]
     _refuse_overrun(source.node, operands)
-    return np.asarray(source.run(source.node, operands)[source.output])
+    return np.asarray(source.run(operands)[source.output])
 
 
 def _refuse_overrun(node: Node, operands: Sequence[Array | None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -48,12 +48,12 @@ class Moved:
 
     node: Node
     operands: tuple[Source | None, ...]
-    """Sources of the data, in the node's order; an operand that only names sizes, axes or indices counts as data of itself."""
+    """Sources of the data, in the node's order; None for operands that only name sizes, axes or indices."""
     values: tuple[Array | None, ...]
     output: int
     dtype: np.dtype[Any]
-    run: Callable[[Node, Sequence[Array | None]], Sequence[Array]]
-    """Computes the node on ids as on data."""
+    run: Callable[[Sequence[Array | None]], Sequence[Array]]
+    """Moves ids as the node moves data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,15 +115,6 @@ class Computed:
 
 
 Source = Stored | Moved | Dequantised | Folded | Computed
-
-MOVES: Mapping[str, tuple[int, ...] | None] = {
-    **dict.fromkeys(
-        ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather"), (0,)
-    ),
-    **dict.fromkeys(("Cast", "Expand", "Tile", "Dropout"), (0,)),
-    "Concat": None,
-}
-"""Operators whose results are elements of some operands: those at these positions, or of all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,18 +336,15 @@ def element_ids(source: Stored | Moved) -> tuple[Array, list[Stored]]:
         return np.arange(source.value.size, dtype=np.int64).reshape(source.value.shape), [source]
     operands: list[Array | None] = list(source.values)
     stored: list[Stored] = []
-    positions = MOVES[source.node.op]
-    for position in range(len(operands)) if positions is None else positions:
-        inner = source.operands[position]
+    for position, inner in enumerate(source.operands):
+        if inner is None:
+            continue
         if not isinstance(inner, Stored | Moved):
             raise Unclaimable("its numbers are computed from those of the file")
         ids, more = element_ids(inner)
         operands[position] = ids + sum(leaf.value.size for leaf in stored)
         stored += more
-    node = source.node
-    if node.op == "Cast":
-        node = dataclasses.replace(node, op="Identity", attributes={})
-    return np.asarray(source.run(node, operands)[source.output]), stored
+    return np.asarray(source.run(operands)[source.output]), stored
 
 
 def unfolded(norm: Norm, weight: Entry, bias: Entry) -> list[Entry]:

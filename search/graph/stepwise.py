@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from search.graph.execute import apply_node, batches, entered, left, of_shapes
+from search.graph.execute import apply_node, batches, entered, left, of_shapes, static_positions
 from search.graph.ir import Array, Graph, Node
 from search.graph.mapped import over_chunks
-from search.graph.ops import OPS
 from search.graph.sampling import samples_of
 
 Visit = Callable[[Node, dict[str, Any]], None]
@@ -85,7 +84,7 @@ class Stepwise:
 def _step(node: Node, graph: Graph, stacked: tuple[bool, ...]) -> Step:
     """One operator on its inputs in order, compiled unless it works on shapes, indices or constants, which must stay numpy."""
     opset = graph.opset
-    static = OPS[node.op].static if node.op in OPS and not node.domain else ()
+    static = static_positions(node)
     fixed = {
         position: value
         for position, name in enumerate(node.inputs)

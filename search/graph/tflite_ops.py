@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from search.graph.ir import Array, Node
-from search.graph.lower import ints
+from search.graph.ops.lower import ints
 from search.graph.tflite_kernels import ACTIVATION, average_pool, conv, gemm, matmul, max_pool
 from search.graph.tflite_writer import Stored, TfliteWriter, channels_after_reshape, stored_order, unsupported
 

@@ -17,7 +17,7 @@ from search.graph import execute, flow
 from search.graph.flow import FIXED, Coupling, Ids, Slot
 from search.graph.flow_sizes import Size, computed_sizes
 from search.graph.ir import Array, Graph
-from search.graph.ops import OPS
+from search.graph.ops import of
 from search.report import FrozenGroup
 
 Keep = Mapping[str, Array]
@@ -106,11 +106,12 @@ def find_groups(
         stays: ids of groups that stay, and why.
     """
     found, static = execute.shapes(graph, shapes)
+    entries = {node.name: entry for node in graph.nodes if (entry := of(node)) is not None}
     at = Coupling(
         graph.initializers,
         found,
         static,
-        lambda node, values: OPS[node.op].lowering(graph.opset)(node, values),
+        lambda node, values: entries[node.name].lowering(graph.opset)(node, values),
         graph.producers(),
         graph.consumers(),
     )
@@ -119,7 +120,7 @@ def find_groups(
         inputs = [None if not name or name in static else ids[name] for name in node.inputs]
         if all(name in static for name in node.outputs if name):
             continue
-        rule = OPS[node.op].flow if node.op in OPS and not node.domain else flow.unknown
+        rule = entries[node.name].flow if node.name in entries else flow.unknown
         outputs = (
             rule(node, inputs, at)
             if any(value is not None for value in inputs)

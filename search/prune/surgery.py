@@ -11,8 +11,9 @@ import numpy as np
 
 from search.graph.ir import Array, Graph
 from search.graph.normalise import drop_dead
+from search.graph.ops.cut import Cut
 from search.prune.groups import Groups, Keep
-from search.prune.resize import Cut, resize
+from search.prune.resize import resize
 
 
 def mask(initializers: Mapping[str, Array], groups: Groups, keep: Keep) -> dict[str, Array]:
@@ -50,6 +51,6 @@ def cut(graph: Graph, groups: Groups, keep: Keep) -> Graph:
     for weight, axes in kept_positions(groups, keep).items():
         for axis, stays in axes.items():
             initializers[weight] = np.compress(stays, initializers[weight], axis=axis)
-    at = Cut(groups, groups.removed(keep), initializers)
-    nodes = tuple(resize(node, at) for node in graph.nodes)
+    at = Cut(groups.value_ids, groups.shapes, groups.removed(keep), initializers)
+    nodes = tuple(resize(node, groups.sizes, at) for node in graph.nodes)
     return drop_dead(graph.replace(nodes=nodes, initializers={**initializers, **at.constants}))

@@ -20,12 +20,13 @@ import numpy as np
 
 from search.graph.admission import MAX_VALUE_ELEMENTS
 from search.graph.ir import Array, Graph, Node
+from search.graph.ops.linear_map import Linear
 from search.graph.sampling import joined
 from search.graph.stepwise import Stepwise
 from search.prune.blocks import Block, Variant, with_stand_ins
 from search.prune.groups import Groups, Keep
 from search.prune.surgery import mask
-from search.recover.linear import Linear, Moments, ridge
+from search.recover.linear import Moments, linear_of, ridge
 from search.recover.rectified import Bounds
 from search.structures.pattern import Zeros, zeros_among
 from search.structures.sparse import damped
@@ -93,7 +94,7 @@ class Repairer:
         measured: dict[str, tuple[Linear, Array, Moments]] = {}
 
         def visit(node: Node, values: dict[str, Any]) -> None:
-            linear = Linear.of(node, graph)
+            linear = linear_of(node, graph)
             if linear is not None:
                 linear = dataclasses.replace(linear, output=exits.get(node.name, linear.output))
                 pending[node.name] = (linear, self._seen(linear, values[node.inputs[0]]))
@@ -241,7 +242,7 @@ def _residual_sums(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[st
     order = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
     sums: dict[str, str] = {}
     for node in graph.nodes:
-        linear = Linear.of(node, graph)
+        linear = linear_of(node, graph)
         readers = consumers.get(linear.output, []) if linear is not None else []
         if linear is None or len(readers) != 1 or readers[0].op != "Add":
             continue

@@ -15,13 +15,13 @@ import numpy as np
 from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import sparsity_rule
 from search.graph.ir import Array, Graph, Node
+from search.graph.ops import of
 from search.structures.pattern import Pattern
 
 LEVELS = (0.7, 0.8, 0.9)
 """Shares of zeros of a layer in a sparse cluster. Each is above 2/3, so that the cluster is, at any widths."""
 NM_FACTOR = 0.85
 """2:4 halves the products, but whole networks are published to gain at most 15 % (see the profiles' source)."""
-ELEMENT_WISE = frozenset({"Add", "Clip", "HardSwish", "Mul", "Relu", "Sigmoid"})
 DEPTHWISE_KERNELS = ((3, 3), (5, 5))
 Shapes = Mapping[str, Sequence[int]]
 
@@ -107,7 +107,8 @@ def _is_tail(node: Node, graph: Graph) -> bool:
 
 
 def _fits(node: Node, graph: Graph, shapes: Shapes) -> bool:
-    if node.op in ELEMENT_WISE:
+    entry = of(node)
+    if entry is not None and entry.in_cluster:
         return True
     kernel, strides = _kernel(node, graph), list(node.get("strides", [1, 1]))
     if kernel == (1, 1):

@@ -13,7 +13,7 @@ from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.prune.groups import find_groups
 from search.recover.least_squares import Repairer
-from search.recover.linear import Linear, Moments, ridge
+from search.recover.linear import Moments, linear_of, ridge
 from search.structures.channel import keep_mask
 from tests.search.graph.nets import Net, images, run_ort
 
@@ -49,7 +49,7 @@ def test_linear_view_computes_the_operator(kind: str) -> None:
     model = net.bytes()
     graph = load(model)
     node = graph.nodes[-1]
-    linear = Linear.of(node, graph)
+    linear = linear_of(node, graph)
     assert linear is not None
     x = images(2, *shape)
     y = run_ort(model, {"x": x})[0]

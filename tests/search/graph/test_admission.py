@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from search.errors import SecateurError
-from search.graph import admission, execute, onnx_import
+from search.graph import execute, growth, onnx_import
 from search.graph.ir import Node
 from tests.search.graph.hostile import HOSTILE
 
@@ -44,4 +44,4 @@ def test_a_hostile_file_is_refused(name: str) -> None:
 def test_elements_by_hand(op: str, shapes: list[tuple[int, ...]], expected: int) -> None:
     """The bound is the output's size for operators that make more than they read."""
     node = Node("n", op, tuple("ab"), ("c",))
-    assert admission.output_elements(node, [np.zeros(shape) for shape in shapes]) == expected
+    assert growth.output_elements(node, [np.zeros(shape) for shape in shapes]) == expected

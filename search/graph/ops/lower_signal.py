@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Lower, Value, ints, optional
+from search.graph.ops.lower import Inputs, Lower, Value, ints, optional
 
 
 def _complex(x: Any) -> Any:

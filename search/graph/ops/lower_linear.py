@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Value, namespace, optional
+from search.graph.ops.lower import Inputs, Value, namespace, optional
 
 
 def gemm(node: Node, inputs: Inputs) -> Value:

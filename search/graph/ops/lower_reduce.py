@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Lower, Value, axes_of, ints, namespace, optional
+from search.graph.ops.lower import Inputs, Lower, Value, axes_of, ints, namespace, optional
 
 Reduce = Callable[[Any, Value, "tuple[int, ...] | None", bool], Value]
 

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import helper
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Value, axes_of, ints, namespace, optional
+from search.graph.ops.lower import Inputs, Value, axes_of, ints, namespace, optional
 
 
 def reshape(node: Node, inputs: Inputs) -> Value:

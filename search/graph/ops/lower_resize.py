@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Array, Node
-from search.graph.lower import Inputs, Lower, Value, ints, namespace, optional
+from search.graph.ops.lower import Inputs, Lower, Value, ints, namespace, optional
 
 
 def resize(opset: int) -> Lower:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Lower, Value, namespace, optional
+from search.graph.ops.lower import Inputs, Lower, Value, namespace, optional
 
 
 def _by_channel(vector: Value, rank: int) -> Value:

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from search.graph.ir import Node
-from search.graph.lower_conv2d import Window, conv2d
+from search.graph.ops.lower_conv2d import Window, conv2d
 
 
 def pads_of(node: Node, input_hw: Sequence[int], kernel: Sequence[int]) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Lower, Value, ints, namespace, optional
+from search.graph.ops.lower import Inputs, Lower, Value, ints, namespace, optional
 
 
 def _concat(node: Node, inputs: Inputs) -> Value:

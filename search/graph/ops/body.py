@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from search.graph.ir import Graph, Node
-from search.graph.lower import Inputs, Lower, Value
+from search.graph.ops.lower import Inputs, Lower, Value
 from search.graph.proto import from_node, to_graph
 
 

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from search.graph import execute, onnx_import
-from search.graph.lower_conv2d import Window, conv2d, max_pool2d, relu
+from search.graph.ops.lower_conv2d import Window, conv2d, max_pool2d, relu
 from tests.search.graph.nets import images, relative_error, resnet, run_ort
 
 CASES = {

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Lower, Value
+from search.graph.ops.lower import Inputs, Lower, Value
 
 TINY_MAP = 4
 """Up to so many output positions a convolution is one matrix product."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Value, ints, namespace, optional
+from search.graph.ops.lower import Inputs, Value, ints, namespace, optional
 
 
 def _positive(index: Value, size: int) -> Value:

@@ -10,9 +10,9 @@ import numpy as np
 from onnx import helper
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Value, optional
-from search.graph.lower_conv import conv
-from search.graph.lower_linear import centred, requantised
+from search.graph.ops.lower import Inputs, Value, optional
+from search.graph.ops.lower_conv import conv
+from search.graph.ops.lower_linear import centred, requantised
 
 
 def _spread(value: Value, x: Any, node: Node) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Value, optional
+from search.graph.ops.lower import Inputs, Value, optional
 
 Step = Callable[[Any, Any], Any]
 

@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 import onnx.numpy_helper
 
-from search.graph import lower_conv2d
 from search.graph.ir import Node
-from search.graph.lower import Inputs, Lower, Value, namespace, optional
+from search.graph.ops import lower_conv2d
+from search.graph.ops.lower import Inputs, Lower, Value, namespace, optional
 
 FLOAT8 = (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e5m2, ml_dtypes.float8_e5m2fnuz)
 SUB_BYTE = (ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2)

@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 
 from search.graph.ir import Node
-from search.graph.lower_conv import pads_of, shifted_windows
-from search.graph.lower_conv2d import Window, max_pool2d
+from search.graph.ops.lower_conv import pads_of, shifted_windows
+from search.graph.ops.lower_conv2d import Window, max_pool2d
 
 
 def _window(
