@@ -23,6 +23,9 @@ from search.report import DataRegime, DataUse
 from search.task import Task, decide
 
 LARGEST_ARRAY_BYTES = 8 << 30
+LARGEST_REPEATED_BYTES, MOST_TIMES_PACKED = 1 << 30, 200
+"""Bytes that a member may unpack to, where it takes less than one of so many of them: real samples do not shrink like that,
+zeros shrink a thousandfold, and gigabytes of them take minutes before they turn out to say nothing."""
 SYNTHETIC_SAMPLES = 512
 FEWEST_SAMPLES = 8
 FEWEST_DISTINCT = 10
@@ -173,6 +176,12 @@ def _check_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
     if declared > LARGEST_ARRAY_BYTES:
         raise ResourceLimit(
             f"array {info.filename!r} declares {declared} bytes; at most {LARGEST_ARRAY_BYTES} are read",
+            declared=declared,
+        )
+    if declared > max(LARGEST_REPEATED_BYTES, MOST_TIMES_PACKED * info.compress_size):
+        raise ResourceLimit(
+            f"array {info.filename!r} unpacks {info.compress_size} bytes to {declared}, so it repeats the same values; at most "
+            f"{LARGEST_REPEATED_BYTES} bytes of such data are read; leave out samples that are the same",
             declared=declared,
         )
     if declared > info.file_size:

@@ -101,11 +101,28 @@ def check_constants(proto: onnx.ModelProto) -> None:
 
 
 def _inferred(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> dict[str, Shape]:
-    """Shapes, as far as they are known, of what some nodes make of constants; of large constants only the shape is looked at."""
+    """Shapes, as far as they are known, of what some nodes make of constants; of large constants only the shape is looked at.
+
+    Following values as well as shapes computes them, and forty doublings of a constant are terabytes: so what is large by its
+    shape alone is found first, and cut off.
+    """
+    first = _infer(proto, nodes, [], data_prop=False)
+    large = [info for info in first if math.prod(_shape(info) or ()) > SMALL_ELEMENTS]
+    names = {info.name for info in large}
+    rest = [node for node in nodes if names.isdisjoint(node.output)]
+    known = [*large, *_infer(proto, rest, large, data_prop=True)]
+    return {info.name: shape for info in known if (shape := _shape(info)) is not None}
+
+
+def _infer(
+    proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], given: Sequence[onnx.ValueInfoProto], *, data_prop: bool
+) -> list[onnx.ValueInfoProto]:
+    """What ONNX's inference says of the results of nodes."""
     read = {name for node in nodes for name in node.input}
     light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
     light.graph.name = "constants"
     light.graph.node.extend(nodes)
+    light.graph.input.extend(info for info in given if info.name in read)
     for tensor in (tensor for tensor in proto.graph.initializer if tensor.name in read):
         if math.prod(tensor.dims) <= SMALL_ELEMENTS:
             light.graph.initializer.append(tensor)
@@ -113,13 +130,13 @@ def _inferred(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> dict[s
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             light.graph.input.append(info)
     light.graph.output.extend(onnx.ValueInfoProto(name=name) for node in nodes for name in node.output if name)
-    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
-    found: dict[str, Shape] = {}
-    for value in inferred.output:
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
-            found[value.name] = tuple(dim.dim_value for dim in dims)
-    return found
+    return list(onnx.shape_inference.infer_shapes(light, data_prop=data_prop).graph.output)
+
+
+def _shape(info: onnx.ValueInfoProto) -> Shape | None:
+    dims = info.type.tensor_type.shape.dim
+    known = info.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims)
+    return tuple(dim.dim_value for dim in dims) if known else None
 
 
 def check_total(shapes: Sequence[Shape]) -> None:

@@ -234,3 +234,14 @@ def test_distinct_samples_are_counted_as_far_as_needed() -> None:
     part = data.Part({"x": np.arange(9)[:, None] % 3, "z": np.zeros((9, 1))}, None)
     assert part.distinct(10) == 3
     assert part.distinct(2) == 2
+
+
+def test_gigabytes_of_zeros_are_refused_by_their_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here megabytes: packed they take a thousandth; as they are nobody minds them."""
+    monkeypatch.setattr(data, "LARGEST_REPEATED_BYTES", 1 << 20)
+    zeros = np.zeros((1 << 16, 8), np.float32)
+    np.savez(tmp_path / "d.npz", x=zeros)
+    data.check_npz(tmp_path / "d.npz")
+    np.savez_compressed(tmp_path / "d.npz", x=zeros)
+    with pytest.raises(ResourceLimit, match="repeats the same values"):
+        data.check_npz(tmp_path / "d.npz")
