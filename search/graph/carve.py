@@ -30,6 +30,8 @@ SIZED_BY_DATA = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"}
 """Their outputs may have the same size on all that was tried, and yet another one on other data."""
 HASHES = frozenset({"BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Mod"})
 """Where integers may outgrow 32 bits on purpose."""
+READS_BITS = frozenset({"BitCast"})
+"""The search computes in float32 and int32 whatever the file has, and so has other bits."""
 OLDEST_UNDERSTOOD = 7
 """Operator set from which on operands broadcast as they do now."""
 MOST_NAMED = 3
@@ -40,7 +42,7 @@ def needs_care(graph: Graph) -> bool:
     values = (*graph.inputs, *graph.outputs)
     foreign = graph.opset < OLDEST_UNDERSTOOD or any(info.dtype.kind in "OUSc" for info in values)
     return foreign or any(
-        node.domain or node.op not in OPS or node.op in SIZED_BY_DATA | HASHES or "equence" in node.op
+        node.domain or node.op not in OPS or node.op in SIZED_BY_DATA | HASHES | READS_BITS or "equence" in node.op
         for node in graph.nodes
     )
 
@@ -138,6 +140,8 @@ class _Division:
             self.why[i] = "the operator is not among those that are pruned"
         elif not self.opaque.isdisjoint((*read, *self.makes[i])):
             self.why[i] = "it works on strings, sequences, or sizes that depend on the data"
+        elif node.op in READS_BITS and not constant:
+            self.why[i] = "it reads the bits of numbers, which have another type here"
         elif node.op in SIZED_BY_DATA and not constant:
             self.why[i] = "the size of its output depends on the data"
         elif wide and not constant and i not in self.of_sizes:
