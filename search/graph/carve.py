@@ -36,7 +36,8 @@ def needs_care(graph: Graph) -> bool:
     values = (*graph.inputs, *graph.outputs)
     foreign = graph.opset < OLDEST_UNDERSTOOD or any(info.dtype.kind in "OUSc" for info in values)
     return foreign or any(
-        (entry := of(node)) is None or entry.by_data or entry.wraps or entry.of_lists for node in graph.nodes
+        (entry := of(node)) is None or entry.by_data or entry.wraps or entry.of_lists or entry.reads_bits
+        for node in graph.nodes
     )
 
 
@@ -134,6 +135,8 @@ class _Division:
             self.why[i] = "the operator is not among those that are pruned"
         elif not self.opaque.isdisjoint((*read, *self.makes[i])):
             self.why[i] = "it works on strings, sequences, or sizes that depend on the data"
+        elif entry.reads_bits and not constant:
+            self.why[i] = "it reads the bits of numbers, which have another type here"
         elif entry.by_data and not constant:
             self.why[i] = "the size of its output depends on the data"
         elif wide and not constant and i not in self.of_sizes:

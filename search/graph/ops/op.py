@@ -44,6 +44,8 @@ class Op:
     """Outputs may have the same size on all that was tried, and yet another one on other data."""
     of_lists: bool = False
     """Works on sequences of tensors."""
+    reads_bits: bool = False
+    """Reads the bits of numbers; the search computes in float32 and int32 whatever the file has, and so has other bits."""
     wraps: bool = False
     """Integers may outgrow 32 bits on purpose: hashes."""
     zeros: tuple[int, ...] = ()

@@ -61,7 +61,7 @@ OPS: dict[str, Op] = {
     "Erf": pointwise(lambda _, x: jax.scipy.special.erf(jnp.asarray(x))),
     "Cast": by_element(lower_math.cast, scores="passes", moves="first", **_FREE),
     "CastLike": by_element(lower_math.cast_like, **_FREE),
-    "BitCast": Op(lower_math.bitcast, flow.freeze),
+    "BitCast": Op(lower_math.bitcast, flow.freeze, reads_bits=True),
     "Identity": by_element(lambda _, v: v[0], scores="passes", moves="first", **_FREE),
     "Dropout": by_element(lower_math.dropout, moves="first", static=(1, 2), **_FREE),
 }  # fmt: skip
