@@ -63,7 +63,7 @@ class JobsQuery(Query):
     status: Status | None = None
     profile: ProfileId | None = None
     limit: Annotated[int, Interval(ge=1, le=100), DIGITS] = 20
-    cursor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_=-]{1,200}$")] | None = None
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,12}\.[0-9]{1,9}-job_[0-9a-z]{1,60}$")] | None = None
     """`next_cursor` of the page before."""
 
 

@@ -17,6 +17,7 @@ from tests.service.conftest import QUICK_CHILD
 
 ROOT = Path(__file__).parents[2]
 _EXAMPLES = os.environ.get("SECATEUR_EXAMPLES", "10")
+_CONFIG = ("--config-file", str(Path(__file__).with_name("schemathesis.toml")))
 _SEED = os.environ.get("SECATEUR_SEED", "1")
 
 
@@ -30,7 +31,7 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 def test_generated_requests_find_no_breach(url: str, tmp_path: Path) -> None:
     """Every answer fits the document, valid requests are accepted, invalid ones refused, nothing answers 500."""
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"]
+    command = [sys.executable, "-m", "schemathesis.cli", *_CONFIG, "run", f"{url}/openapi.json"]
     command += ["--max-examples", _EXAMPLES, "--seed", _SEED, "--no-color", "--suppress-health-check", "all"]
     environ = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.contract.hooks", "PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=3600)
