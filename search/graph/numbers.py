@@ -11,6 +11,7 @@ import numpy as np
 
 from search.errors import SecateurError
 from search.graph import edits as e
+from search.graph.claims import claims, parts, unfolded
 from search.graph.ir import Array, Graph, Node
 from search.graph.place import Place
 from search.graph.sources import (
@@ -22,12 +23,9 @@ from search.graph.sources import (
     Stored,
     Tensor,
     Unclaimable,
-    claims,
     leaves,
     nodes_of,
-    parts,
     same,
-    unfolded,
 )
 
 Keeps = Mapping[str, Mapping[int, Array]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from search.graph import edits as e
-from search.graph.extract import reads
+from search.graph.extract import bodies, reads
 from search.graph.ir import Array, Node
 from search.graph.sources import Tensor
 from search.graph.upload import overridable, without_numbers
@@ -112,13 +112,18 @@ class Place:
         """The value that a tensor of the file is."""
         return tensor.name if tensor.node is None else str(self._flat.graph.node[tensor.node].output[0])
 
-    def sole_reader(self, tensor: Tensor, origin: int | None, position: int) -> bool:
-        """Whether one input of one node, and nobody else, reads a tensor."""
+    def only_readers(self, tensor: Tensor, sites: Collection[tuple[int | None, int]]) -> bool:
+        """Whether some inputs of nodes of the flat file, and nobody else, read a tensor."""
         name = self.name_of(tensor)
-        if origin is None or name in self._shown or name in self._default_inputs:
+        if name in self._shown or name in self._default_inputs:
             return False
-        mine = list(self._flat.graph.node[origin].input)
-        return self._readers.get(name) == [origin] and mine.count(name) == 1 and mine[position : position + 1] == [name]
+        found: set[tuple[int | None, int]] = set()
+        for i in self._readers.get(name, ()):
+            node = self._flat.graph.node[i]
+            if any(True for _ in bodies(node)):
+                return False
+            found.update((i, position) for position, read in enumerate(node.input) if read == name)
+        return found == set(sites)
 
     def read_by_others(self, tensor: Tensor, known: set[int]) -> bool:
         """Whether anything but some nodes of the flat file reads a tensor, or what movements among these make of it."""
