@@ -92,7 +92,8 @@ def _node_edits(dense: Graph, final: Graph, place: Place) -> list[e.Edit]:
         old = before.get(node.name)
         if node.is_carried:  # a part of the file as it is
             if old is not None:
-                found += [e.Rename(*pair) for pair in zip(old.inputs, node.inputs, strict=True) if pair[0] != pair[1]]
+                pairs = zip(old.inputs, node.inputs, strict=True)
+                found += [e.Rename(place.visible(was), place.visible(reads)) for was, reads in pairs if was != reads]
             continue
         if old is None or old.origin is None or old.op != node.op:
             found += _inserted(node, dense, final, place, dtype)
@@ -133,7 +134,7 @@ def _changed(old: Node, node: Node, dense: Graph, final: Graph, place: Place) ->
         if reads in final.initializers:
             yield _Constant((old.origin, position), dense.sources.get(was), final.initializers[reads])
         else:
-            yield e.Rename(was, reads)
+            yield e.Rename(place.visible(was), place.visible(reads))
 
 
 def _constants(changed: Sequence[_Constant], place: Place) -> Iterator[e.Edit]:
@@ -157,14 +158,18 @@ def _inserted(node: Node, dense: Graph, final: Graph, place: Place, dtype: Any) 
     where = next((place.maker[name] for name in node.outputs if name in place.maker), None)
     if where is None:
         raise InFunction
-    names = {}
+    inputs = []
     for name in node.inputs:
-        if name in final.initializers and not (name in dense.sources and isinstance(dense.sources[name], Stored)):
+        if name not in final.initializers:
+            inputs.append(place.visible(name) if name else "")
+        elif isinstance(dense.sources.get(name), Stored):
+            inputs.append(name)
+        else:
             value = final.initializers[name]
-            names[name] = place.fresh(name)
-            yield e.Add(names[name], value.astype(dtype) if value.dtype == np.float32 else value)
-    inputs = tuple(names.get(name, name) for name in node.inputs)
-    written = dataclasses.replace(node, name=place.fresh_node(node.name), inputs=inputs)
+            inputs.append(place.fresh(name))
+            kind = place.type_of(inputs[0], dtype) if value.dtype == np.float32 else value.dtype
+            yield e.Add(inputs[-1], value.astype(kind))
+    written = dataclasses.replace(node, name=place.fresh_node(node.name), inputs=tuple(inputs))
     yield e.Insert(where, from_node(written))
     yield e.Drop(where)
 

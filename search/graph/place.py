@@ -38,6 +38,8 @@ class Place:
             *(info.name for infos in (self.graph.input, self.graph.value_info) for info in infos),
             *(name for node in nodes for name in (*node.output, *node.input)),
         }
+        given = {info.name for info in self.graph.input} | {tensor.name for tensor in self.graph.initializer}
+        self._values = given | set(self.maker)
         self._node_names = {node.name for node in nodes}
         self._known = {tensor.name for tensor in flat.graph.initializer}
         self._readers: dict[str, list[int]] = {}
@@ -81,17 +83,33 @@ class Place:
         places = [(self.position(origin), position) for origin, position in sites]
         node, position = places[0]
         new = self.fresh(f"{self.graph.node[node].output[0]}.{what}{position}")
-        yield e.Add(new, value.astype(self._type_of(self.graph.node[node].input, position, dtype)))
+        inputs = self.graph.node[node].input
+        yield e.Add(new, value.astype(self.type_of(inputs[position], dtype) if position < len(inputs) else dtype))
         for node, position in places:
             yield e.Rewire(node, position, new)
 
-    def _type_of(self, inputs: Sequence[str], position: int, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        code = self._types.get(inputs[position], 0) if position < len(inputs) else 0
-        return np.dtype(helper.tensor_dtype_to_np_dtype(code)) if code else dtype
+    def visible(self, name: str) -> str:
+        """A value of the flat file under a name that the message has outside of its functions.
+
+        Raises:
+            InFunction: there is none.
+        """
+        if name in self._values:
+            return name
+        copies = (self._flat.graph.node[i] for i in self._readers.get(name, ()))
+        for node in copies:
+            if node.op_type in ("Identity", "Dropout") and not node.domain:
+                return self.visible(node.output[0])
+        raise InFunction
+
+    def type_of(self, name: str, otherwise: np.dtype[Any]) -> np.dtype[Any]:
+        """Type of a value in the file, as far as onnx's inference knows it."""
+        code = self._types.get(name, 0)
+        return np.dtype(helper.tensor_dtype_to_np_dtype(code)) if code else otherwise
 
     @functools.cached_property
     def _types(self) -> dict[str, int]:
-        """Value to the code of its type, as far as onnx's inference knows it."""
+        """Value to the code of its type."""
         bare = without_numbers(self._flat)
         try:
             found = onnx.shape_inference.infer_shapes(bare).graph

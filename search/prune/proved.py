@@ -50,7 +50,9 @@ def _tried(knobs: Knobs, proof: Proof, groups: Sequence[Group]) -> str | None:
     except RUNTIME_ERRORS as error:
         return f"ONNX Runtime refuses the cut file ({str(error).splitlines()[0]})"
     if len(mine.model) > most_bytes:
-        return f"the cut file would have {len(mine.model)} bytes, the upload has {most_bytes}: operators make its weights"
+        return (
+            f"the cut file would have {len(mine.model)} bytes, the upload has {most_bytes}: operators make its weights"
+        )
     if difference <= proof.tolerance:
         return None
     return f"the cut file differs from the masked one by {difference:.1e}, more than {proof.tolerance:.0e}"
