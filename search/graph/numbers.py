@@ -11,6 +11,7 @@ import numpy as np
 
 from search.errors import SecateurError
 from search.graph import edits as e
+from search.graph.claims import claims, parts, unfolded
 from search.graph.ir import Array, Graph, Node
 from search.graph.place import Place
 from search.graph.sources import (
@@ -22,12 +23,9 @@ from search.graph.sources import (
     Stored,
     Tensor,
     Unclaimable,
-    claims,
     leaves,
     nodes_of,
-    parts,
     same,
-    unfolded,
 )
 
 Keeps = Mapping[str, Mapping[int, Array]]
@@ -182,7 +180,7 @@ def _identical(a: Array, b: Array) -> bool:
 
 
 def _agreed(old: Array, claimed: Sequence[Claim]) -> Array | None:
-    """What a tensor must hold, or None where one reader drops what another reads, or what stays is no block."""
+    """What a tensor must hold; None where one reader drops what another reads, where what stays is no block, or nothing stays."""
     gone, read = np.zeros(old.size, bool), np.zeros(old.size, bool)
     content = old.reshape(-1).copy()
     for claim in claimed:
@@ -192,7 +190,7 @@ def _agreed(old: Array, claimed: Sequence[Claim]) -> Array | None:
         content[claim.read] = claim.content[claim.read]
         gone |= claim.gone
         read |= claim.read
-    if (gone & read).any():
+    if (gone & read).any() or (gone.all() and gone.size):
         return None
     if not old.ndim:
         return content.reshape(())

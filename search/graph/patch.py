@@ -21,7 +21,7 @@ from search.graph.numbers import Keeps, number_edits
 from search.graph.onnx_export import export
 from search.graph.place import InFunction, Place
 from search.graph.proto import from_node
-from search.graph.sources import Moved, Stored
+from search.graph.sources import Moved, Source, Stored
 from search.graph.upload import without_numbers
 
 __all__ = ["Keeps", "Patched", "file_of", "patch"]
@@ -87,25 +87,39 @@ def _node_edits(dense: Graph, final: Graph, place: Place) -> list[e.Edit]:
     dtype = _float_type(dense)
     found: list[e.Edit] = []
     renamed: set[e.Rename] = set()  # a value has several readers
+    constants: list[_Constant] = []
     for node in final.nodes:
         old = before.get(node.name)
         if node.is_carried:  # a part of the file as it is
             if old is not None:
-                found += [e.Rename(*pair) for pair in zip(old.inputs, node.inputs, strict=True) if pair[0] != pair[1]]
+                pairs = zip(old.inputs, node.inputs, strict=True)
+                found += [e.Rename(place.visible(was), place.visible(reads)) for was, reads in pairs if was != reads]
             continue
         if old is None or old.origin is None or old.op != node.op:
             found += _inserted(node, dense, final, place, dtype)
             continue
         for edit in _changed(old, node, dense, final, place):
-            if not isinstance(edit, e.Rename):
+            if isinstance(edit, _Constant):
+                constants.append(edit)
+            elif not isinstance(edit, e.Rename):
                 found.append(edit)
             elif edit not in renamed:
                 renamed.add(edit)
                 found.append(edit)
-    return found
+    return [*found, *_constants(constants, place)]
 
 
-def _changed(old: Node, node: Node, dense: Graph, final: Graph, place: Place) -> Iterator[e.Edit]:
+@dataclasses.dataclass(frozen=True)
+class _Constant:
+    """An input of a node that names sizes, and names others now."""
+
+    site: tuple[int | None, int]
+    source: Source | None
+    """Of the old one."""
+    value: Array
+
+
+def _changed(old: Node, node: Node, dense: Graph, final: Graph, place: Place) -> Iterator[e.Edit | _Constant]:
     for name, value in node.attributes.items():
         if name not in old.attributes or not _equal(old.attributes[name], value):
             yield e.SetAttribute(place.position(old.origin), name, value)
@@ -118,19 +132,25 @@ def _changed(old: Node, node: Node, dense: Graph, final: Graph, place: Place) ->
         if was == reads:
             continue
         if reads in final.initializers:
-            yield from _new_constant(old, position, dense, final.initializers[reads], place)
+            yield _Constant((old.origin, position), dense.sources.get(was), final.initializers[reads])
         else:
-            yield e.Rename(was, reads)
+            yield e.Rename(place.visible(was), place.visible(reads))
 
 
-def _new_constant(node: Node, position: int, dense: Graph, value: Array, place: Place) -> Iterator[e.Edit]:
-    """In place where the node alone reads the old one, and where that stands in the file."""
-    source = dense.sources.get(node.input(position))
-    if isinstance(source, Stored) and place.sole_reader(source.tensor, node.origin, position):
-        yield e.Put(source.tensor, value.astype(source.dtype))
-        return
-    dtype = source.dtype if isinstance(source, Stored | Moved) else value.dtype
-    yield from place.constant([(node.origin, position)], "sizes", value, dtype)
+def _constants(changed: Sequence[_Constant], place: Place) -> Iterator[e.Edit]:
+    """In place where all who read the old one want the same and it stands in the file; else one new one for all of them."""
+    alike: dict[Any, list[_Constant]] = {}
+    for constant in changed:
+        value, source = constant.value, constant.source
+        tensor = source.tensor if isinstance(source, Stored) else constant.site
+        alike.setdefault((tensor, value.shape, str(value.dtype), value.tobytes()), []).append(constant)
+    for first, *others in alike.values():
+        sites, source = [first.site, *(other.site for other in others)], first.source
+        if isinstance(source, Stored) and place.only_readers(source.tensor, sites):
+            yield e.Put(source.tensor, first.value.astype(source.dtype))
+        else:
+            dtype = source.dtype if isinstance(source, Stored | Moved) else first.value.dtype
+            yield from place.constant(sites, "sizes", first.value, dtype)
 
 
 def _inserted(node: Node, dense: Graph, final: Graph, place: Place, dtype: Any) -> Iterator[e.Edit]:
@@ -138,14 +158,18 @@ def _inserted(node: Node, dense: Graph, final: Graph, place: Place, dtype: Any) 
     where = next((place.maker[name] for name in node.outputs if name in place.maker), None)
     if where is None:
         raise InFunction
-    names = {}
+    inputs = []
     for name in node.inputs:
-        if name in final.initializers and not (name in dense.sources and isinstance(dense.sources[name], Stored)):
+        if name not in final.initializers:
+            inputs.append(place.visible(name) if name else "")
+        elif isinstance(dense.sources.get(name), Stored):
+            inputs.append(name)
+        else:
             value = final.initializers[name]
-            names[name] = place.fresh(name)
-            yield e.Add(names[name], value.astype(dtype) if value.dtype == np.float32 else value)
-    inputs = tuple(names.get(name, name) for name in node.inputs)
-    written = dataclasses.replace(node, name=place.fresh_node(node.name), inputs=inputs)
+            inputs.append(place.fresh(name))
+            kind = place.type_of(inputs[0], dtype) if value.dtype == np.float32 else value.dtype
+            yield e.Add(inputs[-1], value.astype(kind))
+    written = dataclasses.replace(node, name=place.fresh_node(node.name), inputs=tuple(inputs))
     yield e.Insert(where, from_node(written))
     yield e.Drop(where)
 

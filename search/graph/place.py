@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from search.graph import edits as e
-from search.graph.extract import reads
+from search.graph.extract import bodies, reads
 from search.graph.ir import Array, Node
 from search.graph.sources import Tensor
 from search.graph.upload import overridable, without_numbers
@@ -38,6 +38,8 @@ class Place:
             *(info.name for infos in (self.graph.input, self.graph.value_info) for info in infos),
             *(name for node in nodes for name in (*node.output, *node.input)),
         }
+        given = {info.name for info in self.graph.input} | {tensor.name for tensor in self.graph.initializer}
+        self._values = given | set(self.maker)
         self._node_names = {node.name for node in nodes}
         self._known = {tensor.name for tensor in flat.graph.initializer}
         self._readers: dict[str, list[int]] = {}
@@ -81,17 +83,33 @@ class Place:
         places = [(self.position(origin), position) for origin, position in sites]
         node, position = places[0]
         new = self.fresh(f"{self.graph.node[node].output[0]}.{what}{position}")
-        yield e.Add(new, value.astype(self._type_of(self.graph.node[node].input, position, dtype)))
+        inputs = self.graph.node[node].input
+        yield e.Add(new, value.astype(self.type_of(inputs[position], dtype) if position < len(inputs) else dtype))
         for node, position in places:
             yield e.Rewire(node, position, new)
 
-    def _type_of(self, inputs: Sequence[str], position: int, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        code = self._types.get(inputs[position], 0) if position < len(inputs) else 0
-        return np.dtype(helper.tensor_dtype_to_np_dtype(code)) if code else dtype
+    def visible(self, name: str) -> str:
+        """A value of the flat file under a name that the message has outside of its functions.
+
+        Raises:
+            InFunction: there is none.
+        """
+        if name in self._values:
+            return name
+        copies = (self._flat.graph.node[i] for i in self._readers.get(name, ()))
+        for node in copies:
+            if node.op_type in ("Identity", "Dropout") and not node.domain:
+                return self.visible(node.output[0])
+        raise InFunction
+
+    def type_of(self, name: str, otherwise: np.dtype[Any]) -> np.dtype[Any]:
+        """Type of a value in the file, as far as onnx's inference knows it."""
+        code = self._types.get(name, 0)
+        return np.dtype(helper.tensor_dtype_to_np_dtype(code)) if code else otherwise
 
     @functools.cached_property
     def _types(self) -> dict[str, int]:
-        """Value to the code of its type, as far as onnx's inference knows it."""
+        """Value to the code of its type."""
         bare = without_numbers(self._flat)
         try:
             found = onnx.shape_inference.infer_shapes(bare).graph
@@ -112,13 +130,18 @@ class Place:
         """The value that a tensor of the file is."""
         return tensor.name if tensor.node is None else str(self._flat.graph.node[tensor.node].output[0])
 
-    def sole_reader(self, tensor: Tensor, origin: int | None, position: int) -> bool:
-        """Whether one input of one node, and nobody else, reads a tensor."""
+    def only_readers(self, tensor: Tensor, sites: Collection[tuple[int | None, int]]) -> bool:
+        """Whether some inputs of nodes of the flat file, and nobody else, read a tensor."""
         name = self.name_of(tensor)
-        if origin is None or name in self._shown or name in self._default_inputs:
+        if name in self._shown or name in self._default_inputs:
             return False
-        mine = list(self._flat.graph.node[origin].input)
-        return self._readers.get(name) == [origin] and mine.count(name) == 1 and mine[position : position + 1] == [name]
+        found: set[tuple[int | None, int]] = set()
+        for i in self._readers.get(name, ()):
+            node = self._flat.graph.node[i]
+            if any(True for _ in bodies(node)):
+                return False
+            found.update((i, position) for position, read in enumerate(node.input) if read == name)
+        return found == set(sites)
 
     def read_by_others(self, tensor: Tensor, known: set[int]) -> bool:
         """Whether anything but some nodes of the flat file reads a tensor, or what movements among these make of it."""

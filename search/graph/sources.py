@@ -12,13 +12,9 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from search.graph.ir import Array, Node
-
-FLAT_GAIN = 1e-6
-"""Gains of a batch norm below this share of its largest are no divisors: a float32 has seven digits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,120 +208,6 @@ def take(value: Array, stays: Sequence[Array]) -> Array:
     return value
 
 
-def claims(source: Source, stays: Sequence[Array], new: Array, old: Array) -> list[Claim]:
-    """What the file's tensors must hold so that an initializer has a new value.
-
-    Args:
-        source: of the initializer.
-        stays: for each axis a boolean vector over its positions.
-        new: numbers at the positions that stay.
-        old: numbers at all positions.
-
-    Raises:
-        Unclaimable: arithmetic lies between the file and the initializer, or half a block of numbers with one scale goes.
-    """
-    found: list[Claim] = []
-    for part in parts(source, stays, new, old):
-        if not isinstance(part.source, Stored | Moved):
-            raise Unclaimable("its numbers are computed from those of the file")
-        found += _moved(part.source, part)
-    return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Numbers that elements of the file's tensors are, only moved: an initializer, or what it is dequantised from."""
-
-    source: Source
-    stays: Sequence[Array]
-    new: Array
-    old: Array
-
-
-def parts(source: Source, stays: Sequence[Array], new: Array, old: Array) -> list[Part]:
-    """What an initializer consists of; of a quantised one the integers at the old scale, clipped to their range.
-
-    Raises:
-        Unclaimable: half a block goes.
-    """
-    if not isinstance(source, Dequantised):
-        return [Part(source, stays, new, old)]
-    numbers, scale, zero = source.raw
-    factor = _picked(source, scale, stays).astype(np.float64)
-    offset = 0 if zero is None else _picked(source, zero, stays).astype(np.float64)
-    steps = new.astype(np.float64) / np.where(factor == 0, 1, factor) + offset
-    left = take(numbers, stays)
-    requantised = np.where(same(new, take(old, stays)), left, _rounded(steps, numbers.dtype))
-    found = [Part(source.numbers, stays, requantised, numbers)]
-    for part, array in ((source.scale, scale), (source.zero, zero)):
-        if part is not None and array is not None:
-            mine = _stays_of_scale(source, array, stays)
-            found.append(Part(part, mine, take(array, mine), array))
-    return found
-
-
-def _rounded(steps: Array, dtype: np.dtype[Any]) -> Array:
-    whole = not dtype.name.startswith("float")
-    limits = (ml_dtypes.iinfo if whole else ml_dtypes.finfo)(dtype)
-    inside = np.clip(steps, float(limits.min), float(limits.max))
-    if not whole:
-        return inside.astype(dtype)
-    wide = np.round(inside).astype(np.int64)
-    return wide.astype(dtype) if dtype.kind in "iu" else wide.astype(np.int8).astype(dtype)
-
-
-def _picked(source: Dequantised, array: Array, stays: Sequence[Array]) -> Array:
-    """Scales or zero points of the positions that stay, as they broadcast against these."""
-    sizes = source.raw[0].shape
-    if array.size == 1:
-        return array.reshape(())
-    axis = source.axis % len(sizes)
-    if array.ndim == 1:
-        array = array.reshape([-1 if i == axis else 1 for i in range(len(sizes))])
-    elif source.block:
-        array = np.repeat(array, source.block, axis).take(np.arange(sizes[axis]), axis)
-    whole = [keep if n == len(keep) else np.ones(n, bool) for keep, n in zip(stays, array.shape, strict=True)]
-    return take(array, whole)
-
-
-def _stays_of_scale(source: Dequantised, array: Array, stays: Sequence[Array]) -> list[Array]:
-    sizes = source.raw[0].shape
-    axis = source.axis % max(len(sizes), 1)
-    if array.size == 1 or array.ndim == 0:
-        return [np.ones(n, bool) for n in array.shape]
-    if array.ndim == 1:
-        return [stays[axis]]
-    found = list(stays)
-    if source.block:
-        starts = np.arange(0, sizes[axis], source.block)
-        found[axis] = np.maximum.reduceat(stays[axis], starts)
-        if (found[axis] != np.minimum.reduceat(stays[axis], starts)).any():
-            raise Unclaimable("half of a block of numbers with one scale goes")
-    return found
-
-
-def _moved(source: Stored | Moved, part: Part) -> list[Claim]:
-    ids, stored = element_ids(source)
-    kept = take(ids, part.stays)
-    moved = ~same(part.new, take(part.old, part.stays))
-    total = sum(leaf.value.size for leaf in stored)
-    read, gone = np.zeros(total, bool), np.zeros(total, bool)
-    read[kept.reshape(-1)] = True
-    gone[ids.reshape(-1)] = True
-    gone &= ~read
-    found, start = [], 0
-    for leaf in stored:
-        end = start + leaf.value.size
-        content = leaf.value.reshape(-1)
-        mine = moved & (kept >= start) & (kept < end)
-        if mine.any():
-            content = content.copy()
-            content[kept[mine] - start] = part.new[mine].astype(content.dtype)
-        found.append(Claim(leaf.tensor, gone[start:end], read[start:end], content))
-        start = end
-    return found
-
-
 def element_ids(source: Stored | Moved) -> tuple[Array, list[Stored]]:
     """For each element of an initializer its position among all elements of the tensors it came from, and these tensors.
 
@@ -344,6 +226,7 @@ def element_ids(source: Stored | Moved) -> tuple[Array, list[Stored]]:
         ids, more = element_ids(inner)
         operands[position] = ids + sum(leaf.value.size for leaf in stored)
         stored += more
+<<<<<<< HEAD
     return np.asarray(source.run(operands)[source.output]), stored
 
 
@@ -388,3 +271,9 @@ def unfolded(norm: Norm, weight: Entry, bias: Entry) -> list[Entry]:
 def _entry(part: tuple[Array, Source], new: Array, stays: tuple[Array, ...], site: tuple[int | None, int]) -> Entry:
     old, source = part
     return Entry(source, old, new.astype(old.dtype), stays, (site,))
+=======
+    node = source.node
+    if node.op == "Cast":
+        node = dataclasses.replace(node, op="Identity", attributes={})
+    return np.asarray(source.run(node, operands)[source.output]), stored
+>>>>>>> difflaw

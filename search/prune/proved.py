@@ -8,7 +8,7 @@ import numpy as np
 
 from search.errors import SecateurError
 from search.evaluate.proof import RUNTIME_ERRORS, Proof
-from search.graph.patch import patch
+from search.graph.patch import file_of, patch
 from search.plan import Knobs
 from search.prune.blocks import Variant
 from search.prune.groups import Group
@@ -44,10 +44,15 @@ def _tried(knobs: Knobs, proof: Proof, groups: Sequence[Group]) -> str | None:
         mine, _ = written(graph, Variant(graph, knobs.groups), keep, masked)
         twin = patch(graph, graph.with_initializers(masked), {})
         difference = proof.difference(mine.model, twin.model)
+        most_bytes = len(file_of(graph))
     except SecateurError as error:
         return error.detail
     except RUNTIME_ERRORS as error:
         return f"ONNX Runtime refuses the cut file ({str(error).splitlines()[0]})"
+    if len(mine.model) > most_bytes:
+        return (
+            f"the cut file would have {len(mine.model)} bytes, the upload has {most_bytes}: operators make its weights"
+        )
     if difference <= proof.tolerance:
         return None
     return f"the cut file differs from the masked one by {difference:.1e}, more than {proof.tolerance:.0e}"

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from search.graph.claims import claims, unfolded
 from search.graph.execute import apply_node
 from search.graph.ir import Node
 from search.graph.sources import (
@@ -19,9 +20,7 @@ from search.graph.sources import (
     Stored,
     Tensor,
     Unclaimable,
-    claims,
     element_ids,
-    unfolded,
 )
 
 Array = np.ndarray[Any, Any]
