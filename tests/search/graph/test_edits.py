@@ -17,11 +17,7 @@ from tests.search.graph import message_diff
 
 
 def _model(ir_version: int = 8) -> onnx.ModelProto:
-<<<<<<< HEAD
-    """W -> Identity -> Conv(x) -> Relu -> If, whose bodies read the Relu's result; the Constant k feeds an Add."""
-=======
     """A Conv of x and of what an Identity makes of w, Add of a Constant, Relu, and an If whose bodies read its result."""
->>>>>>> difflaw
     bodies = [
         helper.make_graph([helper.make_node(op, ["r"], [f"{op}.o"])], op, [], [onnx.ValueInfoProto(name=f"{op}.o")])
         for op in ("Relu", "Sigmoid")
