@@ -141,13 +141,12 @@ class Graph:
         return {value: node for node in self.nodes for value in node.outputs if value}
 
     def states(self) -> frozenset[str]:
-        """Inputs that look like states: of the type and shape of an output, while another input does not.
+        """Inputs that look like states: an output may have their type and shape, while another input looks like none.
 
-        A single input is never one, and numbers without an axis are none.
+        Sizes that either side leaves free may be the same; one at least is a number above 1. A single input is never a state.
         """
         outputs = self.outputs if self.frame is None else self.frame.outputs
-        made = {(info.dtype, info.shape) for info in outputs if info.shape}
-        alike = frozenset(info.name for info in self.given if (info.dtype, info.shape) in made)
+        alike = frozenset(info.name for info in self.given if any(_may_become(made, info) for made in outputs))
         return alike if len(alike) < len(self.given) else frozenset()
 
     def replace(self, **changes: Any) -> Graph:
@@ -161,3 +160,15 @@ class Graph:
     def float_initializers(self) -> Iterator[str]:
         """Names of the initializers that hold floats: weights, but also scales and constants."""
         return (name for name, value in self.initializers.items() if is_float(value.dtype))
+
+
+def _may_become(made: TensorInfo, given: TensorInfo) -> bool:
+    """Whether an output may be the next value of an input."""
+    return (
+        made.dtype == given.dtype
+        and len(made.shape) == len(given.shape)
+        and any(isinstance(size, int) and size > 1 for size in given.shape)
+        and all(
+            a == b for a, b in zip(made.shape, given.shape, strict=True) if isinstance(a, int) and isinstance(b, int)
+        )
+    )
