@@ -217,6 +217,7 @@ class Laws:
         self.cut += any(isinstance(edit, e.Put) for edit in mine.edits)
         after = _explained(graph, mine, before)
         onnx.checker.check_model(after, full_check=_checks(before))
+        _packed_again(case.upload, mine)
         self._computes_the_same(graph, mine, patch(graph, masked, {}), masked, case)
         if not any(isinstance(edit, e.Add | e.Insert | e.SetAttribute) for edit in mine.edits) and not mine.inlined:
             assert len(mine.model) <= len(case.upload.whole)
@@ -277,6 +278,13 @@ def _explained(graph: Graph, patched: Patched, before: onnx.ModelProto) -> onnx.
     wrong = message_diff.unexplained(start, after, patched.edits)
     assert not wrong, "\n".join(wrong)
     return after
+
+
+def _packed_again(upload: Upload, patched: Patched) -> None:
+    """A file and its data file are read as what was written; without a data file nothing is packed."""
+    model, data = upload.packed(patched.model, "written.data")
+    again = Upload(model, {} if data is None else {"written.data": data})
+    assert again.whole == patched.model
 
 
 def _same_bits(graph: Graph, after: onnx.ModelProto, keeps: Mapping[str, Mapping[int, Array]]) -> None:

@@ -35,7 +35,7 @@ def _stored(name: str, value: Any) -> Stored:
 def _moved(node: Node, *operands: Source | Array) -> Moved:
     sources = tuple(None if isinstance(operand, np.ndarray) else operand for operand in operands)
     values = tuple(o if isinstance(o, np.ndarray) else o.value for o in operands if isinstance(o, np.ndarray | Stored))
-    return Moved(node, sources, values, 0, np.dtype(np.float32), lambda n, v: apply_node(n, v, 17))
+    return Moved(node, sources, values, 0, np.dtype(np.float32), lambda v: apply_node(node, v, 17))
 
 
 def _norm(scale: Array, *, bias: bool) -> tuple[Norm, dict[str, Array]]:
@@ -100,10 +100,9 @@ def test_elements_are_followed_through_movements() -> None:
     """Transpose, Concat and Slice of two tensors: every element stands where numpy puts it."""
     a, b = _stored("a", RANDOM.random((2, 3))), _stored("b", RANDOM.random((1, 2)))
     turned = _moved(Node("t", "Transpose", ("a",), ("t",), {"perm": [1, 0]}), a)
-    joined = Moved(
-        Node("c", "Concat", ("t", "b"), ("c",), {"axis": 0}), (turned, b), (a.value.T, b.value), 0,
-        np.dtype(np.float64), lambda n, v: apply_node(n, v, 17),
-    )  # fmt: skip
+    node = Node("c", "Concat", ("t", "b"), ("c",), {"axis": 0})
+    values, kind = (a.value.T, b.value), np.dtype(np.float64)
+    joined = Moved(node, (turned, b), values, 0, kind, lambda v: apply_node(node, v, 17))
     ids, tensors = element_ids(joined)
     everything = np.concatenate([leaf.value.reshape(-1) for leaf in tensors])
     assert np.array_equal(everything[ids], np.concatenate([a.value.T, b.value]))
