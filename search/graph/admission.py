@@ -27,6 +27,16 @@ MAX_TOTAL_ELEMENTS = 1 << 34
 """Of all activations together."""
 Shape = tuple[int, ...]
 
+GROWS = frozenset(
+    (
+        "AffineGrid", "BlackmanWindow", "CenterCropPad", "Concat", "ConstantOfShape", "Conv", "ConvTranspose", "Einsum", "Expand",
+        "Gather", "Gemm", "HammingWindow", "HannWindow", "MatMul", "MaxUnpool", "OneHot", "Pad", "Range", "Resize", "Tile",
+        "Upsample",
+    )
+)  # fmt: skip
+"""Operators of ONNX's own that may make far more than they read. The table (`search.graph.ops`) says how much, but loads JAX,
+which a file is read without; a test holds both together."""
+
 
 def check_nodes(proto: onnx.ModelProto) -> None:
     """Refuse local functions that call each other in a circle, and graphs that are too large once these are inlined.
@@ -72,7 +82,7 @@ def check_constants(proto: onnx.ModelProto) -> None:
         if constants.issuperset(node.input) and not any(item.HasField("g") or item.graphs for item in node.attribute):
             constants.update(node.output)
             nodes.append(node)
-    makers = {name: node for node in nodes for name in node.output if name}
+    makers = {name: node for node in nodes if node.op_type in GROWS for name in node.output if name}
     if not makers:
         return
     wanted, behind = set(makers), []
@@ -80,14 +90,15 @@ def check_constants(proto: onnx.ModelProto) -> None:
         if wanted.intersection(node.output):
             wanted.update(node.input)
             behind.append(node)
-    sizes = {name: math.prod(shape) for name, shape in _inferred(proto, behind[::-1]).items()}
     paid = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
-    grown = {
-        name: sizes.get(name, 0) - sum(paid.get(value, 0) for value in node.input) for name, node in makers.items()
-    }
-    most = max(grown, key=grown.__getitem__)
-    total = sum(max(0, elements) for elements in grown.values())
-    if grown[most] <= MAX_CONSTANT_ELEMENTS and total <= MAX_CONSTANTS_ELEMENTS:
+    for follow in (False, True):  # what is already known to be huge is not followed: inference would compute it
+        sizes = {name: math.prod(shape) for name, shape in _inferred(proto, behind[::-1], follow=follow).items()}
+        grown = {name: sizes.get(name, 0) - sum(paid.get(v, 0) for v in node.input) for name, node in makers.items()}
+        most = max(grown, key=grown.__getitem__)
+        total = sum(max(0, elements) for elements in grown.values())
+        if grown[most] > MAX_CONSTANT_ELEMENTS or total > MAX_CONSTANTS_ELEMENTS:
+            break
+    else:
         return
     node = makers[most]
     raise ResourceLimit(
@@ -100,29 +111,15 @@ def check_constants(proto: onnx.ModelProto) -> None:
     )
 
 
-def _inferred(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> dict[str, Shape]:
+def _inferred(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], *, follow: bool) -> dict[str, Shape]:
     """Shapes, as far as they are known, of what some nodes make of constants; of large constants only the shape is looked at.
 
-    Following values as well as shapes computes them, and forty doublings of a constant are terabytes: so what is large by its
-    shape alone is found first, and cut off.
+    With ``follow`` the arithmetic of shapes is computed as well.
     """
-    first = _infer(proto, nodes, [], data_prop=False)
-    large = [info for info in first if math.prod(_shape(info) or ()) > SMALL_ELEMENTS]
-    names = {info.name for info in large}
-    rest = [node for node in nodes if names.isdisjoint(node.output)]
-    known = [*large, *_infer(proto, rest, large, data_prop=True)]
-    return {info.name: shape for info in known if (shape := _shape(info)) is not None}
-
-
-def _infer(
-    proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], given: Sequence[onnx.ValueInfoProto], *, data_prop: bool
-) -> list[onnx.ValueInfoProto]:
-    """What ONNX's inference says of the results of nodes."""
     read = {name for node in nodes for name in node.input}
     light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
     light.graph.name = "constants"
     light.graph.node.extend(nodes)
-    light.graph.input.extend(info for info in given if info.name in read)
     for tensor in (tensor for tensor in proto.graph.initializer if tensor.name in read):
         if math.prod(tensor.dims) <= SMALL_ELEMENTS:
             light.graph.initializer.append(tensor)
@@ -130,13 +127,13 @@ def _infer(
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             light.graph.input.append(info)
     light.graph.output.extend(onnx.ValueInfoProto(name=name) for node in nodes for name in node.output if name)
-    return list(onnx.shape_inference.infer_shapes(light, data_prop=data_prop).graph.output)
-
-
-def _shape(info: onnx.ValueInfoProto) -> Shape | None:
-    dims = info.type.tensor_type.shape.dim
-    known = info.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims)
-    return tuple(dim.dim_value for dim in dims) if known else None
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=follow).graph
+    found: dict[str, Shape] = {}
+    for value in inferred.output:
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            found[value.name] = tuple(dim.dim_value for dim in dims)
+    return found
 
 
 def check_total(shapes: Sequence[Shape]) -> None:

@@ -19,6 +19,7 @@ from search.graph.ir import Array, Graph, Node
 from search.graph.liveness import newly_dead
 from search.graph.numbers import Keeps, number_edits
 from search.graph.onnx_export import export
+from search.graph.ops import named
 from search.graph.place import InFunction, Place
 from search.graph.proto import from_node
 from search.graph.sources import Moved, Source, Stored
@@ -207,6 +208,10 @@ def _value_sizes(edited: onnx.ModelProto, found: Sequence[e.Edit]) -> list[e.Edi
         return []
     bare = without_numbers(edited)
     del bare.graph.value_info[:]
+    for node in bare.graph.node:
+        entry = named(node.domain, node.op_type)
+        if entry is not None and entry.sized_as:  # that inference knows ONNX's own operators alone
+            node.domain, node.op_type = "", entry.sized_as
     inferred = {info.name: info for info in onnx.shape_inference.infer_shapes(bare, data_prop=True).graph.value_info}
     sizes: list[e.Edit] = []
     for info in edited.graph.value_info:

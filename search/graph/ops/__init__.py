@@ -31,7 +31,7 @@ from search.graph.ops import (
 )
 from search.graph.ops.op import Op
 
-__all__ = ["OPS", "Op", "of"]
+__all__ = ["OPS", "Op", "named", "of"]
 
 OPS: Mapping[str, Op] = {
     **conv.OPS,
@@ -56,4 +56,9 @@ OPS: Mapping[str, Op] = {
 
 def of(node: Node) -> Op | None:
     """The entry of a node's operator, or None where the table has none."""
-    return OPS.get(f"{node.domain}::{node.op}" if node.domain else node.op)
+    return named(node.domain, node.op)
+
+
+def named(domain: str, op: str) -> Op | None:
+    """The same of a name; ``domain`` is empty for ONNX's own."""
+    return OPS.get(f"{domain}::{op}" if domain else op)

@@ -280,6 +280,7 @@ OPS: dict[str, Op] = {
         apart="samples",
         elements=elements_of_conv,
         cut=cut_conv,
+        sized_as="Conv",
         linear=_linear_fused,
         channel_axis=1,
         kind="conv",

@@ -60,6 +60,8 @@ class Op:
 
     cut: Callable[[Node, Cut], Node] | None = None
     """The node as it must be where units were cut: what it says about sizes."""
+    sized_as: str = ""
+    """Of another domain than ONNX's own: the operator there whose output has the same sizes."""
     sized_by: int | None = None
     """The operand that names the output's sizes."""
     linear: Callable[[Node, Graph], Linear | None] | None = None

@@ -174,9 +174,7 @@ def contrib() -> File:
     """Fused operators of ONNX Runtime, one of them in the branch of a residual."""
     net = Net()
     x = net.op("Relu", net.conv("x", 3, 8))
-    fused = net.op(
-        "FusedConv", x, net.weight(8, 8, 3, 3), net.weight(8), domain="com.microsoft", activation="Relu", pads=[1] * 4
-    )
+    fused = net.op("BiasGelu", net.conv(x, 8, 8), net.weight(8), domain="com.microsoft")
     net.classifier(net.op("Relu", net.conv(net.op("Add", fused, net.conv(x, 8, 8)), 8, 8)), 8)
     return net.bytes(), {"x": images(3, 3, 8, 8)}
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from search.errors import SecateurError
-from search.graph import execute, growth, onnx_import
+from search.graph import admission, execute, growth, onnx_import
 from search.graph.ir import Node
+from search.graph.ops import OPS, elements
 from tests.search.graph.hostile import HOSTILE
 
 
@@ -45,3 +46,9 @@ def test_elements_by_hand(op: str, shapes: list[tuple[int, ...]], expected: int)
     """The bound is the output's size for operators that make more than they read."""
     node = Node("n", op, tuple("ab"), ("c",))
     assert growth.output_elements(node, [np.zeros(shape) for shape in shapes]) == expected
+
+
+def test_what_grows_is_what_the_table_has_a_rule_for() -> None:
+    """The names that are known before the table is loaded: all others broadcast, or make no more than they read."""
+    plain = (elements.broadcasting, elements.no_more)
+    assert {name for name, entry in OPS.items() if entry.elements not in plain and "::" not in name} == admission.GROWS

@@ -9,8 +9,12 @@ import onnxruntime as ort
 import pytest
 
 from search.graph import execute, fuse, onnx_import
+from search.graph.onnx_export import export
+from search.prune import surgery
+from search.prune.blocks import Variant
+from search.prune.written import written
 from tests.search.graph.nets import Net, images, relative_error, resnet, run_ort
-from tests.search.prune.laws import couple, cut_against_masked
+from tests.search.prune.laws import couple, cut_against_masked, keep_some
 
 DOMAIN = "com.microsoft"
 ACTIVATIONS: dict[str, list[float]] = {
@@ -71,6 +75,19 @@ def test_a_fused_network_is_the_one_before_fusion(tmp_path: Path) -> None:
         cut, error, _ = cut_against_masked(data, seed=seed)
         assert error < 1e-5
         assert len(cut) < len(data)
+
+
+def test_the_written_file_declares_the_sizes_that_it_has(tmp_path: Path) -> None:
+    """ONNX Runtime notes the size of every value in its file, and refuses one whose notes contradict the weights."""
+    data, feeds = _stored_by_onnx_runtime(resnet(), tmp_path / "fused.onnx"), {"x": images(2, 3, 8, 8)}
+    graph = onnx_import.load(data)
+    groups = couple(graph)
+    keep = keep_some(groups)
+    params = surgery.mask(graph.initializers, groups, keep)
+    patched, _ = written(graph, Variant(graph, groups), keep, params)
+    masked = export(graph.with_initializers(params))
+    assert relative_error(run_ort(patched.model, feeds), run_ort(masked, feeds)) < 1e-5
+    assert len(patched.model) < len(data)
 
 
 def test_channels_are_cut_with_what_is_added_to_them() -> None:
