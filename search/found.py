@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
-from search.data import arrays_of, count_of
+from search.data import arrays_of, check, count_of
 from search.graph import find_samples as by_running
 from search.graph.find_samples import Found
-from search.graph.ir import Array
-from search.graph.onnx_import import read
+from search.graph.ir import Array, Graph
+from search.graph.onnx_import import read, with_samples
 from search.graph.upload import Upload
 from search.request import JobSpec
+
+AT_ONCE = 2
+"""Samples of an example where a model takes any number."""
 
 
 def find_samples(model: Upload, spec: JobSpec, arrays: Mapping[str, Array] | None = None) -> Found:
@@ -27,7 +31,16 @@ def find_samples(model: Upload, spec: JobSpec, arrays: Mapping[str, Array] | Non
     graph = read(model)
     asked = {named.input: named.shape for named in spec.input_shapes}
     mine = {} if arrays is None else arrays_of(arrays, graph)
-    return by_running.find_samples(model.whole, graph, asked=asked, arrays=mine, count=count_of(arrays or {}))
+    found = by_running.find_samples(model.whole, graph, asked=asked, arrays=mine, count=count_of(arrays or {}))
+    return found if arrays is None else dataclasses.replace(found, examples=_examples(arrays, graph, found))
+
+
+def _examples(arrays: Mapping[str, Array], graph: Graph, found: Found) -> tuple[Mapping[str, Array], ...]:
+    """The first samples and the last ones, as many at once as the model takes, and two where it takes any number."""
+    part = check(arrays, with_samples(graph, found), found.samples)
+    return tuple(
+        found.sampling.at_once(part.take(index).feeds, AT_ONCE) for index in (slice(None), slice(None, None, -1))
+    )
 
 
 def sizes_taken(found: Found) -> str | None:

@@ -9,7 +9,7 @@ sequences, sizes that depend on the data) are computed again on the other side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ import onnx.inliner
 from search.errors import UnsupportedOperator
 from search.graph.execute import apply_node
 from search.graph.extract import extract, reads
-from search.graph.ir import CARRIED, Frame, Graph, Node, TensorInfo
+from search.graph.ir import CARRIED, Array, Frame, Graph, Node, TensorInfo
 from search.graph.observe import Observation, inputs_of, observe
 from search.graph.ops import of
 from search.report import CarriedNode, NodeKinds
@@ -47,12 +47,19 @@ def kinds(graph: Graph) -> NodeKinds:
     return NodeKinds(len(graph.nodes) - shapes, shapes)
 
 
-def carve(proto: onnx.ModelProto, graph: Graph) -> Graph:
+def carve(
+    proto: onnx.ModelProto,
+    graph: Graph,
+    samples: Sequence[Mapping[str, Array]] = (),
+    runs: Sequence[Mapping[str, tuple[int, ...]]] = (),
+) -> Graph:
     """The understood part of a file, its head and tail beside it.
 
     Args:
         proto: a checked model.
         graph: the same, as `search.graph.proto.to_graph` reads it.
+        samples: that the model is looked at with, as for `search.graph.observe.observe`.
+        runs: alike.
 
     Raises:
         UnsupportedOperator: ONNX Runtime does not run the file; names the first node that is not for us.
@@ -60,7 +67,7 @@ def carve(proto: onnx.ModelProto, graph: Graph) -> Graph:
     """
     proto = onnx.inliner.inline_local_functions(proto) if proto.functions else proto
     try:
-        seen = observe(proto)
+        seen = observe(proto, samples, runs)
     except NotImplementedError as error:
         foreign = next((node for node in graph.nodes if of(node) is None), None)
         if foreign is None:

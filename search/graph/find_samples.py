@@ -50,6 +50,8 @@ class Found:
     """Shapes of the inputs, as the model takes them, in two runs whose free sizes differ wherever the file allows it."""
     guessed: Mapping[str, Shape]
     """Inputs with sizes that neither data nor the client named, and their shapes in a run."""
+    examples: tuple[Mapping[str, Array], ...] = ()
+    """Inputs of two runs on different samples of the client's, as the model takes them; none where there is no data set."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,8 +70,15 @@ class Observation:
         return tuple(a if a == b else f"{name}_{axis}" for axis, (a, b) in enumerate(zip(first, other, strict=True)))
 
 
-def observe(proto: onnx.ModelProto) -> Observation:
-    """Run a model whose functions are inlined, every value exposed, on random data.
+def observe(
+    proto: onnx.ModelProto, samples: Sequence[Mapping[str, Array]] = (), runs: Sequence[Mapping[str, Shape]] = ()
+) -> Observation:
+    """Run a model whose functions are inlined, every value exposed, on samples where there are some, else on random data.
+
+    Args:
+        proto: the model.
+        samples: two sets of inputs of the same shapes, as the model takes them.
+        runs: shapes of the inputs of two runs that the model is known to take; where they are missing, some are tried.
 
     Returns:
         What was seen; only the types, and why, where ONNX Runtime fails at all sizes that are tried.
@@ -84,11 +91,11 @@ def observe(proto: onnx.ModelProto) -> Observation:
     runner, fetched, types = _exposed(proto)
     names, failure = list(fetched.values()), ""
     integers = any(info.type.tensor_type.elem_type in (TensorProto.INT32, TensorProto.INT64) for info in given)
-    for first, second, free, other in SIZES:
-        for high in HIGHEST:
+    for first, second in _tried(given, runs):
+        for high in (0, *HIGHEST) if samples else HIGHEST:
+            pair = samples if high == 0 else [_feeds(given, first, high, seed=seed) for seed in (0, 1)]
             try:
-                a = runner(_feeds(given, first, free, high, seed=0), names, longest_s=LONGEST_LOOK_S)
-                b = runner(_feeds(given, first, free, high, seed=1), names, longest_s=LONGEST_LOOK_S)
+                a, b = (runner(dict(feeds), names, longest_s=LONGEST_LOOK_S) for feeds in pair)
             except NotImplementedError as error:
                 failure = failure or str(error)
                 continue
@@ -98,13 +105,27 @@ def observe(proto: onnx.ModelProto) -> Observation:
                 continue  # integers may name sizes, or turns of a loop
             c = a
             with contextlib.suppress(NotImplementedError):  # sizes that are named apart and yet must agree
-                c = runner(_feeds(given, second, other, high, seed=0), names, longest_s=LONGEST_LOOK_S)
+                c = runner(_feeds(given, second, high or HIGHEST[0], seed=0), names, longest_s=LONGEST_LOOK_S)
             looks = [dict(_shapes(fetched, values)) for values in (a, b, c)]
-            for look, sizes in zip(looks, ((first, free), (first, free), (second, other)), strict=True):
-                look |= {info.name: _sizes(info, *sizes) for info in given if info.type.HasField("tensor_type")}
+            at_first = {name: np.shape(value) for name, value in pair[0].items()}
+            for look, sizes in zip(looks, (at_first, at_first, second), strict=True):
+                look |= {info.name: sizes[info.name] for info in given if info.type.HasField("tensor_type")}
             wide = frozenset(name for values in (a, b) for name in _wide(fetched, values))
             return Observation(types, (looks[0], looks[1], looks[2]), wide)
     return Observation(types, ({}, {}, {}), frozenset(), failure)
+
+
+def _tried(
+    given: Sequence[onnx.ValueInfoProto], runs: Sequence[Mapping[str, Shape]]
+) -> Iterator[tuple[Mapping[str, Shape], Mapping[str, Shape]]]:
+    """Shapes of the first and of the second look."""
+    if runs:
+        yield runs[0], runs[-1]
+    for first, second, free, other in SIZES:
+        yield (
+            {info.name: _sizes(info, first, free) for info in given},
+            {info.name: _sizes(info, second, other) for info in given},
+        )
 
 
 def inputs_of(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -153,9 +174,11 @@ def _with_outputs(proto: onnx.ModelProto, names: list[str], narrow: Mapping[str,
     return made
 
 
-def _feeds(given: list[onnx.ValueInfoProto], batch: int, free: int, high: int, *, seed: int) -> dict[str, Any]:
+def _feeds(
+    given: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Shape], high: int, *, seed: int
+) -> dict[str, Any]:
     random = np.random.default_rng(seed)
-    return {info.name: _random(info.type, _sizes(info, batch, free), high, random) for info in given}
+    return {info.name: _random(info.type, shapes[info.name], high, random) for info in given}
 
 
 def _sizes(info: onnx.ValueInfoProto, batch: int, free: int) -> Shape:

@@ -79,26 +79,31 @@ def _normalised(
     from search.graph import carve  # load JAX, which `read` does without  # noqa: PLC0415
     from search.graph.normalise import REWRITES, normalise  # noqa: PLC0415
 
-    if found is not None:
-        inputs = tuple(
-            info if info.shape else dataclasses.replace(info, shape=(None,) * len(found.runs[0][info.name]))
-            for info in graph.inputs
-        )
-        graph = graph.replace(inputs=inputs, sampling=found.sampling)
+    graph = graph if found is None else with_samples(graph, found)
 
     def view(of: Graph) -> Graph:
         runs = found.runs if found is not None and {info.name for info in of.inputs} <= set(found.runs[0]) else ()
         return normalise(of, runs, REWRITES if rewrites is None else rewrites)
 
+    seen = () if found is None else (found.examples, found.runs)
     if carve.needs_care(graph):
-        return view(carve.carve(proto, graph))
+        return view(carve.carve(proto, graph, *seen))
     try:
         return view(graph.replace(kinds=carve.kinds(graph)))
     except UnsupportedOperator:  # a known operator in a use that only ONNX Runtime has
-        divided = carve.carve(proto, graph)
+        divided = carve.carve(proto, graph, *seen)
         if divided.frame is None:
             raise
         return view(divided)
+
+
+def with_samples(graph: Graph, found: Found) -> Graph:
+    """A graph as it was read, with what running the file has shown of its inputs."""
+    inputs = tuple(
+        info if info.shape else dataclasses.replace(info, shape=(None,) * len(found.runs[0][info.name]))
+        for info in graph.inputs
+    )
+    return graph.replace(inputs=inputs, sampling=found.sampling)
 
 
 def _checked(proto: onnx.ModelProto, checked: onnx.ModelProto | str) -> Graph:

@@ -26,6 +26,8 @@ class Trial:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         self._graph = graph
+        self._quietly = ort.RunOptions()
+        self._quietly.log_severity_level = 4
         try:
             self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's own errors have no common class
@@ -44,7 +46,7 @@ class Trial:
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array] | None:
         """All outputs that are arrays; None where the runtime refuses."""
         try:
-            made = self._session.run(None, dict(feeds))
+            made = self._session.run(None, dict(feeds), self._quietly)
         except Exception as error:  # noqa: BLE001 - the runtime's own errors have no common class
             self.said = _first_line(error)
             return None
