@@ -37,6 +37,8 @@ CHILDREN_PER_POINT, CHILDREN_TO_TRAIN, CHILDREN_PER_SPEED = 2, 12, 24
 """Most children of the local search per point of the front that is asked for; several targets share them. More of them where
 minutes of training follow, which are lost on a candidate that another of the same latency beats before it is trained, and at
 least so many per speed-up that the client names: about 2x those of a ResNet-20 still improved after the sixtieth."""
+TO_MEASURE = 0.75
+"""Share of the deadline that orders of removal leave for what comes after; groups without one are ordered by magnitude."""
 TO_REPAIR = 0.5
 """Share of the deadline that sensitivities leave for candidates."""
 TO_FINISH, MOST_KEPT = 0.25, 0.75
@@ -97,6 +99,9 @@ class Search:
         def compute() -> dict[str, Array]:
             order = {}
             for group in self.knobs.groups.prunable:
+                if self.progress.late(TO_MEASURE):
+                    self.progress.warn("a quarter of search.deadline_minutes was gone before all channels were ordered")
+                    break
                 with self.survival.without(
                     "criterion", f"{criterion} of {group.id}", "another one orders its channels"
                 ):

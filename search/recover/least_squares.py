@@ -39,6 +39,9 @@ FEWEST_SAMPLES = 16
 """For calibration, where so many can be run at once at all."""
 MOST_ROWS = 16_384
 """Rows of a least squares: on ResNet-20 twice as many mend no more, while half the samples mend clearly less."""
+WIDE_INPUTS, FEWEST_ROWS = 1_152, 4_096
+"""Inputs above which two rows each are enough, and how many always are: products of rows grow with the square of the inputs, and on
+an EfficientNet 4,096 rows a layer mend as much as 16,384."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +107,8 @@ class Repairer:
                 if linear.output in values:
                     del pending[name]
                     y = self._seen(linear, values[linear.output])
-                    positions = linear.positions(y.shape, len(y), MOST_ROWS, rng)
+                    inputs = linear.matrix(graph.initializers).shape[1]
+                    positions = linear.positions(y.shape, len(y), rows_for(inputs), rng)
                     x_rows = linear.input_rows(x, graph.initializers, positions, y.shape[2:])
                     measured[name] = (linear, positions, Moments.of(x_rows, linear.output_rows(y, positions)))
             for name, (linear, positions, moments) in list(measured.items()):
@@ -282,6 +286,11 @@ def _refit(
         offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
     matrix[:, stays] = solution
     linear.write(matrix, offset, params)
+
+
+def rows_for(inputs: int) -> int:
+    """Most rows of a least squares with so many inputs."""
+    return MOST_ROWS if inputs <= WIDE_INPUTS else min(MOST_ROWS, max(FEWEST_ROWS, 2 * inputs))
 
 
 def samples_that_fit(

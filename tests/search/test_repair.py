@@ -12,7 +12,7 @@ from search.graph.execute import Engine, trainable
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.prune.groups import find_groups
-from search.recover.least_squares import Repairer
+from search.recover.least_squares import Repairer, rows_for
 from search.recover.linear import Moments, linear_of, ridge
 from search.structures.channel import keep_mask
 from tests.search.graph.nets import Net, images, run_ort
@@ -129,3 +129,8 @@ def test_a_bias_behind_a_matrix_product_is_refitted() -> None:
     dense = run_ort(net.bytes(), {"x": x})[0].reshape(-1, 4)
     pruned = run_ort(export(graph.with_initializers(repaired)), {"x": x})[0].reshape(-1, 4)
     assert np.allclose(pruned.mean(0), dense.mean(0), atol=1e-3)  # least squares with an intercept keeps the mean
+
+
+def test_wide_layers_are_fitted_on_two_rows_an_input() -> None:
+    """As many as ever up to a 3x3 kernel over 128 channels; then two an input, between the fewest and the most."""
+    assert [rows_for(inputs) for inputs in (9, 1152, 1153, 3000, 20_000)] == [16_384, 16_384, 4_096, 6_000, 16_384]

@@ -86,7 +86,8 @@ def test_only_classes_of_whole_images_are_augmented(tail: str, labels: Array | N
     if tail == "number":
         net.op("Squeeze", net.nodes[-1].output[0], net.constant([1]))
     network = load(net.bytes())
-    part = understood(Part({"x": images(64, 1, 16, 16)}, labels), network)
+    bright = np.linspace(-4, 4, 64, dtype=np.float32).reshape(-1, 1, 1, 1)  # so that the network names several classes
+    part = understood(Part({"x": images(64, 1, 16, 16) + bright}, labels), network)
     assert suited(network, part, np.random.default_rng(0)).flip is augmented
 
 
