@@ -40,8 +40,8 @@ FEWEST_SAMPLES = 16
 MOST_ROWS = 16_384
 """Rows of a least squares: on ResNet-20 twice as many mend no more, while half the samples mend clearly less."""
 WIDE_INPUTS, FEWEST_ROWS = 1_152, 4_096
-"""Inputs above which two rows each are enough, and how many always are: products of rows grow with the square of the inputs, and on
-an EfficientNet 4,096 rows a layer mend as much as 16,384."""
+"""Inputs above which two rows each are enough, and how many always are: products of rows grow with the square of the inputs,
+and on an EfficientNet 4,096 rows a layer mend as much as 16,384."""
 
 
 @dataclasses.dataclass(frozen=True)
