@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -141,6 +142,7 @@ def compress(
     progress.stage("evaluate")
     fronts: dict[str, Front] = {}
     out = workdir / "out"
+    shutil.rmtree(out / "points", ignore_errors=True)  # of an attempt that ended in the middle
     for target, mine in progress.finish(zip(targets, chosen, strict=True), "targets"):
         finished = [(candidate, files[key]) for candidate in mine if (key := plan_key(candidate.plan)) in files]
         watch = (

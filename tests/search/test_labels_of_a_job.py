@@ -10,10 +10,9 @@ import pytest
 from search.errors import InvalidDataset
 from search.evaluate.dense import ADVICE
 from search.graph.ir import Array
-from search.graph.onnx_import import load
-from search.pipeline import _prepare
 from search.progress import Progress
 from tests.search.graph.nets import Net, images, run_ort
+from tests.search.prepared import prepared
 from tests.search.recover.test_finetune import SPEC, TARGET, data_file, run
 
 
@@ -70,5 +69,5 @@ def test_shuffled_labels_are_doubted_before_the_search(tmp_path: Path) -> None:
     """The dense network is at chance: the job is told so when its data are read."""
     progress = Progress(None)
     data = data_file(tmp_path, y=np.random.default_rng(0).integers(0, 2, 400))
-    _prepare(SPEC, load(sigmoid_network()), data, progress)
+    prepared(SPEC, sigmoid_network(), data, progress)
     assert any(words.endswith(ADVICE) for words in progress.warnings)

@@ -26,6 +26,7 @@ from search.report import Report
 from search.request import Constraints, JobSpec, Objective, SearchOptions
 from search.units import Units
 from tests.search.graph.nets import Net, images
+from tests.search.prepared import prepared
 from tests.search.test_budgets import NOTHING
 from tests.search.test_knapsack import interacting
 
@@ -210,7 +211,7 @@ def test_a_trial_network_has_the_kernels_of_its_candidate(tmp_path: Path) -> Non
     """What is timed before the search differs from what the search finds in the values of weights alone."""
     spec = JobSpec(TARGETS[:1])
     folder, progress = job(tmp_path / "a", spec), Progress(None)
-    splits, knobs, _ = pipeline._prepare(spec, load(network()), folder / "data.npz", progress)
+    splits, knobs, _ = prepared(spec, network(), folder / "data.npz", progress)
     search = Search(knobs, splits, spec, Units(tmp_path / "units", "key"), progress)
     plan = {group.id: len(group) // 2 for group in knobs.groups.prunable}
     trial, found = search.untrained(plan), cut_graph(search.candidate(plan))
@@ -254,10 +255,10 @@ def test_candidates_are_ranked_on_views_of_the_samples(tmp_path: Path) -> None:
     """Mirrored and shifted images decide, where answers stay; weights are fitted to, and judged on, images as they are."""
     net = Net(("N", 3, 16, 16))
     net.classifier(net.op("Relu", net.conv("x", 3, 4)), 4)
-    graph, x = load(net.bytes()), images(200, 3, 1, 1) * np.ones((1, 1, 16, 16), np.float32)
+    x = images(200, 3, 1, 1) * np.ones((1, 1, 16, 16), np.float32)
     x[:, :, 6:10, 6:10] = images(200, 3, 4, 4, seed=1)
     np.savez(tmp_path / "data.npz", x=x)
-    splits, _, augmentation = pipeline._prepare(JobSpec(TARGETS), graph, tmp_path / "data.npz", Progress(None))
+    splits, _, augmentation = prepared(JobSpec(TARGETS), net.bytes(), tmp_path / "data.npz", Progress(None))
     assert augmentation != augment.NONE
     given = {sample.tobytes() for sample in x}
     parts = {"search": splits.search, "calibration": splits.calibration, "evaluation": splits.evaluation}

@@ -1,0 +1,22 @@
+"""The first step of a job in this process: a model and its data, as `search.pipeline` prepares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search import pipeline
+from search.data import Splits, read_npz
+from search.found import find_samples
+from search.graph.onnx_import import load
+from search.graph.upload import Upload
+from search.plan import Knobs
+from search.progress import Progress
+from search.recover.augment import Augmentation
+from search.request import JobSpec
+
+
+def prepared(spec: JobSpec, model: bytes, data: Path, progress: Progress) -> tuple[Splits, Knobs, Augmentation]:
+    """Samples divided, channels coupled, and how samples may be augmented."""
+    upload, arrays = Upload(model), read_npz(data)
+    found = find_samples(upload, spec, arrays)
+    return pipeline._prepare(spec, load(upload, found), arrays, found, progress)
