@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from hwprofiles.device import DeviceProfile, Structure
 from hwprofiles.latency import latency_interval_s
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import profiles
 from search.allocate.price import Pricer
+from search.data import synthetic
 from search.found import find_samples, sizes_taken
+from search.graph import head
+from search.graph.find_samples import Found
 from search.graph.ir import Graph
 from search.graph.onnx_import import load
 from search.graph.ops import of
@@ -22,6 +27,9 @@ from search.report import Inspection, Latency, PrunableGroup, Range, TargetInspe
 from search.request import JobSpec
 from search.structures.cluster import runs_zeros
 
+HEAD_SAMPLES = 2
+"""That a head is run on to see the shapes of what it makes."""
+
 
 def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -> Inspection:
     """Read a model and price it on every target, dense and as narrow as it gets.
@@ -31,7 +39,7 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
     """
     found = find_samples(model, spec)
     graph = load(model, found)
-    shapes = graph.sampling.shapes(found.samples)
+    shapes = _shapes(graph, found)
     words = sizes_taken(found)
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
     groups = knobs.groups
@@ -65,6 +73,14 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
         warnings=(*(() if words is None else (words,)), *_why_nothing(graph, knobs)),
         nodes=graph.kinds,
     )
+
+
+def _shapes(graph: Graph, found: Found) -> dict[str, tuple[int, ...]]:
+    """Of the inputs of what is looked into: the file's, or what its head makes of any samples."""
+    if graph.frame is None:
+        return graph.sampling.shapes(found.samples)
+    made = head.enter(graph, synthetic(graph, HEAD_SAMPLES, np.random.default_rng(0), found.samples).feeds)
+    return graph.sampling.shapes({name: value.shape[1:] for name, value in made.items()})
 
 
 def _why_nothing(graph: Graph, knobs: Knobs) -> list[str]:
