@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
@@ -53,23 +52,6 @@ def _read(data: bytes | Upload) -> tuple[onnx.ModelProto, Graph]:
     _parse(upload.data)
     proto = upload.parse()
     return proto, _checked(proto, proto).replace(upload=upload)
-
-
-def load_trusted(path: Path) -> Graph:
-    """Read a file of our own or of the operator of the service, whose weights may lie beside it; any size.
-
-    Raises:
-        InvalidModel: as `load`; also when a declared data file is missing or too short.
-        UnsupportedOperator, UnsupportedOpset, ResourceLimit: as `load`.
-    """
-    proto = _parse(path.read_bytes())
-    try:
-        onnx.load_external_data_for_model(proto, str(path.parent))
-    except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise InvalidModel(
-            f"a data file of {path.name} cannot be read: {_first_line(error)}; keep the files of a model in one folder"
-        ) from error
-    return _normalised(proto, _checked(proto, str(path)))
 
 
 def _normalised(

@@ -14,6 +14,7 @@ from onnx import TensorProto, numpy_helper
 from search.errors import ExternalDataRefused, InvalidModel
 from search.graph import execute, onnx_export, onnx_import
 from search.graph.patch import patch
+from search.graph.upload import Upload
 from search.prune import surgery
 from tests.search.graph.nets import images, relative_error, resnet, run_ort
 from tests.search.prune.laws import couple, keep_some
@@ -58,18 +59,19 @@ def test_half_precision_stays_in_the_file(name: str) -> None:
 
 
 def test_weights_beside_the_file(tmp_path: Path) -> None:
-    """Written in two files, read from a trusted path, refused as an upload, and the same network all along."""
-    graph = onnx_import.load(resnet().bytes())
-    onnx_export.save(graph, tmp_path / "whole.onnx")
-    onnx_export.save(graph, tmp_path / "split.onnx", largest_bytes=1000)
-    assert {path.name for path in tmp_path.iterdir()} == {"whole.onnx", "split.onnx", "split.onnx.data"}
+    """Written in two files and read with both it is the same network; alone, or without its data file, it is refused by name."""
+    onnx.save_model(
+        resnet().proto(),
+        str(tmp_path / "split.onnx"),
+        save_as_external_data=True,
+        location="split.onnx.data",
+        size_threshold=0,
+    )
     feeds = {"x": images(2, 3, 8, 8)}
-    wanted = run_ort(resnet().bytes(), feeds)
-    for name in ("whole.onnx", "split.onnx"):
-        read = onnx_import.load_trusted(tmp_path / name)
-        assert relative_error(run_ort(onnx_export.export(read), feeds), wanted) < 1e-6
+    read = onnx_import.load(Upload.read(tmp_path / "split.onnx"))
+    assert relative_error(run_ort(onnx_export.export(read), feeds), run_ort(resnet().bytes(), feeds)) < 1e-6
     with pytest.raises(ExternalDataRefused):
         onnx_import.load((tmp_path / "split.onnx").read_bytes())
     (tmp_path / "split.onnx.data").unlink()
-    with pytest.raises(InvalidModel, match=r"split\.onnx"):
-        onnx_import.load_trusted(tmp_path / "split.onnx")
+    with pytest.raises(InvalidModel, match=r"split\.onnx\.data"):
+        Upload.read(tmp_path / "split.onnx")
