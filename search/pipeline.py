@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -369,9 +370,24 @@ def _refuse_unreachable(spec: JobSpec, targets: Sequence[Target]) -> None:
 
 
 def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:
-    """Every plan once, the targets taking turns, so that a search that ends early has some of each."""
-    turns = [mine[i] for i in range(max(map(len, choices), default=0)) for mine in choices if i < len(mine)]
-    return list({plan_key(plan): plan for plan in turns}.values())
+    """Every plan once, in an order that leaves a spread front wherever the search ends.
+
+    Of each target first the plan in the middle of its front, then those in the middle of both halves, and so on; the targets take
+    turns.
+    """
+    turns = itertools.zip_longest(*([mine[i] for i in _halving(len(mine))] for mine in choices))
+    return list({plan_key(plan): plan for turn in turns for plan in turn if plan is not None}.values())
+
+
+def _halving(count: int) -> list[int]:
+    """Positions 0 to count - 1: the middle one, the middles of both halves, the middles of the four quarters, and so on."""
+    found, spans = [], [(0, count)]
+    for begin, end in spans:  # grows while it is read
+        if begin < end:
+            middle = (begin + end) // 2
+            found.append(middle)
+            spans += [(begin, middle), (middle + 1, end)]
+    return found
 
 
 def _worth_blocks(

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from search.criteria.base import Evidence
+from search.criteria.l2 import l2
 from search.graph.ir import Array
 from search.prune.groups import Group
 from search.recover.least_squares import DAMPING, Target
@@ -23,17 +24,25 @@ STEPS = 64
 
 
 def obs(group: Group, evidence: Evidence) -> Array:
-    """Greedy order: in every round the cheapest units left go, and all consumers are updated."""
+    """Greedy order: in every round the cheapest units left go, and all consumers are updated.
+
+    Where no consumer is a linear map that can be refitted, the order of magnitude.
+    """
+    readers: dict[str, list[tuple[Target, Array]]] = {}
+    for slot in group.slots:
+        if slot.role == "consumes" and (target := evidence.targets.get(slot.node)) is not None:
+            readers.setdefault(target.linear.weight, []).append((target, slot.ids))
+    if not readers:
+        return l2(group, evidence)
     consumers = [
-        _Consumer(evidence.targets[slot.node], part, slot.ids, group)
-        for slot in group.slots
-        if slot.role == "consumes" and slot.node in evidence.targets
-        for part in range(evidence.targets[slot.node].linear.groups)
+        _Consumer([target for target, _ in mine], part, mine[0][1], group)
+        for mine in readers.values()
+        for part in range(mine[0][0].linear.groups)
     ]
     prices = _prices(consumers, evidence)
     alive = np.ones(len(group), bool)
     order: list[int] = []
-    while alive.any() and consumers:
+    while alive.any():
         left = np.flatnonzero(alive)
         costs = sum(price * consumer.costs(left) for price, consumer in zip(prices, consumers, strict=True))
         going = left[np.argsort(costs, kind="stable")[: max(1, len(group) // STEPS)]]
@@ -48,19 +57,19 @@ def _prices(consumers: Sequence[_Consumer], evidence: Evidence) -> list[float]:
     """Of an error of each consumer's output; relative to that output's energy where no gradient tells of any."""
     if len(consumers) == 1:
         return [1.0]
-    found = [evidence.curvature.get(consumer.output, 0.0) for consumer in consumers]
+    found = [sum(evidence.curvature.get(name, 0.0) for name in consumer.outputs) for consumer in consumers]
     return found if any(found) else [1 / consumer.energy for consumer in consumers]
 
 
 class _Consumer:
-    """One linear map that reads the group's units, or one part of a convolution in groups.
+    """The linear maps of one weight that read the group's units, or one part of a convolution in groups.
 
     Its weights (d, m) and inverse Hessian (d, d) as units go.
     """
 
-    def __init__(self, target: Target, part: int, ids: Array, group: Group) -> None:
-        self.output = target.linear.output
-        moments = target.moments
+    def __init__(self, targets: Sequence[Target], part: int, ids: Array, group: Group) -> None:
+        self.outputs = [target.linear.output for target in targets]
+        moments = targets[0].moments
         gram = moments.gram[part].astype(np.float64)
         damping = DAMPING * np.trace(gram) / len(gram) + 1e-12
         self.inverse = np.linalg.inv(gram + damping * np.eye(len(gram)))

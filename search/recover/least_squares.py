@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,8 @@ MOST_ROWS = 16_384
 WIDE_INPUTS, FEWEST_ROWS = 1_152, 4_096
 """Inputs above which two rows each are enough, and how many always are: products of rows grow with the square of the inputs,
 and on an EfficientNet 4,096 rows a layer mend as much as 16,384."""
+MOST_INPUTS = 8_192
+"""Inputs of a map that is refitted: beyond it there are fewer rows than inputs, and the equations alone take gigabytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +57,20 @@ class Target:
     """The value that is matched: the map's own output, or the residual sum that it ends in."""
     rows: Array
     """(groups, R, m), of ``value`` in the dense network."""
-    moments: Moments
-    """Of the dense network's inputs and the map's own outputs."""
     bounds: Bounds | None
     """What the activation behind ``value`` cuts off."""
+    moments: Moments
+    """Of the dense network's inputs and the map's own outputs, over all maps that have this weight and bias."""
+    uses: int = 1
+    """Maps that have this weight and bias: the steps of a recurrence that was written out, say."""
+
+
+_Key = tuple[str, str, tuple[int, ...]]
+
+
+def _key(linear: Linear, weights: Mapping[str, Array]) -> _Key:
+    """The same for maps that have a weight and a bias in common, and read the weight alike."""
+    return linear.weight, linear.bias, linear.matrix(weights).shape
 
 
 class Repairer:
@@ -92,13 +105,16 @@ class Repairer:
 
     def _measure(self, graph: Graph, exits: Mapping[str, str], rng: np.random.Generator) -> dict[str, Target]:
         """Rows and moments for every linear map of the network, and for stand-ins, which should give their block's exit."""
-        targets: dict[str, Target] = {}
+        weights = graph.initializers
         pending: dict[str, tuple[Linear, Array]] = {}
-        measured: dict[str, tuple[Linear, Array, Moments]] = {}
+        measured: dict[str, tuple[Linear, Array]] = {}
+        found: dict[str, tuple[Linear, Array, str, Array, Bounds | None]] = {}
+        moments: dict[_Key, Moments] = {}
+        uses: Counter[_Key] = Counter()
 
         def visit(node: Node, values: dict[str, Any]) -> None:
             linear = linear_of(node, graph)
-            if linear is not None:
+            if linear is not None and linear.matrix(weights).shape[1] <= MOST_INPUTS:
                 linear = dataclasses.replace(linear, output=exits.get(node.name, linear.output))
                 pending[node.name] = (linear, self._seen(linear, values[node.inputs[0]]))
 
@@ -107,16 +123,23 @@ class Repairer:
                 if linear.output in values:
                     del pending[name]
                     y = self._seen(linear, values[linear.output])
-                    inputs = linear.matrix(graph.initializers).shape[1]
+                    inputs = linear.matrix(weights).shape[1]
                     positions = linear.positions(y.shape, len(y), rows_for(inputs), rng)
-                    x_rows = linear.input_rows(x, graph.initializers, positions, y.shape[2:])
-                    measured[name] = (linear, positions, Moments.of(x_rows, linear.output_rows(y, positions)))
-            for name, (linear, positions, moments) in list(measured.items()):
+                    x_rows = linear.input_rows(x, weights, positions, y.shape[2:])
+                    own, key = Moments.of(x_rows, linear.output_rows(y, positions)), _key(linear, weights)
+                    moments[key] = moments[key].pooled(own) if key in moments else own
+                    uses[key] += 1
+                    measured[name] = (linear, positions)
+            for name, (linear, positions) in list(measured.items()):
                 if (value := self._sums.get(name, linear.output)) in values:
                     del measured[name]
                     rows = linear.output_rows(self._seen(linear, values[value]), positions)
-                    targets[name] = Target(linear, positions, value, rows, moments, Bounds.behind(graph, value))
-        return targets
+                    found[name] = (linear, positions, value, rows, Bounds.behind(graph, value))
+        return {
+            name: Target(*seen, moments=moments[key], uses=uses[key])
+            for name, seen in found.items()
+            for key in [_key(seen[0], weights)]
+        }
 
     def _seen(self, linear: Linear, value: Any) -> Array:
         """A value as a map looks at it, (N, ...); a stack of chunks as (K, ...), of images as (K n, C, ...)."""
@@ -140,9 +163,11 @@ class Repairer:
         """
         graph, groups = self.dense.graph, self.dense.groups
         params = mask(graph.initializers, groups, keep)
+        todo = set(params)
         for target in self.targets.values():
             linear = target.linear
-            if linear.weight in params:
+            if linear.weight in todo:
+                todo.discard(linear.weight)
                 full = {**graph.initializers, **params}
                 stays = _inputs_that_stay(linear, full)
                 _refit(linear, target.moments.of_inputs(stays), stays, full)
@@ -170,6 +195,8 @@ class Repairer:
     ) -> dict[str, Array]:
         """Initializers of a masked network, refitted in order against the dense network.
 
+        A weight that several maps have is refitted once, to what all of them give in the dense network.
+
         Args:
             keep: units that stay, of the variant's groups.
             variant: the network with blocks dropped or replaced; the dense one when None.
@@ -180,6 +207,7 @@ class Repairer:
         masked = mask(graph.initializers, variant.groups, keep)
         params: dict[str, Array] = {**graph.initializers, **masked}
         changed: set[str] = set()
+        shared: set[str] = set()
         sparse = _sparse_outputs(variant.groups, keep, zeros or {})
 
         def visit(node: Node, values: dict[str, Any]) -> None:
@@ -187,8 +215,12 @@ class Repairer:
             touched = node.name in variant.rewired or any(name in masked or name in changed for name in node.inputs)
             if touched or node.name in sparse:
                 changed.update(node.outputs)
-                if target is not None:
+                if target is not None and target.uses == 1:
                     self._fit(target, node, variant, values, params, sparse.get(node.name))
+                elif target is not None and target.linear.weight not in shared:
+                    shared.add(target.linear.weight)
+                    stays = _inputs_that_stay(target.linear, params)
+                    _refit(target.linear, target.moments.of_inputs(stays), stays, params, sparse.get(node.name))
 
         for _ in self.stepwise.walk(graph, params, self.feeds, visit):
             pass

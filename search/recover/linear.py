@@ -45,6 +45,17 @@ class Moments:
         transposed = np.swapaxes(x, 1, 2)
         return cls(transposed @ x / rows, transposed @ y / rows, mean_x, mean_y, rows)
 
+    def pooled(self, other: Moments) -> Moments:
+        """Moments of the rows of both."""
+        rows = self.rows + other.rows
+        mine, theirs = self.rows / rows, other.rows / rows
+        apart_x, apart_y = self.mean_x - other.mean_x, self.mean_y - other.mean_y
+        between = np.float32(mine * theirs)  # Chan et al. (1983): what lies between the two means comes on top
+        gram = mine * self.gram + theirs * other.gram + between * apart_x[:, :, None] * apart_x[:, None, :]
+        cross = mine * self.cross + theirs * other.cross + between * apart_x[:, :, None] * apart_y[:, None, :]
+        mean_x, mean_y = (mine * a + theirs * b for a, b in ((self.mean_x, other.mean_x), (self.mean_y, other.mean_y)))
+        return Moments(gram, cross, mean_x, mean_y, rows)
+
     def with_outputs(self, x: Array, y: Array) -> Moments:
         """Moments of the same inputs (groups, R, d) with other outputs (groups, R, m)."""
         mean_y = y.mean(1)

@@ -207,6 +207,18 @@ def test_blocks_are_worth_a_repair_at_each_named_speed_with_its_margin_and_witho
     assert pipeline._worth_blocks([problem], candidates, "unlabelled", trained) == []
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 6, 7, 33])
+def test_a_search_that_ends_early_leaves_no_wide_gap(count: int) -> None:
+    """After k plans the longest stretch without one is no longer than twice an even share, wherever the search ends."""
+    plans = [{"g": width} for width in range(count)]
+    order = pipeline._distinct([plans, plans[::-1]])
+    assert sorted(plan["g"] for plan in order) == list(range(count))
+    alone = [plan["g"] for plan in pipeline._distinct([plans])]
+    for k in range(1, count + 1):
+        gaps = np.diff([-1, *sorted(alone[:k]), count]) - 1
+        assert gaps.max() <= 2 * np.ceil((count - k) / (k + 1))
+
+
 def test_a_trial_network_has_the_kernels_of_its_candidate(tmp_path: Path) -> None:
     """What is timed before the search differs from what the search finds in the values of weights alone."""
     spec = JobSpec(TARGETS[:1])

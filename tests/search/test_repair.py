@@ -12,7 +12,8 @@ from search.graph.execute import Engine, trainable
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
 from search.prune.groups import find_groups
-from search.recover.least_squares import Repairer, rows_for
+from search.recover import least_squares
+from search.recover.least_squares import DAMPING, Repairer, rows_for
 from search.recover.linear import Moments, linear_of, ridge
 from search.structures.channel import keep_mask
 from tests.search.graph.nets import Net, images, run_ort
@@ -134,3 +135,62 @@ def test_a_bias_behind_a_matrix_product_is_refitted() -> None:
 def test_wide_layers_are_fitted_on_two_rows_an_input() -> None:
     """As many as ever up to a 3x3 kernel over 128 channels; then two an input, between the fewest and the most."""
     assert [rows_for(inputs) for inputs in (9, 1152, 1153, 3000, 20_000)] == [16_384, 16_384, 4_096, 6_000, 16_384]
+
+
+def test_moments_of_two_sets_are_those_of_all_rows() -> None:
+    """Pooled sums equal the sums over the rows of both, whatever their means and numbers are."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 70, 5)) + np.arange(70)[:, None]
+    y = rng.normal(size=(2, 70, 3)) - np.arange(70)[:, None] ** 2
+    pooled = Moments.of(x[:, :20], y[:, :20]).pooled(Moments.of(x[:, 20:], y[:, 20:]))
+    whole = Moments.of(x, y)
+    assert pooled.rows == whole.rows
+    for name in ("gram", "cross", "mean_x", "mean_y"):
+        assert np.allclose(getattr(pooled, name), getattr(whole, name), rtol=1e-5)
+
+
+def unrolled() -> Net:
+    """One weight that two products have, as a recurrence of two steps written out has it; their inputs share channels."""
+    net = Net(("N", 2, 16))
+    hidden = net.op("Relu", net.op("MatMul", "x", net.weight(16, 80)))
+    shared = net.weight(80, 64)
+    steps = [net.op("Gather", hidden, net.constant(i), axis=1) for i in range(2)]
+    net.op("Sub", *(net.op("Tanh", net.op("MatMul", step, shared)) for step in steps))
+    return net
+
+
+def test_a_weight_of_two_maps_is_refitted_to_both() -> None:
+    """Its equations are those of the rows of both maps, numpy's normal equations solved once."""
+    net = unrolled()
+    graph = load(net.bytes())
+    groups = find_groups(graph, {"x": (1, 2, 16)})
+    x = images(300, 2, 16) * np.array([1.0, 3.0], np.float32)[:, None]
+    repairer = Repairer(graph, groups, {"x": x}, rng=np.random.default_rng(0))
+    first, second = (target for target in repairer.targets.values() if target.uses == 2)
+    assert first.moments is second.moments
+    assert first.moments.rows == 600
+    (group,) = groups.prunable
+    keep = {group.id: np.arange(80) % 2 == 0}
+    weights = graph.initializers
+    hidden = np.maximum(x @ weights[net.nodes[0].input[1]], 0).reshape(600, 80).astype(np.float64)
+    shared = weights[first.linear.weight]
+    stays = hidden[:, keep[group.id]]
+    gram = stays.T @ stays / 600
+    centred = (stays - stays.mean(0)).T @ (stays - stays.mean(0)) / 600
+    damping = DAMPING * np.trace(gram) / 40 * np.eye(40)
+    wanted = np.linalg.solve(gram + damping, stays.T @ (hidden @ shared) / 600 + damping @ shared[keep[group.id]])
+    assert not np.allclose(gram, centred)
+    for found in (repairer.repair(keep), repairer.compensated(keep)):
+        assert np.allclose(found[first.linear.weight][keep[group.id]], wanted, atol=2e-3)
+        assert not found[first.linear.weight][~keep[group.id]].any()
+
+
+def test_a_map_with_too_many_inputs_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no equations; what makes its inputs still has."""
+    monkeypatch.setattr(least_squares, "MOST_INPUTS", 79)
+    net = unrolled()
+    graph = load(net.bytes())
+    repairer = Repairer(
+        graph, find_groups(graph, {"x": (1, 2, 16)}), {"x": images(32, 2, 16)}, rng=np.random.default_rng(0)
+    )
+    assert [target.linear.weight for target in repairer.targets.values()] == [net.nodes[0].input[1]]

@@ -21,6 +21,7 @@ from search.recover.least_squares import DAMPING, Repairer
 from search.request import CriterionName
 from search.task import Task
 from tests.search.graph.nets import Net, images, resnet, run_ort
+from tests.search.test_repair import unrolled
 
 SAMPLES = 32
 
@@ -159,6 +160,30 @@ def test_obs_sums_over_readers_by_what_their_errors_cost(residual: Evidence, kno
                 costs[i] += price * (missed * (gram @ missed)).sum()
         assert CRITERIA["obs"](group, evidence)[0] == np.argmin(costs)
     assert shared
+
+
+def test_obs_takes_a_weight_of_two_maps_once() -> None:
+    """The first unit to go is the one whose absence costs least, w_u^2 / (H^-1)_uu, over the rows of both maps together."""
+    net = unrolled()
+    graph, feeds = load(net.bytes()), {"x": images(64, 2, 16)}
+    groups = find_groups(graph, {"x": (1, 2, 16)})
+    repairer = Repairer(graph, groups, feeds, rng=np.random.default_rng(0))
+    (group,) = groups.prunable
+    maps = [target for target in repairer.targets.values() if target.uses == 2]
+    hidden = np.maximum(feeds["x"].reshape(-1, 16) @ graph.initializers[net.nodes[0].input[1]], 0).astype(float)
+    hidden -= hidden.mean(0)
+    gram = hidden.T @ hidden / len(hidden)
+    damped = gram + DAMPING * np.trace(gram) / 80 * np.eye(80)
+    weight = np.linalg.solve(damped, gram @ graph.initializers[maps[0].linear.weight])
+    costs = (weight**2).sum(1) / np.diag(np.linalg.inv(damped))
+    assert CRITERIA["obs"](group, Evidence(graph, groups, repairer.targets, feeds))[0] == np.argmin(costs)
+
+
+def test_obs_without_equations_orders_by_magnitude(evidence: Evidence) -> None:
+    """Where no reader can be refitted, the weakest filters go first."""
+    group = evidence.groups.prunable[0]
+    blind = dataclasses.replace(evidence, targets={})
+    assert CRITERIA["obs"](group, blind).tolist() == CRITERIA["l2"](group, blind).tolist()
 
 
 def test_random_follows_the_seed(evidence: Evidence) -> None:
