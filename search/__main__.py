@@ -12,13 +12,12 @@ import ctypes
 import faulthandler
 import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from search.errors import FAULT_OF_OURS, InternalError, InvalidProfile, SecateurError
+from search.errors import FAULT_OF_OURS, DeadlineExceeded, InternalError, InvalidProfile, SecateurError
 from search.progress import Progress, Stopped
 from search.report import Front
 from search.request import JobSpec
@@ -26,6 +25,7 @@ from search.request import JobSpec
 DONE, REFUSED, STOPPED = 0, 2, 3
 _OUT_OF_MEMORY = ("bad_alloc", "RESOURCE_EXHAUSTED", "Out of memory")
 """How libraries say that memory ran out, which whoever started this process looks for in its log."""
+NOTHING_IN_TIME = "the deadline came before the first candidate was finished; give more minutes or fewer samples"
 MOST_DEVICES = 4
 """So that each has 16 images of a batch, fewer of which run slower."""
 
@@ -102,14 +102,18 @@ def divide_cores() -> None:
 
 def _job(verb: str, jobdir: Path, cache_dir: Path, deadline_s: float | None) -> int:
     progress = Progress(jobdir / "events.jsonl", deadline_s=deadline_s)
-    signal.signal(signal.SIGTERM, lambda *_: progress.cancel())
     error = jobdir / "error.json"
     for old in (error, jobdir / "internal-error.txt"):
         old.unlink(missing_ok=True)
     try:
-        spec = JobSpec.read(jobdir / "request.json")
-        _refuse_early(jobdir)
-        return (_inspect if verb == "inspect" else _run)(spec, jobdir, cache_dir, progress)
+        with progress.obeying_signals():
+            spec = JobSpec.read(jobdir / "request.json")
+            _refuse_early(jobdir)
+            return (_inspect if verb == "inspect" else _run)(spec, jobdir, cache_dir, progress)
+    except Stopped as stop:  # with nothing to show
+        if stop.reason == "cancelled":
+            return STOPPED
+        return _refused(DeadlineExceeded(NOTHING_IN_TIME), error)
     except SecateurError as problem:
         return _broke_down(problem, jobdir) if isinstance(problem, InternalError) else _refused(problem, error)
     except (MemoryError, OSError):  # of the machine, not of the job: another attempt may fare better
@@ -159,14 +163,9 @@ def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> in
 
     divide_cores()
     data = jobdir / "data.npz"
-    try:
-        report = pipeline.compress(
-            spec, Upload.read(jobdir / "model.onnx"), data if data.exists() else None, jobdir, cache_dir, progress
-        )
-    except Stopped as stop:
-        if stop.reason == "cancelled":
-            return STOPPED
-        raise pipeline.deadline_error() from stop
+    report = pipeline.compress(
+        spec, Upload.read(jobdir / "model.onnx"), data if data.exists() else None, jobdir, cache_dir, progress
+    )
     out = jobdir / "out"
     out.mkdir(exist_ok=True)
     _copy_best(report.fronts, out)

@@ -75,9 +75,9 @@ def train(
     try:
         progress.part(REPAIR_SHARE, 1.0)
         recovery = Recovery(trainer, units, progress, measurements, schedule=spec.search.schedule)
-        return recovery.recover(
-            candidates, seconds=60 * minutes_of_training(spec, progress), select=select, points=spec.search.points
-        )
+        seconds = 60 * minutes_of_training(spec, progress)
+        with progress.sheltered():  # every step looks, and a course keeps what it has learned
+            return recovery.recover(candidates, seconds=seconds, select=select, points=spec.search.points)
     except Stopped:
         return list(candidates)
 

@@ -20,19 +20,21 @@ from search.allocators import allocator
 from search.budgets import WITH_MARGIN, fastest_searched_s, goal_s, latency_budgets, named_s, per_target, timed
 from search.candidates import Search, Sensitivities, allocate, build_problem
 from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
-from search.errors import DeadlineExceeded, InfeasibleConstraints
+from search.errors import InfeasibleConstraints
 from search.evaluate.dense import doubt, judged, unclear, understood
 from search.evaluate.proof import Proof
+from search.finishing import Finished, finish
 from search.found import find_samples, sizes_taken
 from search.graph import head
 from search.graph.find_samples import Found
 from search.graph.ir import Array, Graph
 from search.graph.onnx_import import load
 from search.graph.patch import file_of
+from search.graph.sampling import Sampling
 from search.graph.upload import Upload
 from search.options import Options, states_for
-from search.plan import MOST_LOOKED_AT, Candidate, Knobs, Plan, PlanKey, named, plan_key
-from search.progress import Progress
+from search.plan import MOST_LOOKED_AT, Candidate, Knobs, Plan, PlanKey, plan_key
+from search.progress import Progress, Stopped
 from search.prune.groups import removable_parameters
 from search.prune.proved import unproved
 from search.recover import augment
@@ -52,8 +54,6 @@ MOST_EVALUATION_SAMPLES = 3_000
 MISPREDICTED = 0.9
 """Part of the objective's latency at which a second candidate is kept: it still meets it where the first was priced too low."""
 NOTHING_TO_PRUNE = "no channel and no block of this model can be removed"
-QUICK_SAMPLES = 512
-"""Evaluation samples when the job was told to stop and has seconds left."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,19 +124,10 @@ def compress(
     found = {plan_key(c.plan): c for c in candidates}
 
     progress.stage("export")
-    complete = not progress.stopping
-    evaluation = splits.evaluation if complete else splits.evaluation.take(slice(QUICK_SAMPLES))
-    finisher = points.Finisher(knobs, evaluation, units)
-    rewritten = None
-    with search.survival.without("control", "rewrites alone"):
-        rewritten = finisher.rewritten()
     most = per_target(2 * spec.search.points, spec)
     chosen = [_promising(problem, list(found.values()), most, spec) for problem in firsts]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
-    files = {}
-    for key, candidate in progress.finish(wanted.items(), "files"):
-        with search.survival.without("point", named(candidate.plan)):
-            files[key] = finisher.finish(candidate)
+    done = finish(wanted, knobs, splits.evaluation, units, search.survival, progress)
     search.survival.summary()
     nothing = _why_nothing(knobs, targets, search)
 
@@ -144,24 +135,42 @@ def compress(
     fronts: dict[str, Front] = {}
     out = workdir / "out"
     shutil.rmtree(out / "points", ignore_errors=True)  # of an attempt that ended in the middle
-    for target, mine in progress.finish(zip(targets, chosen, strict=True), "targets"):
-        finished = [(candidate, files[key]) for candidate in mine if (key := plan_key(candidate.plan)) in files]
-        watch = (
-            stopwatch(target.profile, evaluation, graph.sampling, cache_dir / "measurements")
-            if target.profile.measurable_here and complete
-            else None
-        )
-        front, models = points.build_front(
-            target.profile, target.pricer, finisher.dense, rewritten, finished, spec, watch
-        )
+    for number, (target, mine) in enumerate(zip(targets, chosen, strict=True), 1):
+        finished = [(c, done.files[key]) for c in mine if (key := plan_key(c.plan)) in done.files]
+        front, models = _judged(target, done, finished, spec, graph.sampling, cache_dir, progress)
         if not finished:
             front = dataclasses.replace(front, best_reason=nothing)
         fronts[target.profile.id] = front
         if words := points.missed(front, spec):
             progress.warn(words)
         _write(out, models, model)
+        progress.step(number, len(targets), "targets")
     progress.stage(None)
-    return _report(spec, knobs, splits, targets, fronts, progress, complete=complete)
+    return _report(spec, knobs, splits, targets, fronts, progress, complete=done.complete)
+
+
+def _judged(
+    target: Target,
+    done: Finished,
+    finished: Sequence[tuple[Candidate, points.File]],
+    spec: JobSpec,
+    sampling: Sampling,
+    cache_dir: Path,
+    progress: Progress,
+) -> tuple[Front, dict[str, points.File]]:
+    """The front of one target, timed where that can be and there is time for it."""
+    judged = functools.partial(
+        points.build_front, target.profile, target.pricer, done.finisher.dense, done.rewritten, finished, spec
+    )
+    if not (target.profile.measurable_here and done.complete):
+        return judged(None)
+    try:
+        with progress.interruptible():
+            return judged(stopwatch(target.profile, done.evaluation, sampling, cache_dir / "measurements"))
+    except Stopped:
+        progress.warn(f"the job ended before its points were timed; latencies of {target.profile.id} are modelled")
+        done.complete = False
+        return judged(None)
 
 
 def _prepare(
@@ -502,10 +511,3 @@ def _headline(splits: Splits, targets: Sequence[Target], fronts: Mapping[str, Fr
             f"(95 % interval {100 * change.delta_low:+.2f} to {100 * change.delta_high:+.2f}, n = {change.n})"
         )
     return "; ".join(parts)
-
-
-def deadline_error() -> DeadlineExceeded:
-    """What a job without a single result says when its deadline came."""
-    return DeadlineExceeded(
-        "the deadline came before the first candidate was finished; give more minutes or fewer samples"
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,15 +21,21 @@ SHARE: dict[Stage, float] = {
     "evaluate": 0.12,
 }
 """Share of a job's time that each stage usually takes; only the progress bar depends on it."""
+LAST_S = 2.0
+"""A job that was told to stop goes on for so long at most with the files of what it has found."""
+Reason = Literal["cancelled", "deadline"]
 Item = TypeVar("Item")
 
 
-class Stopped(Exception):
-    """The job was told to stop, or its deadline came; what is finished is kept."""
+class Stopped(BaseException):
+    """The job was told to stop, or its deadline came; what is finished is kept.
 
-    def __init__(self, reason: Literal["cancelled", "deadline"]) -> None:
+    No `Exception`: it may come up anywhere, and code that goes on where a part fails must not take it for such a failure.
+    """
+
+    def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
-        self.reason: Literal["cancelled", "deadline"] = reason
+        self.reason: Reason = reason
 
 
 class Progress:
@@ -46,12 +54,61 @@ class Progress:
         self._budget_s = deadline_s
         self._cancelled = False
         self._ended_early = False
+        self._open = True
         self.stage_s: dict[str, float] = {}
         self.warnings: list[str] = []
 
     def cancel(self) -> None:
-        """Ask the job to stop at its next unit of work (safe in a signal handler)."""
+        """Ask the job to stop at its next unit of work."""
         self._cancelled = True
+
+    @contextlib.contextmanager
+    def obeying_signals(self) -> Iterator[None]:
+        """Within, SIGTERM and the deadline end at once what is being done, whatever it is; of the main thread only.
+
+        All but what is `sheltered`; the last stage is, but for what is `interruptible`: it puts together what is finished.
+        Who was told to stop and is not at its end after `LAST_S` seconds is told again.
+
+        Raises:
+            Stopped: anywhere.
+        """
+        signal.signal(signal.SIGTERM, lambda *_: self._interrupt("cancelled"))
+        signal.signal(signal.SIGALRM, lambda *_: self._interrupt("cancelled" if self._cancelled else "deadline"))
+        if self._deadline is not None:
+            signal.setitimer(signal.ITIMER_REAL, max(1e-3, self._deadline - self._clock()))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the process is at its end
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _interrupt(self, reason: Reason) -> None:
+        self._ended_early = True
+        if reason == "cancelled":
+            self._cancelled = True
+        signal.setitimer(signal.ITIMER_REAL, LAST_S)
+        if self._open:
+            raise Stopped(reason)
+
+    def sheltered(self) -> contextlib.AbstractContextManager[None]:
+        """Around what looks often enough itself (`check`), and keeps its state where it does."""
+        return self._opened(may=False)
+
+    def interruptible(self) -> contextlib.AbstractContextManager[None]:
+        """Around a part of the last stage that it can do without.
+
+        Raises:
+            Stopped: see `obeying_signals`.
+        """
+        return self._opened(may=True)
+
+    @contextlib.contextmanager
+    def _opened(self, *, may: bool) -> Iterator[None]:
+        before, self._open = self._open, may
+        try:
+            yield
+        finally:
+            self._open = before
 
     def emit(self, **event: Any) -> None:
         """Append one event."""
@@ -65,6 +122,7 @@ class Progress:
         if self._stage is not None:
             self.stage_s[self._stage] = self.stage_s.get(self._stage, 0.0) + now - self._since
         self._stage, self._since, self._part = name, now, (0.0, 1.0)
+        self._open = name not in {"evaluate", None}
         if name is not None:
             self.emit(type="stage", stage=name)
             self.step(0, 1, "steps")
@@ -118,11 +176,13 @@ class Progress:
         return self._ended_early or self._cancelled
 
     def finish(self, items: Iterable[Item], unit: str) -> Iterator[Item]:
-        """Like `each`, for the last steps, which a job that was told to stop still takes."""
-        todo = list(items)
+        """Like `each`, for the last steps: a job that was told to stop takes the first one, and others for `LAST_S` seconds."""
+        todo, start = list(items), self._clock()
         for done, item in enumerate(todo, 1):
             yield item
             self.step(done, len(todo), unit)
+            if self.stopping and self._clock() - start > LAST_S:
+                return
 
     def each(
         self, items: Iterable[Item], unit: str, *, total: int | None = None, reserve: float = 0.0

@@ -56,6 +56,8 @@ class Limits:
     open_files: int = 4096
     processes: int = 0
     """And threads, of all that run as this user."""
+    niceness: int = 0
+    """By how much it stands back where cores are short."""
     network: Policy = "prefer"
     """Whether the child goes without; ``require``: or not at all, where the kernel gives no network namespace."""
     files: Policy = "prefer"
@@ -213,6 +215,7 @@ def _fence(limits: Limits, command: Sequence[str]) -> bool:
 def _become(arguments: Sequence[str]) -> None:
     limits = Limits(**json.loads(arguments[0]))
     _limit(limits)
+    os.nice(limits.niceness)
     if limits.network != "off" and not _leave_network() and limits.network == "require":
         sys.exit("no network namespace, and one is required")
     _die_with_parent()

@@ -88,6 +88,8 @@ class Settings:
     """Largest file a child may write."""
     child_processes: int = 4096
     """Most processes and threads of all that run as the child's user; 0 for no limit. Not for root."""
+    child_niceness: int = 10
+    """By how much a job's child stands back for web server, worker and broker where they share cores; 0 to 19."""
     sandbox_network: str = "prefer"
     """``require`` starts no worker where a job would have a network; ``prefer`` goes on, and `/readyz` says so."""
     sandbox_files: str = "prefer"

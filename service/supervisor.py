@@ -96,6 +96,7 @@ class Attempt:
             memory_bytes=self.settings.child_memory_bytes or _machine_memory_bytes(),
             file_bytes=self.settings.child_file_bytes,
             processes=self.settings.child_processes,
+            niceness=self.settings.child_niceness,
             network=cast("sandbox.Policy", self.settings.sandbox_network),
             files=cast("sandbox.Policy", self.settings.sandbox_files),
             cpu_s=int((left_s + 60) * (os.cpu_count() or 1)),

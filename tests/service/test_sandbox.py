@@ -178,3 +178,11 @@ def test_processes_are_limited() -> None:
         sandbox.launched([sys.executable, "-c", code], limits), capture_output=True, text=True, check=True
     )
     assert run_.stdout.strip() == "1234"
+
+
+def test_a_child_stands_back() -> None:
+    """Its niceness is above that of whoever starts it."""
+    code = "import os; print(os.nice(0))"
+    launched = sandbox.launched([sys.executable, "-c", code], Limits(niceness=3, files="off", network="off"))
+    run_ = subprocess.run(launched, capture_output=True, text=True, check=True)
+    assert int(run_.stdout) == os.nice(0) + 3
