@@ -38,7 +38,7 @@ def scratch() -> Iterator[Path]:
 def keep_failure(log: Path) -> Path:
     """Keep what a failed engine wrote; where. The last ten are kept."""
     folder = _private("failures")
-    moment = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
+    moment = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%fZ")  # so fine that names sort by it
     descriptor, name = tempfile.mkstemp(prefix=f"{moment}-", suffix=".log", dir=folder)
     with os.fdopen(descriptor, "wb") as kept, log.open("rb") as source:
         shutil.copyfileobj(source, kept)
