@@ -15,7 +15,7 @@ from search.allocators import RULES
 from search.budgets import fastest_searched_s, named_speedups, near_the_goal, per_target
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
-from search.data import Splits
+from search.division import Splits
 from search.evaluate.accuracy import divergence
 from search.graph.execute import samples_at_once
 from search.graph.ir import Array, Graph

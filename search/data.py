@@ -1,4 +1,4 @@
-"""The client's data set: opened carefully, checked against the model, divided so that no sample serves two purposes."""
+"""The client's data set: opened carefully, checked against the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from search.errors import DatasetShapeMismatch, InvalidDataset, ResourceLimit
 from search.graph.draw import drawn
 from search.graph.ir import Array, Graph, TensorInfo
 from search.graph.sampling import Shape, placed
-from search.report import DataRegime, DataUse
 from search.task import Task, decide
 
 LARGEST_ARRAY_BYTES = 8 << 30
@@ -28,8 +27,6 @@ LARGEST_REPEATED_BYTES, MOST_TIMES_PACKED = 1 << 30, 200
 zeros shrink a thousandfold, and gigabytes of them take minutes before they turn out to say nothing."""
 SYNTHETIC_SAMPLES = 512
 FEWEST_SAMPLES = 8
-FEWEST_DISTINCT = 10
-"""Samples that differ, below which an interval from all of them says nothing."""
 _LONGEST_HEADER_BYTES = 2**16 + 10
 """Of an array of numbers, written by numpy; a header may claim 4 GiB, and compression makes that cheap."""
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, RuntimeError)
@@ -56,15 +53,6 @@ class Part:
         """Number of samples."""
         return len(next(iter(self.feeds.values())))
 
-    def distinct(self, most: int) -> int:
-        """Samples that differ from one another, counted up to so many."""
-        seen: set[tuple[bytes, ...]] = set()
-        for i in range(len(self)):
-            seen.add(tuple(value[i].tobytes() for value in self.feeds.values()))
-            if len(seen) == most:
-                break
-        return len(seen)
-
     def take(self, index: Any) -> Part:
         """The samples at these positions."""
         return Part(
@@ -89,22 +77,6 @@ class Part:
             return self
         task, labels = decide(outputs, self.labels, counted, **seen)
         return dataclasses.replace(self, labels=labels, task=task)
-
-
-@dataclasses.dataclass(frozen=True)
-class Splits:
-    """Calibration fits weights, search ranks candidates, evaluation is seen once, at the end."""
-
-    train: Part
-    """What weights may learn from; calibration is its beginning."""
-    calibration: Part
-    search: Part
-    evaluation: Part
-    regime: DataRegime
-
-    def use(self) -> DataUse:
-        """Sizes, for the report."""
-        return DataUse(self.regime, len(self.calibration), len(self.search), len(self.evaluation), len(self.train))
 
 
 def read_npz(path: Path) -> dict[str, Array]:
@@ -316,39 +288,3 @@ def synthetic(graph: Graph, samples: int, rng: np.random.Generator, shapes: Mapp
         shape = (samples, *_sample(info, graph, shapes))
         feeds[info.name] = np.zeros(shape, info.dtype) if info.name in states else drawn(graph, info, shape, rng)
     return Part(feeds, None)
-
-
-def divide(
-    part: Part,
-    regime: DataRegime,
-    rng: np.random.Generator,
-    *,
-    most_calibration: int,
-    most_search: int,
-    most_evaluation: int | None = None,
-) -> Splits:
-    """Shuffle once, then 30 % for calibration, 20 % for the search (both capped) and all the rest for evaluation.
-
-    Args:
-        part: all samples.
-        regime: labelled or not, or synthetic.
-        rng: shuffles.
-        most_calibration: cap.
-        most_search: cap.
-        most_evaluation: given when weights are to be trained: evaluation then takes 30 %, at most so many samples, and
-            what is over is for training; None leaves nothing to train on but the calibration samples.
-    """
-    order = rng.permutation(len(part))
-    calibration = min(most_calibration, max(2, int(0.3 * len(part))))
-    search = min(most_search, max(2, int(0.2 * len(part))))
-    rest = len(part) - calibration - search
-    evaluation = rest if most_evaluation is None else min(most_evaluation, max(2, int(0.3 * len(part))), rest)
-    first, last = calibration + search, calibration + search + evaluation
-    train = np.concatenate([order[:calibration], order[last:]])
-    return Splits(
-        part.take(train),
-        part.take(order[:calibration]),
-        part.take(order[calibration:first]),
-        part.take(order[first:last]),
-        regime,
-    )

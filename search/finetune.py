@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.data import Splits
+from search.division import Splits
 from search.graph.onnx_export import export
 from search.plan import Candidate, Knobs
 from search.progress import Progress, Stopped

@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 
 from search import points
-from search.data import Part
+from search.division import Splits
 from search.plan import Candidate, Knobs, PlanKey, named
 from search.progress import Progress, Stopped
 from search.survive import Survival
 from search.units import Units
 
 QUICK_SAMPLES = 512
-"""Evaluation samples when the job was told to stop and has seconds left."""
+"""Judged samples when the job was told to stop and has seconds left."""
 
 
 @dataclasses.dataclass
@@ -21,8 +21,8 @@ class Finished:
     """What was written and judged."""
 
     finisher: points.Finisher
-    evaluation: Part
-    """Samples that the files were judged on."""
+    splits: Splits
+    """Whose judged samples the files were judged on."""
     rewritten: points.File | None = None
     files: dict[PlanKey, points.File] = dataclasses.field(default_factory=dict)
     complete: bool = True
@@ -32,7 +32,7 @@ class Finished:
 def finish(
     wanted: Mapping[PlanKey, Candidate],
     knobs: Knobs,
-    evaluation: Part,
+    splits: Splits,
     units: Units,
     survival: Survival,
     progress: Progress,
@@ -42,7 +42,7 @@ def finish(
     Args:
         wanted: candidates by their plans.
         knobs: the dense network.
-        evaluation: samples that the search did not see; some of them where there is no time for all.
+        splits: with the judged samples, which the search did not see; some of them where there is no time for all.
         units: finished files.
         survival: a candidate that fails is left out.
         progress: is told what is done; may ask to stop.
@@ -50,7 +50,7 @@ def finish(
     done: Finished | None = None
     try:
         if not progress.stopping:
-            done = Finished(points.Finisher(knobs, evaluation, units), evaluation)
+            done = Finished(points.Finisher(knobs, splits.judged, splits.selected, units), splits)
             _write(done, wanted, survival, progress)
             return done
     except Stopped:
@@ -58,9 +58,9 @@ def finish(
             progress.warn(f"the job ended early, with {len(done.files)} of {len(wanted)} files")
             done.complete = False
             return done
-    some = evaluation.take(slice(QUICK_SAMPLES))
+    some = splits.briefly(QUICK_SAMPLES)
     with progress.sheltered():
-        done = Finished(points.Finisher(knobs, some, units), some, complete=False)
+        done = Finished(points.Finisher(knobs, some.judged, some.selected, units), some, complete=False)
         _write(done, wanted, survival, progress)
     return done
 

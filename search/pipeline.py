@@ -19,7 +19,9 @@ from search.allocate.price import Pricer
 from search.allocators import allocator
 from search.budgets import WITH_MARGIN, fastest_searched_s, goal_s, latency_budgets, named_s, per_target, timed
 from search.candidates import Search, Sensitivities, allocate, build_problem
-from search.data import FEWEST_DISTINCT, SYNTHETIC_SAMPLES, Part, Splits, check, divide, read_npz, synthetic
+from search.choice import missed
+from search.data import FEWEST_SAMPLES, SYNTHETIC_SAMPLES, Part, check, read_npz, synthetic
+from search.division import Splits, divide, nearly_equal, without_repeats
 from search.errors import InfeasibleConstraints
 from search.evaluate.dense import doubt, judged, unclear, understood
 from search.evaluate.proof import Proof
@@ -47,6 +49,8 @@ from search.structures.cluster import runs_zeros
 from search.units import Units, digest
 from search.untouched import untouched
 
+FEW_SAMPLES = 100
+"""For evaluation: their interval is ten points wide."""
 PROVED_ON = 4
 """Samples on which it is tried which groups can be cut in the file."""
 MOST_EVALUATION_SAMPLES = 3_000
@@ -127,7 +131,7 @@ def compress(
     most = per_target(2 * spec.search.points, spec)
     chosen = [_promising(problem, list(found.values()), most, spec) for problem in firsts]
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
-    done = finish(wanted, knobs, splits.evaluation, units, search.survival, progress)
+    done = finish(wanted, knobs, splits, units, search.survival, progress)
     search.survival.summary()
     nothing = _why_nothing(knobs, targets, search)
 
@@ -141,12 +145,12 @@ def compress(
         if not finished:
             front = dataclasses.replace(front, best_reason=nothing)
         fronts[target.profile.id] = front
-        if words := points.missed(front, spec):
+        if words := missed(front, spec):
             progress.warn(words)
         _write(out, models, model)
         progress.step(number, len(targets), "targets")
     progress.stage(None)
-    return _report(spec, knobs, splits, targets, fronts, progress, complete=done.complete)
+    return _report(spec, knobs, done.splits, targets, fronts, progress, complete=done.complete)
 
 
 def _judged(
@@ -160,13 +164,20 @@ def _judged(
 ) -> tuple[Front, dict[str, points.File]]:
     """The front of one target, timed where that can be and there is time for it."""
     judged = functools.partial(
-        points.build_front, target.profile, target.pricer, done.finisher.dense, done.rewritten, finished, spec
+        points.build_front,
+        target.profile,
+        target.pricer,
+        done.finisher.dense,
+        done.rewritten,
+        finished,
+        spec,
+        crossed=done.splits.crossed,
     )
     if not (target.profile.measurable_here and done.complete):
         return judged(None)
     try:
         with progress.interruptible():
-            return judged(stopwatch(target.profile, done.evaluation, sampling, cache_dir / "measurements"))
+            return judged(stopwatch(target.profile, done.splits.evaluation, sampling, cache_dir / "measurements"))
     except Stopped:
         progress.warn(f"the job ended before its points were timed; latencies of {target.profile.id} are modelled")
         done.complete = False
@@ -193,8 +204,11 @@ def _prepare(
     failing = unproved(knobs, Proof(file_of(graph), graph, part.take(slice(PROVED_ON)).file_feeds))
     if failing:
         knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude, stays=failing)
+    part, repeats = without_repeats(understood(part, graph), FEWEST_SAMPLES)
+    if repeats is not None:
+        progress.warn(repeats)
     splits = divide(
-        understood(part, graph),
+        part,
         regime,
         rng,
         most_calibration=samples_that_fit(graph, knobs.groups.shapes),
@@ -206,12 +220,12 @@ def _prepare(
     for words in (unclear(splits.evaluation, graph), doubt(splits.evaluation, graph)):
         if words is not None:
             progress.warn(words)
-    if len(splits.evaluation) < 100:
+    if len(splits.evaluation) < FEW_SAMPLES:
         progress.warn(f"accuracy is judged on {len(splits.evaluation)} samples only; its interval is wide")
-    if (distinct := splits.evaluation.distinct(FEWEST_DISTINCT)) < min(FEWEST_DISTINCT, len(splits.evaluation)):
+    if near := nearly_equal(splits.evaluation, splits.train):
         progress.warn(
-            f"among {len(splits.evaluation)} samples for evaluation only {distinct} differ, so accuracies and their intervals "
-            "say little; give a data set of samples that differ"
+            f"{near} of {len(splits.evaluation)} samples for evaluation are nearly equal to some that weights are fitted to, so "
+            "accuracies may flatter; leave out copies of one picture"
         )
     if graph.fixed:
         names = ", ".join(f"`{name}`" for name in sorted(graph.fixed)[:3])
@@ -271,7 +285,7 @@ def _synthesised(graph: Graph, found: Found, rng: np.random.Generator, progress:
 
 
 def _arrays(splits: Splits) -> list[list[object]]:
-    return [[part.labels, *part.feeds.values()] for part in (splits.train, splits.search, splits.evaluation)]
+    return [[part.labels, *part.feeds.values()] for part in (splits.train, splits.search, splits.judged)]
 
 
 def _target(name: str, spec: JobSpec, knobs: Knobs, cache_dir: Path, progress: Progress) -> Target:
@@ -506,8 +520,9 @@ def _headline(splits: Splits, targets: Sequence[Target], fronts: Mapping[str, Fr
         change = best.accuracy
         doubt = ", not validated" if best.latency_ms.kind == "modelled" and name in unvalidated else ""
         faster = f"{best.speedup:.2f} times as fast ({best.latency_ms.kind}{doubt})"
+        unsure = ", likely within the limit but not sure" if front.best_is == "likeliest" else ""
         parts.append(
             f"{name}: {faster} at {100 * change.delta:+.2f} points of {change.metric} "
-            f"(95 % interval {100 * change.delta_low:+.2f} to {100 * change.delta_high:+.2f}, n = {change.n})"
+            f"(95 % interval {100 * change.delta_low:+.2f} to {100 * change.delta_high:+.2f}, n = {change.n}{unsure})"
         )
     return "; ".join(parts)

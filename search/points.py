@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.latency import latency_interval_s
 from search import pareto
 from search.allocate.price import Pricer
+from search.choice import choose_best, thinned
 from search.data import Part
+from search.division import folds
 from search.errors import InternalError
 from search.evaluate.accuracy import Quality, accuracy, quality
 from search.evaluate.dense import answers, understood
@@ -23,7 +25,7 @@ from search.graph.patch import file_of, patch
 from search.plan import Candidate, Knobs, Plan, blocks_of
 from search.prune.written import written
 from search.report import BlockChange, Front, Latency, LayerChange, Point
-from search.request import Constraints, JobSpec
+from search.request import JobSpec
 from search.units import Units, digest
 
 
@@ -34,7 +36,10 @@ class File:
     model: bytes
     sha256: str
     parity: float
-    quality: Quality
+    selection: Quality
+    """On the samples that the best point is chosen on."""
+    evaluation: Quality
+    """On those that tell how good it is."""
     parameters: int
     peak_memory_bytes: int
     layers: tuple[LayerChange, ...]
@@ -57,15 +62,23 @@ Stopwatch = Callable[[Sequence[bytes]], list[Timed]]
 class Finisher:
     """Writes and judges files of one dense network."""
 
-    def __init__(self, knobs: Knobs, evaluation: Part, units: Units) -> None:
-        """Write and judge the dense control by the very code that judges candidates."""
+    def __init__(self, knobs: Knobs, judged: Part, selected: int, units: Units) -> None:
+        """Write and judge the dense control by the very code that judges candidates.
+
+        Args:
+            knobs: the network.
+            judged: samples of the selection and of the evaluation.
+            selected: how many of them, the first ones, are for the selection; 0: all are for both.
+            units: what is kept.
+        """
         self.graph, self.groups, self.units = knobs.graph, knobs.groups, units
-        self.input_shapes = knobs.input_shapes
+        self.input_shapes, self.selected = knobs.input_shapes, selected
         model = file_of(knobs.graph)
-        self.dense_outputs = answers(knobs.graph, evaluation)
-        self.evaluation = understood(evaluation, knobs.graph)
-        self.dense = self._file(model, knobs.graph, 0.0, self._judged(self.dense_outputs), {})
-        self.proof = Proof(model, knobs.graph, evaluation.file_feeds)
+        self.dense_outputs = answers(knobs.graph, judged)
+        self.judged = understood(judged, knobs.graph)
+        self.quality = self._judged(self.dense_outputs)
+        self.dense = self._file(model, knobs.graph, 0.0, self.quality, {})
+        self.proof = Proof(model, knobs.graph, judged.file_feeds)
 
     def rewritten(self) -> File | None:
         """The upload with the exact rewrites that every point has, and nothing else; None where it has none."""
@@ -73,7 +86,7 @@ class Finisher:
         if not patched.edits:
             return None
         kept = self._proved(patched.model, self.dense.model, len(patched.model))
-        judged = dataclasses.replace(self.dense.quality, scores=kept["scores"])
+        judged = dataclasses.replace(self.quality, scores=kept["scores"])
         return self._file(patched.model, self.graph, float(kept["parity"]), judged, {})
 
     def finish(self, candidate: Candidate) -> File:
@@ -88,12 +101,12 @@ class Finisher:
             "file",
             [
                 candidate.plan,
-                len(self.evaluation),
+                len(self.judged),
                 digest(*(candidate.params[name] for name in sorted(candidate.params))),
             ],
             lambda: self._proved(mine.model, patch(self.graph, masked, {}).model, len(self.dense.model)),
         )
-        judged = dataclasses.replace(self.dense.quality, scores=kept["scores"])
+        judged = dataclasses.replace(self.quality, scores=kept["scores"])
         return self._file(kept["model"].tobytes(), smaller, float(kept["parity"]), judged, candidate.plan)
 
     def _proved(self, model: bytes, masked: bytes, most_bytes: int) -> dict[str, Array]:
@@ -104,17 +117,18 @@ class Finisher:
             raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {allowed}")
         if len(model) > most_bytes:
             raise InternalError(f"a cut network takes {len(model)} bytes, the upload {len(self.dense.model)}")
-        scores = self._judged(answers(self.graph, self.evaluation, model)).scores
+        scores = self._judged(answers(self.graph, self.judged, model)).scores
         return {"model": np.frombuffer(model, np.uint8), "parity": np.asarray(error), "scores": scores}
 
     def _judged(self, outputs: Sequence[Array]) -> Quality:
-        return quality(outputs, self.evaluation.labels, self.dense_outputs, self.evaluation.task)
+        return quality(outputs, self.judged.labels, self.dense_outputs, self.judged.task)
 
     def _file(self, model: bytes, graph: Graph, error: float, judged: Quality, plan: Plan) -> File:
         memory = peak_memory_bytes(graph, self.input_shapes)
         blocks = tuple(BlockChange(block, setting) for block, setting in sorted(blocks_of(plan).items()))
         sha256 = hashlib.sha256(model).hexdigest()
-        return File(model, sha256, error, judged, graph.parameter_count, memory, self._layers(graph), blocks)
+        parts = (judged.take(slice(self.selected or None)), judged.take(slice(self.selected, None)))
+        return File(model, sha256, error, *parts, graph.parameter_count, memory, self._layers(graph), blocks)
 
     def _layers(self, smaller: Graph) -> tuple[LayerChange, ...]:
         slots = {
@@ -141,6 +155,8 @@ def build_front(
     finished: Sequence[tuple[Candidate, File]],
     spec: JobSpec,
     stopwatch: Stopwatch | None,
+    *,
+    crossed: bool = False,
 ) -> tuple[Front, dict[str, File]]:
     """The front of one target, and its files by path below the output directory.
 
@@ -152,28 +168,60 @@ def build_front(
         finished: candidates and their files.
         spec: the request.
         stopwatch: times files here, where the target is this machine.
+        crossed: whether the samples of the choice are those of the judgement as well.
     """
     named: list[tuple[str, Plan, File]] = [("rewrites", {}, rewritten)] if rewritten is not None else []
     order = sorted(finished, key=lambda item: pricer.latency_s(item[0].plan))
     named += [(f"p{i:02d}", candidate.plan, file) for i, (candidate, file) in enumerate(order, 1)]
     times = stopwatch([dense.model, *[file.model for _, _, file in named]]) if stopwatch is not None else None
-    control = _point("dense", profile, pricer, {}, dense, dense, times[0] if times else None)
+    limit = spec.accuracy_limit
+    control = _point("dense", profile, pricer, {}, dense, dense, times[0] if times else None, limit)
     points, models = [], {}
     for i, (name, plan, file) in enumerate(named, 1):
-        point = _point(name, profile, pricer, plan, file, dense, times[i] if times else None)
+        point = _point(name, profile, pricer, plan, file, dense, times[i] if times else None, limit)
         points.append(_relative(point, control))
         models[point.artifact] = file
     control = _relative(control, control)
-    best_first = [control, *points]
-    kept = pareto.front([p.latency_ms.value for p in best_first], [p.accuracy.value for p in best_first])
-    front = [best_first[i] for i in kept if i > 0]
-    best, reason = choose_best(front, control, spec)
-    front = thinned(front, best, spec)
-    second = points[0] if rewritten is not None else None
-    shown = {point.artifact for point in (*front, *([second] if second is not None else []))}
-    models = {artifact: file for artifact, file in models.items() if artifact in shown}
-    models[control.artifact] = dense
-    return Front(control, tuple(front), best, reason, second), models
+    moved = [0.0, *([0.0] if rewritten is not None else []), *(candidate.divergence for candidate, _ in order)]
+    all_points = [control, *points]
+    kept = pareto.front([p.latency_ms.value for p in all_points], [-each for each in moved])
+    front, moved = [all_points[i] for i in kept if i > 0], [moved[i] for i in kept if i > 0]
+    choice = choose_best(front, control, spec)
+    front = thinned(front, moved, choice.best, spec)
+    files = {control.artifact: dense, **models}
+    told = {point.id: _told(point, files[point.artifact], dense) for point in all_points}
+    if choice.best is not None and crossed:
+        told[choice.best] = _crossed(choice.best, front, control, files, spec)
+    second = told[points[0].id] if rewritten is not None else None
+    found = Front(told["dense"], tuple(told[p.id] for p in front), choice.best, choice.reason, choice.is_, second)
+    return found, {point.artifact: files[point.artifact] for point in found.rows}
+
+
+def _told(point: Point, file: File, dense: File) -> Point:
+    """The point with what samples say of it that chose nothing; how surely it keeps the limit those of the choice have said."""
+    judged = accuracy(file.evaluation, dense.evaluation)
+    return dataclasses.replace(point, accuracy=dataclasses.replace(judged, keeps_limit=point.accuracy.keeps_limit))
+
+
+def _crossed(best: str, front: Sequence[Point], control: Point, files: Mapping[str, File], spec: JobSpec) -> Point:
+    """The best point with an accuracy that the choice has not flattered, where all samples were chosen on (cross-fitting).
+
+    On every fold of the samples it is that of the point which all others choose.
+    """
+    dense, chosen = files[control.artifact].selection, next(point for point in front if point.id == best)
+    scores = files[chosen.artifact].selection.scores.copy()
+    for fold in folds(len(scores)):
+        others = np.setdiff1d(np.arange(len(scores)), fold)
+
+        def judged(point: Point, others: Array = others) -> Point:
+            mine = files[point.artifact].selection.take(others)
+            return dataclasses.replace(point, accuracy=accuracy(mine, dense.take(others), spec.accuracy_limit))
+
+        choice = choose_best([judged(point) for point in front], judged(control), spec)
+        there = next((point for point in front if point.id == choice.best), chosen)
+        scores[fold] = files[there.artifact].selection.scores[fold]
+    found = accuracy(dataclasses.replace(files[chosen.artifact].selection, scores=scores), dense)
+    return dataclasses.replace(chosen, accuracy=dataclasses.replace(found, keeps_limit=chosen.accuracy.keeps_limit))
 
 
 def _point(
@@ -184,6 +232,7 @@ def _point(
     file: File,
     dense: File,
     timed: Timed | None,
+    limit: float | None,
 ) -> Point:
     modelled_s = pricer.latency_s(plan)
     modelled = Latency.of_seconds(modelled_s, latency_interval_s(modelled_s, profile), "modelled")
@@ -192,7 +241,7 @@ def _point(
     return Point(
         id=name,
         profile=profile.id,
-        accuracy=accuracy(file.quality, dense.quality),
+        accuracy=accuracy(file.selection, dense.selection, limit),
         latency_ms=measured or modelled,
         predicted_latency_ms=modelled,
         speedup=timed.speedup if timed else 1.0,
@@ -217,85 +266,6 @@ def _relative(point: Point, control: Point) -> Point:
     predicted = control.predicted_latency_ms.value / priced if priced else 1.0
     measured = point.latency_ms.kind == "measured"
     return dataclasses.replace(point, predicted_speedup=predicted, speedup=point.speedup if measured else predicted)
-
-
-def choose_best(points: Sequence[Point], dense: Point, spec: JobSpec) -> tuple[str | None, str]:
-    """Id of the point that the objective picks, or None, and the reason in words."""
-    if not points:
-        return None, "no point is faster than the dense model"
-    objective, limit = spec.objective, spec.constraints.max_accuracy_drop
-    small, too_large = _small(points, spec.constraints)
-    if too_large:
-        return None, too_large
-    allowed = [p for p in small if limit is None or p.accuracy.delta >= -limit]
-    if not allowed:
-        return None, f"no point stays within the constraint of {100 * (limit or 0):g} points of accuracy"
-    if objective.max_latency_ms is not None:
-        return _most_accurate(
-            [p for p in allowed if p.latency_ms.value <= objective.max_latency_ms],
-            f"at most {objective.max_latency_ms:g} ms",
-        )
-    if objective.speedup is not None:
-        return _most_accurate(
-            [p for p in allowed if p.speedup >= objective.speedup],
-            f"at least {objective.speedup:g} times as fast as dense",
-        )
-    drop = objective.max_accuracy_drop or 0.0
-    good = [p for p in allowed if p.accuracy.delta >= -drop]
-    if not good:
-        least = max(allowed, key=lambda p: p.accuracy.delta)
-        lost = f"{-100 * least.accuracy.delta:.2f} ({least.id})"
-        return None, f"no point loses at most {100 * drop:g} points; the least is {lost}; more data helps"
-    best = min(good, key=lambda p: p.latency_ms.value)
-    return (
-        best.id,
-        f"fastest of {len(good)} points that lose at most {100 * drop:g} points of {dense.accuracy.metric} on held-out data",
-    )
-
-
-def thinned(front: Sequence[Point], best: str | None, spec: JobSpec) -> list[Point]:
-    """The ``best``, the most accurate at every wanted speed-up, and others spread evenly up to as many as were asked for.
-
-    Args:
-        front: undominated, by ascending latency, and so by ascending accuracy.
-        best: id of what the objective picked.
-        spec: the request.
-    """
-    fast_enough = [[p for p in front if p.speedup >= speedup] for speedup in spec.search.at_speedups]
-    wanted = {best, *(points[-1].id for points in fast_enough if points)}
-    latencies, accuracies = [p.latency_ms.value for p in front], [p.accuracy.value for p in front]
-    chosen = [i for i, point in enumerate(front) if point.id in wanted]
-    return [front[i] for i in pareto.thin(latencies, spec.search.points, accuracies, chosen)]
-
-
-def missed(front: Front, spec: JobSpec) -> str | None:
-    """In words, the wanted speed-ups that no point of a front has; None where there are none."""
-    fastest = max((point.speedup for point in front.points), default=1.0)
-    speedups = ", ".join(f"{speedup:g}" for speedup in spec.search.at_speedups if speedup > fastest)
-    if not speedups:
-        return None
-    return f"no point is {speedups} times as fast as dense on {front.dense.profile}; the fastest is {fastest:.2f} times"
-
-
-def _small(points: Sequence[Point], constraints: Constraints) -> tuple[list[Point], str]:
-    """Points within the limits of bytes, and in words why there are none."""
-    small = list(points)
-    for limit, field, what in (
-        (constraints.max_bytes, "bytes", "no file is"),
-        (constraints.max_memory_bytes, "peak_memory_bytes", "no point's peak memory is"),
-    ):
-        within = [p for p in small if limit is None or getattr(p, field) <= limit]
-        if small and not within:
-            return [], f"{what} at most {limit} bytes; the smallest has {min(getattr(p, field) for p in small)}"
-        small = within
-    return small, ""
-
-
-def _most_accurate(points: Sequence[Point], condition: str) -> tuple[str | None, str]:
-    if not points:
-        return None, f"no point is {condition}"
-    best = max(points, key=lambda p: (p.accuracy.value, -p.latency_ms.value))
-    return best.id, f"most accurate of {len(points)} points that are {condition}"
 
 
 def spread(

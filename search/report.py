@@ -11,6 +11,7 @@ import cattrs
 SCHEMA_VERSION = 1
 LatencyKind = Literal["measured", "modelled"]
 DataRegime = Literal["labelled", "unlabelled", "data-free"]
+Verdict = Literal["kept", "likeliest"]
 Judge = Literal["top1", "agreement", "r2", "search", "nothing"]
 
 
@@ -27,7 +28,10 @@ class Accuracy:
     n: int
     metric: str
     """``top1``, also of yes and no; ``agreement`` with the dense model where there are no labels; ``r2`` for values, without
-    labels those of the dense model: the mean over the outputs that say something of the weights, each at least -1."""
+    labels those of the dense model: the mean over all columns of the outputs that count, each at least -1."""
+    keeps_limit: float | None = None
+    """How surely (0 to 1) no more is lost than the request allows; told by the samples that ``best`` was chosen on, not by those
+    of ``value``. None where nothing limits the loss."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +105,19 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Front:
-    """The accuracy/latency front of one target: sorted by latency, none dominated."""
+    """The accuracy/latency front of one target, sorted by latency.
+
+    The samples of the search decide what is on it: no point is both slower and further from the dense model than another. Those
+    of the selection decide which is ``best``, and accuracies are told by others still, so that they need not rise with latency.
+    """
 
     dense: Point
     points: tuple[Point, ...]
     best: str | None
     best_reason: str
+    best_is: Verdict | None = None
+    """``kept``: it loses no more than the request allows, at the confidence asked for; ``likeliest``: the samples do not tell at
+    that confidence, and no other point is likelier to. None where nothing limits the loss, or no point is best."""
     rewrites: Point | None = None
     """The second control: the upload with the exact rewrites alone that every point has; None where there are none."""
 
@@ -213,6 +224,10 @@ class DataUse:
     """Samples that weights were trained on, those of calibration among them."""
     outputs: tuple[OutputUse, ...] = ()
     """What each output is judged by, in the model's order; empty in reports without it."""
+    selection: int = 0
+    """Samples that ``best`` was chosen on; as many as for evaluation where ``crossed``; 0 in reports without it."""
+    crossed: bool = False
+    """True where samples were too few to keep some for the choice: every tenth of them then judges what the others chose."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,6 +74,8 @@ class Constraints:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     max_accuracy_drop: Annotated[float, Interval(ge=0, le=1)] | None = None
     """Points that lose more than this (fraction) are left out of the choice of ``best``."""
+    confidence: Annotated[float, Interval(ge=0.5, lt=1)] = 0.8
+    """How surely ``best`` keeps a limit of accuracy, the objective's or this one."""
     exclude: Annotated[tuple[str, ...], Len(0, 64)] = ()
     """Shell patterns of node or weight names that must stay as they are, e.g. ``head*``."""
     structures: Annotated[tuple[StructureName, ...], Len(1, 5)] = ("channel", "depth")
@@ -139,6 +141,12 @@ class JobSpec:
         """Refuse a target named twice."""
         if len(set(self.profiles)) != len(self.profiles):
             raise ValueError(f"profiles names a target twice: {', '.join(self.profiles)}")
+
+    @property
+    def accuracy_limit(self) -> float | None:
+        """The most accuracy that ``best`` may lose, as a fraction; None where the request leaves that open."""
+        limits = (self.objective.max_accuracy_drop, self.constraints.max_accuracy_drop)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def to_json(self) -> str:
         """The spec as JSON, with ``schema_version``."""

@@ -43,7 +43,7 @@ def untouched(
     constants = graph.frame.constants if graph.frame is not None else {}
     parameters = sum(value.size for value in constants.values() if value.dtype.kind == "f")
     same = Quality(np.ones(len(part)), "agreement")
-    dense = points.File(model, hashlib.sha256(model).hexdigest(), 0.0, same, parameters, 0, (), ())
+    dense = points.File(model, hashlib.sha256(model).hexdigest(), 0.0, same, same, parameters, 0, (), ())
     pricer_of = Knobs(graph, {})
     fronts: dict[str, Front] = {}
     models: dict[str, points.File] = {}

@@ -66,7 +66,8 @@ def print_fronts(fronts: Mapping[str, Front]) -> None:
                 *_point_cells(f"{point.id} *" if best else point.id, point), style="bold green" if best else None
             )
         stdout.print(table)
-        stdout.print(f"best: {escape(front.best or 'none')} - {escape(front.best_reason)}")
+        kind = "likeliest" if front.best_is == "likeliest" else "best"
+        stdout.print(f"{kind}: {escape(front.best or 'none')} - {escape(front.best_reason)}")
 
 
 def print_inspection(found: Inspection) -> None:

@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_PROFILE = "host-cpu-onnxruntime"
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-_DEFAULTS = SearchOptions()
+_DEFAULTS, _CONSTRAINTS = SearchOptions(), Constraints()
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the object of the API, alone on stdout.")
 out_dir = click.option("--out", type=FOLDER, help="Where the results go.")
@@ -62,6 +62,13 @@ _SPEC_FLAGS = (
         type=float,
         help="Objective: fastest point that loses at most this fraction (default 0.01). "
         "Beside another objective: a constraint on the choice of best.",
+    ),
+    click.option(
+        "--confidence",
+        type=float,
+        default=_CONSTRAINTS.confidence,
+        show_default=True,
+        help="How surely best keeps a limit of accuracy.",
     ),
     exclude,
     structures,
@@ -123,7 +130,16 @@ _SPEC_FLAGS = (
     ),
 )
 _SPEC_NAMES = (
-    *("profiles", "max_latency_ms", "speedup", "max_accuracy_drop", "exclude", "structures", "min_widths"),
+    *(
+        "profiles",
+        "max_latency_ms",
+        "speedup",
+        "max_accuracy_drop",
+        "confidence",
+        "exclude",
+        "structures",
+        "min_widths",
+    ),
     "input_shapes",
     *("max_bytes", "max_memory_bytes", "points", "at_speedups", "seed", "seeds", "criterion", "allocator"),
     *("finetune_minutes", "schedule", "deadline_minutes"),
@@ -146,6 +162,7 @@ def _spec(
     max_latency_ms: float | None,
     speedup: float | None,
     max_accuracy_drop: float | None,
+    confidence: float,
     exclude: tuple[str, ...],
     structures: tuple[StructureName, ...],
     min_widths: tuple[tuple[str, float], ...],
@@ -162,6 +179,7 @@ def _spec(
             "objective": objective if constrains else {"max_accuracy_drop": max_accuracy_drop},
             "constraints": {
                 "max_accuracy_drop": max_accuracy_drop if constrains else None,
+                "confidence": confidence,
                 "exclude": exclude,
                 "structures": structures,
                 "min_widths": [{"pattern": pattern, "share": share} for pattern, share in min_widths],

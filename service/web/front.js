@@ -9,7 +9,7 @@ export function frontSection(profile, front, artifacts) {
   const best = front.points.find((point) => point.id === front.best) ?? null;
   return h("section", { class: "front", "aria-label": `Front of ${profile}` },
     h("h3", {}, profile),
-    h("p", {}, best ? bestSentence(best) : h("strong", {}, "No point is marked best: "), sentenceEnd(front.best_reason)),
+    h("p", {}, best ? bestSentence(best, front.best_is === "likeliest") : h("strong", {}, "No point is marked best: "), sentenceEnd(front.best_reason)),
     frontChart(profile, front),
     h("p", { class: "small" },
       `The same figures: the dense control, then ${front.points.length} points, fastest first. `,
@@ -20,9 +20,9 @@ export function frontSection(profile, front, artifacts) {
 /** The reason with exactly one full stop, as it ends a sentence here. */
 const sentenceEnd = (reason) => `${reason.replace(/[. ]+$/, "")}.`;
 
-function bestSentence(best) {
+function bestSentence(best, likeliest) {
   return [
-    h("strong", {}, best.id), " is best: ", h("strong", {}, times(best.speedup)), ` as fast as dense (${best.latency_ms.kind}), `,
+    h("strong", {}, best.id), likeliest ? " is the likeliest, not surely best: " : " is best: ", h("strong", {}, times(best.speedup)), ` as fast as dense (${best.latency_ms.kind}), `,
     h("strong", {}, `${points(best.accuracy.delta)} points`), ` of ${METRICS[best.accuracy.metric] ?? best.accuracy.metric}; `,
   ];
 }
@@ -49,7 +49,7 @@ function row(point, best, perMs, artifacts, front) {
     h("th", { scope: "row" }, point.id, best ? h("span", { class: "tag" }, " best") : null, download(point, artifacts, front)),
     cell(times(point.speedup), point.predicted_speedup ? `${times(point.predicted_speedup)} predicted` : null),
     cell(percent(accuracy.value), interval(100 * accuracy.low, 100 * accuracy.high, (value) => value.toFixed(2))),
-    cell(points(accuracy.delta), interval(accuracy.delta_low, accuracy.delta_high, points)),
+    cell(points(accuracy.delta), interval(accuracy.delta_low, accuracy.delta_high, points) + keeps(accuracy)),
     cell(time(latency.value), `${latency.kind}, ${interval(latency.low, latency.high, time)}`),
     predicted ? cell(time(predicted.value), interval(predicted.low, predicted.high, time)) : cell("not stated"),
     cell(count(point.macs), times(point.theoretical_speedup)),
@@ -57,6 +57,9 @@ function row(point, best, perMs, artifacts, front) {
     cell(fileSize(point.bytes), times(point.compression_ratio)),
     cell(point.peak_memory_bytes ? fileSize(point.peak_memory_bytes) : "not stated"));
 }
+
+/** How surely a point keeps the limit of accuracy that the request has, where it has one. */
+const keeps = ({ keeps_limit: sure }) => (sure == null ? "" : `; ${Math.round(100 * sure)} % sure to keep the limit`);
 
 const interval = (low, high, format) => `${format(low)} to ${format(high)}`;
 

@@ -81,7 +81,7 @@ class Bench:
         evidence = Evidence(knobs.graph, knobs.groups, search.repairer.targets, part.feeds, part.labels, seed)
         for name in ("l1", "taylor", "random") if rules else ():
             search.orders[name] = {g.id: CRITERIA[name](g, evidence) for g in knobs.groups.prunable}
-        finisher = points.Finisher(knobs, splits.evaluation.take(slice(EVALUATED)), units)
+        finisher = points.Finisher(knobs, splits.judged.take(slice(EVALUATED)), 0, units)
         return cls(knobs, search, evidence, finisher, search.sensitivities(every), pricers)
 
     def plans(self, method: str, pricer: Pricer, budgets_s: Sequence[float]) -> list[Plan]:
@@ -154,7 +154,7 @@ def _finished(
         file = bench.finisher.finish(bench.candidate(method, plan))
         folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.model)
-        return file.quality.value
+        return file.evaluation.value
 
     return path, keep(path.stem, work)
 
@@ -174,9 +174,7 @@ def _costs(
     files = sorted({path for mine in rows.values() for _, path, _ in mine})
 
     def work() -> dict[str, float]:
-        watch = stopwatch(
-            pricer.profile, bench.finisher.evaluation, bench.finisher.graph.sampling, folder / "measurements"
-        )
+        watch = stopwatch(pricer.profile, bench.finisher.judged, bench.finisher.graph.sampling, folder / "measurements")
         times = watch([bench.finisher.dense.model, *[path.read_bytes() for path in files]])
         return {path.stem: 1 / timed.speedup for path, timed in zip(files, times[1:], strict=True)}
 
@@ -222,7 +220,7 @@ def one(network: str, seed: int, arguments: argparse.Namespace) -> dict[str, dic
     model, data = inputs(network, arguments.shared, workdir)
     folder = workdir / f"{network}-{seed}"
     bench = Bench.of(model.read_bytes(), data, workdir, seed)
-    dense = bench.finisher.dense.quality.value
+    dense = bench.finisher.dense.evaluation.value
     found = fronts(bench, folder, kept_rows(folder / "rows.json"))
     print(f"\n{network}, seed {seed}: dense {100 * dense:.1f} %, {time.monotonic() - start:.0f} s", flush=True)
     for target, methods in found.items():

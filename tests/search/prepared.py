@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from search import pipeline
-from search.data import Splits, read_npz
+from search.data import read_npz
+from search.division import Splits
 from search.found import find_samples
 from search.graph.onnx_import import load
 from search.graph.upload import Upload

@@ -209,16 +209,6 @@ def test_a_state_that_is_not_given_is_zero_and_a_rate_is_for_all_samples() -> No
     assert not data.synthetic(graph, 10, np.random.default_rng(0)).feeds["h"].any()
 
 
-def test_no_sample_serves_two_purposes(graph: Graph) -> None:
-    """The three parts are disjoint and cover the data set."""
-    x = np.arange(100, dtype=np.float32).reshape(100, 1, 1, 1) * np.ones((1, 3, 8, 8), np.float32)
-    part = data.check({"x": x}, graph)
-    splits = data.divide(part, "unlabelled", np.random.default_rng(0), most_calibration=20, most_search=10)
-    seen = [set(p.feeds["x"][:, 0, 0, 0].tolist()) for p in (splits.calibration, splits.search, splits.evaluation)]
-    assert [len(s) for s in seen] == [20, 10, 70]
-    assert len(set.union(*seen)) == 100
-
-
 def test_without_data_an_index_names_any_row() -> None:
     """Integers that a Gather looks up cover its table; others, of which nothing is known, are zero."""
     net = Net()
@@ -227,13 +217,6 @@ def test_without_data_an_index_names_any_row() -> None:
     part = data.synthetic(load(net.bytes()), 100, np.random.default_rng(0))
     assert part.feeds["x"].dtype == np.int64
     assert sorted(set(part.feeds["x"].reshape(-1).tolist())) == list(range(7))
-
-
-def test_distinct_samples_are_counted_as_far_as_needed() -> None:
-    """Three different rows among nine; counting ends where enough are found."""
-    part = data.Part({"x": np.arange(9)[:, None] % 3, "z": np.zeros((9, 1))}, None)
-    assert part.distinct(10) == 3
-    assert part.distinct(2) == 2
 
 
 def test_gigabytes_of_zeros_are_refused_by_their_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,84 +1,118 @@
-"""The point that a request's objective and constraints pick, by hand."""
+"""Candidates worth finishing, and fronts put together from their files."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 
-from search.points import choose_best, missed, spread, thinned
-from search.report import Accuracy, Front, Latency, Point
-from search.request import Constraints, JobSpec, Objective, SearchOptions
+from hwprofiles.registry import load_profile
+from search.allocate.price import Pricer
+from search.evaluate.accuracy import Quality
+from search.graph.onnx_import import load
+from search.plan import Candidate, Knobs
+from search.points import File, Timed, build_front, spread
+from search.report import Front
+from search.request import JobSpec, Objective, SearchOptions
+from tests.search.graph.nets import resnet
+from tests.search.test_budgets import NOTHING
+
+N = 400
 
 
-def point(name: str, *, drop: float, ms: float, size: int) -> Point:
-    """One of a front whose dense model takes 10 ms at 90 %."""
-    value = 0.9 - drop
-    accuracy = Accuracy(value, value - 0.01, value + 0.01, -drop, -drop - 0.01, -drop + 0.01, 1000, "top1")
-    latency = Latency(ms, ms, ms, "modelled")
-    counts = {"parameters": size, "macs": size, "bytes": size, "peak_memory_bytes": 10 * size}
-    ratios = {"speedup": 10 / ms, "predicted_speedup": 10 / ms, "compression_ratio": 1.0, "theoretical_speedup": 1.0}
-    files = {"layers": (), "blocks": (), "artifact": f"{name}.onnx", "sha256": name, "parity": 0.0}
-    return Point(
-        id=name,
-        profile="p",
-        accuracy=accuracy,
-        latency_ms=latency,
-        predicted_latency_ms=latency,
-        **counts,
-        **ratios,
-        **files,
-    )  # type: ignore[arg-type]
+def file(size: int, *, lost: int, lost_later: int) -> File:
+    """A file of so many bytes that misses the first so many samples of the selection, and of the evaluation."""
+    scores = [(np.arange(N) >= missing).astype(float) for missing in (lost, lost_later)]
+    return File(b"m" * size, "sha", 1e-6, *(Quality(each, "top1") for each in scores), size, size, (), ())
 
 
-DENSE = point("dense", drop=0.0, ms=10.0, size=1000)
-FRONT = [
-    point("fast", drop=0.20, ms=2.0, size=300),
-    point("middle", drop=0.03, ms=5.0, size=600),
-    point("slow", drop=0.005, ms=8.0, size=900),
-]
+def front(files: list[File], moved: list[float], spec: JobSpec, *, crossed: bool = False) -> Front:
+    """Files of 1, 2, ... tenths of the dense one's time, put on a front."""
+    graph = load(resnet().bytes())
+    knobs = Knobs(graph, {"x": (1, 3, 8, 8)})
+    group = knobs.groups.prunable[0]
+    plans = [{group.id: width} for width in range(1, len(files) + 1)]
+    finished = [
+        (Candidate(plan, NOTHING, {}, {}, each, "obs"), made)
+        for plan, each, made in zip(plans, moved, files, strict=True)
+    ]
+
+    def stopwatch(models: object) -> list[Timed]:
+        return [
+            Timed(1.0, (0.9, 1.1), 1.0),
+            *(Timed(k / 10, (k / 11, k / 9), 10 / k) for k in range(1, len(files) + 1)),
+        ]
+
+    profile = load_profile("server-avx2-onnxruntime-fp32")
+    dense = file(1000, lost=0, lost_later=0)
+    found, written = build_front(
+        profile, Pricer(knobs, profile), dense, None, finished, spec, stopwatch, crossed=crossed
+    )
+    assert set(written) == {row.artifact for row in found.rows}
+    return found
 
 
-@pytest.mark.parametrize(
-    ("objective", "constraints", "best"),
-    [
-        (Objective(), Constraints(), "slow"),
-        (Objective(max_accuracy_drop=0.05), Constraints(), "middle"),
-        (Objective(max_latency_ms=5.0), Constraints(), "middle"),
-        (Objective(speedup=3.0), Constraints(), "fast"),
-        (Objective(speedup=3.0), Constraints(max_accuracy_drop=0.1), None),
-        (Objective(speedup=1.1), Constraints(max_bytes=700), "middle"),
-        (Objective(max_accuracy_drop=0.01), Constraints(max_bytes=700), None),
-        (Objective(speedup=1.1), Constraints(max_bytes=200), None),
-        (Objective(speedup=1.1), Constraints(max_memory_bytes=7000), "middle"),
-        (Objective(speedup=1.1), Constraints(max_bytes=700, max_memory_bytes=2000), None),
-    ],
-)
-def test_the_best_point_meets_objective_and_constraints(
-    objective: Objective, constraints: Constraints, best: str | None
-) -> None:
-    """The point that a person would pick from the table above, and a reason in words."""
-    found, reason = choose_best(FRONT, DENSE, JobSpec(objective=objective, constraints=constraints))
-    assert found == best
-    assert reason
+def test_what_chooses_does_not_judge() -> None:
+    """The selection flatters the second point; it is chosen, and what is told of it is the evaluation's, worse by far."""
+    files = [file(100, lost=90, lost_later=90), file(200, lost=0, lost_later=40), file(400, lost=0, lost_later=0)]
+    found = front(files, [3.0, 2.0, 1.0], JobSpec())
+    assert (found.best, found.best_is) == ("p02", "kept")
+    best = next(point for point in found.points if point.id == "p02")
+    assert best.accuracy.value == 0.9
+    assert best.accuracy.delta == pytest.approx(-0.1)
+    assert best.accuracy.keeps_limit == pytest.approx(1 - np.exp(-4), abs=0.01)
+    assert found.points[0].accuracy.delta == pytest.approx(-90 / 400)
 
 
-def test_a_file_that_is_too_large_is_named_with_the_smallest() -> None:
-    """The reason says what was asked for and what there is."""
-    _, reason = choose_best(FRONT, DENSE, JobSpec(constraints=Constraints(max_bytes=200)))
-    assert "200" in reason
-    assert "300" in reason
+def test_the_front_is_what_the_search_samples_say() -> None:
+    """A point that is slower and moved further goes, however well it scored; the fastest stays."""
+    files = [file(100, lost=9, lost_later=9), file(200, lost=0, lost_later=0), file(400, lost=0, lost_later=0)]
+    assert [point.id for point in front(files, [2.0, 2.5, 1.0], JobSpec()).points] == ["p01", "p03"]
 
 
-def test_the_most_accurate_point_at_a_wanted_speedup_stays() -> None:
-    """Nine points, one a millisecond; of three, both ends and what was picked stay, and so does what is wanted beside them."""
-    front = [point(f"p{ms}", drop=0.2 - 0.02 * ms, ms=float(ms), size=1) for ms in range(1, 10)]
-    for speedup, name in ((10 / 3, "p3"), (3.2, "p3"), (1.3, "p7"), (1.2, "p8")):
-        spec = JobSpec(search=SearchOptions(points=3, at_speedups=(speedup,)))
-        assert [p.id for p in thinned(front, None, spec)] == ["p1", name, "p9"]
-    spec = JobSpec(search=SearchOptions(points=3, at_speedups=(2.0, 50.0)))
-    assert [p.id for p in thinned(front, "p2", spec)] == ["p1", "p2", "p5", "p9"]
-    words = missed(Front(DENSE, tuple(front), None, ""), JobSpec(search=SearchOptions(at_speedups=(2.0, 50.0, 70.0))))
-    assert words == "no point is 50, 70 times as fast as dense on p; the fastest is 10.00 times"
-    assert missed(Front(DENSE, tuple(front), None, ""), JobSpec(search=SearchOptions(at_speedups=(10.0,)))) is None
+def test_figures_of_a_point_by_hand() -> None:
+    """The measured latency in ms, the speed-up, the ratio of bytes, dense over this."""
+    found = front([file(250, lost=0, lost_later=0)], [1.0], JobSpec())
+    [point] = found.points
+    assert (point.latency_ms.value, point.latency_ms.kind) == (100.0, "measured")
+    assert point.speedup == 10.0
+    assert point.compression_ratio == 4.0
+    assert point.parity == 1e-6
+    assert found.dense.speedup == 1.0
+    assert found.dense.compression_ratio == 1.0
+    assert point.theoretical_speedup == pytest.approx(found.dense.macs / point.macs)
+    assert point.theoretical_speedup > 1
+
+
+def test_with_few_samples_every_fold_judges_what_the_others_chose() -> None:
+    """The faster of two points misses six samples, all of one fold: without it nothing speaks against that point.
+
+    So all samples choose the slower one, but on that fold the choice is worth what the others chose.
+    """
+    hits = np.ones((2, N))
+    hits[0, [0, 10, 20, 30, 40, 50]] = 0  # all in fold 0
+    files = [
+        dataclasses.replace(
+            file(100, lost=0, lost_later=0), selection=Quality(each, "top1"), evaluation=Quality(each, "top1")
+        )
+        for each in hits
+    ]
+    spec = JobSpec(objective=Objective(max_accuracy_drop=0.012))
+    plain, crossed = (front(files, [2.0, 1.0], spec, crossed=each) for each in (False, True))
+    assert plain.best == crossed.best == "p02"
+    told = {each: next(p for p in found.points if p.id == "p02").accuracy for each, found in ((0, plain), (1, crossed))}
+    assert told[0].delta == 0.0
+    assert told[1].delta == pytest.approx(-6 / N)  # without fold 0 the faster one looks as good
+    assert told[1].n == N
+
+
+def test_the_wish_keeps_its_neighbours() -> None:
+    """Nine points, five asked for: the best, those beside it, and both ends."""
+    files = [file(100 * k, lost=0 if k >= 4 else 90, lost_later=0) for k in range(1, 10)]
+    found = front(files, [float(10 - k) for k in range(1, 10)], JobSpec(search=SearchOptions(points=5)))
+    assert found.best == "p04"
+    assert [p.id for p in found.points] == ["p01", "p03", "p04", "p05", "p09"]
 
 
 def test_points_to_be_trained_are_the_bends_of_the_front() -> None:

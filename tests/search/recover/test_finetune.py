@@ -15,7 +15,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from search import finetune
-from search.data import Part, divide
+from search.data import Part
+from search.division import divide
 from search.errors import InvalidDataset
 from search.graph.onnx_export import export
 from search.graph.onnx_import import load
