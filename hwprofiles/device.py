@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import math
 import re
 from typing import Any, Literal
@@ -18,6 +19,8 @@ Structure = Literal["channel", "depth", "block", "nm", "unstructured"]
 LatencyKind = Literal["measured table", "fitted model", "roofline"]
 Provenance = Literal["measured here", "measured by a user", "fitted to published measurements", "data sheet"]
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+WIDEST_SEEN = 64
+"""Channels of the widest layers of NAS-Bench-201, whose rows do not tell multiplications from what a window reads."""
 BYTES_PER_ELEMENT = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0}
 
 
@@ -54,6 +57,17 @@ class LatencyModel:
     l3_retention_s: float = math.inf
     """How long the shared cache keeps a network's weights; four times as long, and others have pushed out all of them.
     Infinite: not modelled."""
+
+    @functools.cached_property
+    def least_s_per_mac(self) -> float:
+        """What a multiplication costs at least: the least that any path tells.
+
+        Where none does, as all rows had as many output channels as input ones, it is that of a window's input spread over
+        `WIDEST_SEEN` outputs; where nothing is known of windows either, 0.
+        """
+        told = [table["macs"] for table in self.paths.values() if table.get("macs")]
+        hidden = [4 * table["patch_bytes"] / WIDEST_SEEN for table in self.paths.values() if table.get("patch_bytes")]
+        return min(told or hidden, default=0.0)
 
     def __post_init__(self) -> None:
         """The model must have the numbers that its kind needs, none of them negative."""

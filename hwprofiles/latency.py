@@ -39,6 +39,20 @@ _STAND_INS = {
     "elementwise": "pool",
 }
 """The fitted path that prices one whose kernels the fit has not seen."""
+GROWING = frozenset(
+    {
+        "macs",
+        "parallel_macs",
+        "steps",
+        "tiles",
+        "weight_bytes",
+        "patch_bytes",
+        "input_bytes",
+        "output_bytes",
+        "input_reads",
+    }
+)
+"""Features that grow with the channels. Where a path has none of them, its multiplications come on top of its price."""
 MISSED = ("network", "l3_miss_weight_bytes")
 FeatureSums = dict[tuple[str, str], float]
 """(path, feature) -> total over a network."""
@@ -72,7 +86,11 @@ def workload_latency_s(
         per_unit_s = _coefficients(model, path).get(name)
         if per_unit_s:
             seconds = seconds + per_unit_s * amount
-    return seconds * profile.batch
+    for (path, name), amount in quantities.items():
+        if name == "macs":
+            least_s = model.least_s_per_mac * amount
+            seconds = np.maximum(seconds, least_s) if GROWING & set(_coefficients(model, path)) else seconds + least_s
+    return np.asarray(seconds * profile.batch)
 
 
 def network_latency_s(workloads: Sequence[Workload], profile: DeviceProfile) -> float:
@@ -106,14 +124,18 @@ def pushed_out(reuse_s: ArrayLike, retention_s: float) -> Floats:
     return np.clip((np.asarray(reuse_s) / retention_s - 1) / 3, 0, 1)
 
 
-def latency_interval_s(latency_s: float, profile: DeviceProfile) -> tuple[float, float]:
+def latency_interval_s(latency_s: float, profile: DeviceProfile, guessed_s: float = 0.0) -> tuple[float, float]:
     """The 90 % interval of a predicted latency in seconds, from the errors on networks that the fit has not seen.
 
-    Without such a validation it is a factor of `UNVALIDATED_FACTOR` both ways, which is a warning and no statistic.
+    Without such a validation it is a factor of `UNVALIDATED_FACTOR` both ways, which is a warning and no statistic; and so it is
+    for the seconds of kinds of kernel that no row has shown.
     """
     error = profile.held_out_error
     factor = UNVALIDATED_FACTOR if error is None else math.exp(error.log_error_q90)
-    return latency_s / factor, latency_s * factor
+    wide = max(factor, UNVALIDATED_FACTOR)
+    guessed_s = min(guessed_s, latency_s)
+    known_s = latency_s - guessed_s
+    return known_s / factor + guessed_s / wide, known_s * factor + guessed_s * wide
 
 
 def network_features(workloads: Sequence[Workload], model: LatencyModel, bytes_per_element: float) -> FeatureSums:
@@ -150,14 +172,40 @@ def _own_features(
     return {key: float(amount) for key, amount in quantities.items() if float(amount) != 0}
 
 
+def guessed_s(workloads: Sequence[Workload], profile: DeviceProfile) -> float:
+    """Seconds of an inference that are priced as something else, as the profile's rows did not tell that kind of kernel."""
+    return math.fsum(
+        float(workload_latency_s(w, profile))
+        for w in workloads
+        if any(stand_in(profile.latency, p) for p in _paths(w, profile))
+    )
+
+
+def guessed_paths(workloads: Sequence[Workload], profile: DeviceProfile) -> dict[str, str]:
+    """Kernel paths of a network of which the profile's rows tell nothing, and the path whose price each has."""
+    every = dict.fromkeys(path for workload in workloads for path in _paths(workload, profile))
+    return {path: nearest for path in every if (nearest := stand_in(profile.latency, path)) is not None}
+
+
+def _paths(workload: Workload, profile: DeviceProfile) -> set[str]:
+    """The paths that a kernel takes; none where a roofline prices it."""
+    model = profile.latency
+    if model.kind == "roofline":
+        return set()
+    return {path for path, _ in kernel_features(workload, model, profile.bytes_per_element)} - {"network"}
+
+
 def _coefficients(model: LatencyModel, path: str) -> dict[str, float]:
-    """Coefficients of ``path``, or of the nearest path that was fitted; one that came out free tells nothing of others."""
-    if path in model.paths:
-        return model.paths[path]
-    seen = {path}
-    while not model.paths.get(path) and (path := _STAND_INS.get(path, path)) not in seen:
-        seen.add(path)
-    return model.paths.get(path, {})
+    """Coefficients of ``path``, or of the nearest one whose price is known: what rows did not tell is not free."""
+    return model.paths.get(stand_in(model, path) or path, {})
+
+
+def stand_in(model: LatencyModel, path: str) -> str | None:
+    """The path that prices another of which the rows tell nothing; None where they do, and where nothing is like it."""
+    nearest, seen = path, {path}
+    while not model.paths.get(nearest) and (nearest := _STAND_INS.get(nearest, nearest)) not in seen:
+        seen.add(nearest)
+    return nearest if nearest != path and model.paths.get(nearest) else None
 
 
 def _roofline_s(shape: Shape, profile: DeviceProfile, roofline: Roofline) -> Floats:

@@ -58,7 +58,9 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
             notes.insert(0, "pruning cannot help here: no narrower width and no missing block is cheaper")
         if profile.held_out_error is None:
             notes.append("the latency model of this profile is not validated")
-        latency = Latency.of_seconds(dense, latency_interval_s(dense, profile), "modelled")
+        if guesses := pricer.guesses():
+            notes.append(guesses)
+        latency = Latency.of_seconds(dense, latency_interval_s(dense, profile, pricer.guessed_s({})), "modelled")
         targets[name] = TargetInspection(latency, Range(least * 1e3, dense * 1e3), (*notes, *profile.notes))
     kernels = Pricer(knobs, profile).workloads({})
     return Inspection(

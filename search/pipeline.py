@@ -345,6 +345,8 @@ def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: P
             progress.warn(
                 f"the latency model of {target.profile.id} is not validated: {notes or target.profile.source}"
             )
+        if words := target.pricer.guesses():
+            progress.warn(words)
         for structure in spec.constraints.structures:
             rule = sparsity_rule(structure, target.profile)
             if structure not in executed_structures(target.profile):

@@ -235,7 +235,9 @@ def _point(
     limit: float | None,
 ) -> Point:
     modelled_s = pricer.latency_s(plan)
-    modelled = Latency.of_seconds(modelled_s, latency_interval_s(modelled_s, profile), "modelled")
+    modelled = Latency.of_seconds(
+        modelled_s, latency_interval_s(modelled_s, profile, pricer.guessed_s(plan)), "modelled"
+    )
     measured = None if timed is None else Latency.of_seconds(timed.latency_s, timed.interval_s, "measured")
     macs = [sum(kernel.macs for kernel in pricer.workloads(w)) for w in (plan, {})]
     return Point(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from hwprofiles.device import DeviceProfile
-from hwprofiles.latency import network_overhead_s, workload_latency_s
+from hwprofiles.latency import guessed_paths, guessed_s, network_overhead_s, workload_latency_s
 from hwprofiles.workload import Workload
 from search.allocate.lowered import Count, Lowered, Widths
 from search.allocate.tables import Tables
@@ -50,6 +50,20 @@ class Pricer:
             workloads = lowered.workloads(widths, self.full)
             self._known[key] = seconds + network_overhead_s(workloads, self.profile, seconds)
         return self._known[key]
+
+    def guessed_s(self, plan: Plan) -> float:
+        """Seconds of these that are priced as another kind of kernel, of which alone something is known."""
+        return min(guessed_s(self.workloads(plan), self.profile), self.latency_s(plan))
+
+    def guesses(self) -> str | None:
+        """In words, which kernels of the network are priced as others; None where there are none."""
+        found = guessed_paths(self.workloads({}), self.profile)
+        if not found:
+            return None
+        named = ", ".join(f"{path} as {other}" for path, other in found.items())
+        return (
+            f"no measurement tells what some kernels cost on {self.profile.id}; they have that of a relative: {named}"
+        )
 
     def _kernel_s(self, kernel: Workload) -> float:
         """Seconds of one kernel; plans share most of theirs."""

@@ -1,8 +1,8 @@
 """Whether what a report says is true.
 
-``python -m tests.benchmarks.truth`` runs every part that is not done yet, and prints the tables; results are kept in ``--folder``, so
-that a run that was stopped goes on. ``--part`` runs some parts alone. ``--before DIR`` runs the sixty jobs with the code of another
-checkout too, on the same seeds.
+``python -m tests.benchmarks.truth`` runs every part that is not done yet, and prints the tables; results are kept in ``--folder``,
+so that a run that was stopped goes on. ``--part`` runs some parts alone. ``--before DIR`` runs the sixty jobs with the code of
+another checkout too, on the same seeds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     for title, code in (("before", arguments.before), ("after", ROOT)):
         if code is not None:
             found = jobs.results(chosen, code, arguments.folder / title, confidence=title == "after")
-            print(f"\njobs, {title}\n", *tables.summary(list(found)), sep="\n", flush=True)  # noqa: T201
+            print(f"\njobs, {title}\n", *tables.summary(list(found)), sep="\n", flush=True)
     return 0
 
 

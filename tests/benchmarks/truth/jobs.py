@@ -20,7 +20,6 @@ from tests.benchmarks.truth.networks import World, network, run, truth
 
 PROFILE = "server-avx2-onnxruntime-fp32"
 UNSEEN = 20_000
-JOB_S = 400
 Row = dict[str, Any]
 OBJECTIVES: tuple[tuple[dict[str, float], float], ...] = (
     ({"max_accuracy_drop": 0.01}, 0.5),
@@ -62,6 +61,16 @@ def every() -> list[Job]:
     ]
 
 
+_DRIVER = """
+import sys
+import search.__main__ as entry
+entry.divide_cores = lambda: None  # once a process
+for line in sys.stdin:
+    print(entry.main(["run", line.strip()]), flush=True)
+"""
+"""Jobs one after another in one process, which compiles equal networks once; each is a whole job all the same."""
+
+
 def results(jobs: Sequence[Job], code: Path, folder: Path, *, confidence: bool) -> Iterator[Row]:
     """What every job reported and the truth; those that ``folder`` has are read.
 
@@ -72,15 +81,24 @@ def results(jobs: Sequence[Job], code: Path, folder: Path, *, confidence: bool) 
         confidence: whether the code knows of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for job in jobs:
-        path = folder / f"{job.name}.json"
-        if not path.exists():
-            path.write_text(json.dumps(_result(job, code, confidence=confidence)), encoding="utf-8")
-            print(f"{folder.name}: {job.name}", file=sys.stderr, flush=True)  # noqa: T201
-        yield {"job": dataclasses.asdict(job), **json.loads(path.read_text(encoding="utf-8"))}
+    with subprocess.Popen(
+        [sys.executable, "-c", _DRIVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=code,
+        env={**os.environ, "PYTHONPATH": str(code)},
+    ) as driver:
+        for job in jobs:
+            path = folder / f"{job.name}.json"
+            if not path.exists():
+                path.write_text(json.dumps(_result(job, driver, confidence=confidence)), encoding="utf-8")
+                print(f"{folder.name}: {job.name}", file=sys.stderr, flush=True)
+            yield {"job": dataclasses.asdict(job), **json.loads(path.read_text(encoding="utf-8"))}
 
 
-def _result(job: Job, code: Path, *, confidence: bool) -> Row:
+def _result(job: Job, driver: subprocess.Popen[str], *, confidence: bool) -> Row:
     model = network(job.world)
     x, y = job.world.samples(job.samples, 100 + job.objective)  # every job has samples of its own
     objective, sure = OBJECTIVES[job.objective]
@@ -96,18 +114,13 @@ def _result(job: Job, code: Path, *, confidence: bool) -> Row:
         (folder / "model.onnx").write_bytes(model)
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         np.savez(folder / "data.npz", x=x, **({"y": y} if job.labelled else {}))
-        command = [sys.executable, "-m", "search", "run", str(folder)]
-        done = subprocess.run(
-            command,
-            check=False,
-            cwd=code,
-            timeout=JOB_S,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(code)},
-        )
-        if done.returncode:
-            return {"failed": done.stderr[-2000:]}
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        driver.stdin.write(f"{folder}\n")
+        driver.stdin.flush()
+        if driver.stdout.readline().strip() != "0":
+            error = folder / "error.json"
+            return {"failed": error.read_text(encoding="utf-8") if error.exists() else "it died"}
         return _judged(job, json.loads((folder / "out" / "report.json").read_text(encoding="utf-8")), folder / "out")
     finally:
         shutil.rmtree(folder)

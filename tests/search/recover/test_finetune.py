@@ -215,8 +215,8 @@ def test_training_samples_serve_no_other_purpose() -> None:
         most_search=10,
         most_evaluation=25,
     )
-    sets = [set(part.feeds["x"][:, 0].tolist()) for part in (splits.train, splits.search, splits.evaluation)]
-    assert [len(s) for s in sets] == [65, 10, 25]
+    sets = [set(part.feeds["x"][:, 0].tolist()) for part in (splits.train, splits.search, splits.judged)]
+    assert [len(s) for s in sets] == [50, 10, 40]
     assert len(set.union(*sets)) == 100
     assert np.array_equal(splits.train.feeds["x"][:20], splits.calibration.feeds["x"])
 
