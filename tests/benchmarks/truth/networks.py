@@ -1,7 +1,7 @@
 """Small networks whose world is known: as many new samples as one likes, so that the truth can be measured.
 
-Pictures are smooth patterns, one a class, moved about, with noise. A network is two random convolutions and a last layer fitted in
-closed form, which takes seconds, needs no training, and is too wide for its task.
+Pictures are smooth patterns, one a class, moved about, with noise. A network is two random convolutions and a last layer fitted
+in closed form, which takes seconds, needs no training, and is too wide for its task.
 """
 
 from __future__ import annotations
