@@ -1,8 +1,8 @@
 """Whether what a report says is true.
 
-``python -m tests.benchmarks.truth`` runs every part that is not done yet, and prints the tables; what is done is kept in ``--folder``,
-so that a run that was stopped goes on. ``--part`` runs some parts alone. ``--before DIR`` runs the sixty jobs with the code of
-another checkout too, on the same seeds.
+``python -m tests.benchmarks.truth`` runs every part that is not done yet, and prints the tables. What is done is kept in
+``--folder``, so that a run that was stopped goes on. ``--part`` runs some parts alone; ``--before DIR`` runs the sixty jobs with
+the code of another checkout too, on the same seeds.
 """
 
 from __future__ import annotations
