@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 Floats = NDArray[np.float64]
 TAILS = (0.025, 0.975)
@@ -158,6 +158,7 @@ def _mid_p_above(hits: int, n: int) -> float:
         return 1.0
 
     def beyond(rate: float) -> float:
-        return float(stats.binom.cdf(hits, n, rate) - stats.binom.pmf(hits, n, rate) / 2 - TAILS[0])
+        fewer = special.bdtr(hits - 1, n, rate) if hits else 0.0
+        return float((special.bdtr(hits, n, rate) + fewer) / 2 - TAILS[0])
 
     return float(optimize.brentq(beyond, 0.0, 1.0))
