@@ -156,6 +156,8 @@ class DeviceProfile:
     """None: not validated."""
     calibrated: bool = True
     """False for the stand-in of a device that should be measured where it is."""
+    anchors_s: tuple[float, ...] = ()
+    """Seconds of the first networks of a calibration of this machine, timed again with every job; empty: none."""
     measurable_here: bool = False
     """True when the device is the host, so that candidates can be timed."""
     notes: tuple[str, ...] = ()

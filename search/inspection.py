@@ -45,7 +45,7 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
     groups = knobs.groups
     targets = {}
     for name in spec.profiles:
-        profile = profiles.resolve(name, cache_dir, progress)
+        profile = profiles.resolve(name, cache_dir, progress, spec.threads, spec.batch)
         pricer = Pricer(knobs, profile)
         dense = pricer.latency_s({})
         states = states_for(knobs, profile, spec.constraints.structures, spec.constraints.min_widths)

@@ -289,7 +289,7 @@ def _arrays(splits: Splits) -> list[list[object]]:
 
 
 def _target(name: str, spec: JobSpec, knobs: Knobs, cache_dir: Path, progress: Progress) -> Target:
-    profile = profiles.resolve(name, cache_dir, progress)
+    profile = profiles.resolve(name, cache_dir, progress, spec.threads, spec.batch)
     states = states_for(knobs, profile, spec.constraints.structures, spec.constraints.min_widths)
     return Target(profile, Pricer(knobs, profile), states)
 

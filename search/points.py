@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from hwprofiles.device import DeviceProfile
-from hwprofiles.latency import latency_interval_s
+from hwprofiles.latency import UNVALIDATED_FACTOR, latency_interval_s
 from search import pareto
 from search.allocate.price import Pricer
 from search.choice import choose_best, thinned
@@ -24,7 +25,7 @@ from search.graph.ir import Array, Graph
 from search.graph.patch import file_of, patch
 from search.plan import Candidate, Knobs, Plan, blocks_of
 from search.prune.written import written
-from search.report import BlockChange, Front, Latency, LayerChange, Point
+from search.report import BlockChange, Conditions, Front, Latency, LayerChange, Point
 from search.request import JobSpec
 from search.units import Units, digest
 
@@ -53,8 +54,17 @@ class Timed:
     latency_s: float
     interval_s: tuple[float, float]
     speedup: float
+    speedup_interval: tuple[float, float] = (1.0, 1.0)
+    date: str = ""
 
 
+Z90 = 1.645
+"""Half-width of a normal distribution's 90 % interval, in standard deviations. Errors of two networks of one family are half in
+common, so a ratio of two latencies errs about as much as each of them."""
+FEWEST_TO_SHRINK = 4
+"""Points whose spread says anything."""
+ROUNDS = 40
+"""Turns that a stopwatch gives every file."""
 Stopwatch = Callable[[Sequence[bytes]], list[Timed]]
 """Times files in one run, the dense one first."""
 
@@ -179,9 +189,9 @@ def build_front(
     points, models = [], {}
     for i, (name, plan, file) in enumerate(named, 1):
         point = _point(name, profile, pricer, plan, file, dense, times[i] if times else None, limit)
-        points.append(_relative(point, control))
+        points.append(point)
         models[point.artifact] = file
-    control = _relative(control, control)
+    control, *points = _relative([control, *points], profile)
     moved = [0.0, *([0.0] if rewritten is not None else []), *(candidate.divergence for candidate, _ in order)]
     all_points = [control, *points]
     kept = pareto.front([p.latency_ms.value for p in all_points], [-each for each in moved])
@@ -193,8 +203,19 @@ def build_front(
     if choice.best is not None and crossed:
         told[choice.best] = _crossed(choice.best, front, control, files, spec)
     second = told[points[0].id] if rewritten is not None else None
-    found = Front(told["dense"], tuple(told[p.id] for p in front), choice.best, choice.reason, choice.is_, second)
+    under = _conditions(profile, times)
+    told_points = tuple(told[p.id] for p in front)
+    found = Front(told["dense"], told_points, choice.best, choice.reason, under, choice.is_, second)
     return found, {point.artifact: files[point.artifact] for point in found.rows}
+
+
+def _conditions(profile: DeviceProfile, times: Sequence[Timed] | None) -> Conditions:
+    """How the latencies were had; dates are those of the timings, or of the profile."""
+    under = Conditions(profile.name, f"{profile.runtime} {profile.runtime_version}", profile.threads, profile.batch)
+    if not times:
+        return dataclasses.replace(under, dates=(profile.date,))
+    clock = "thread CPU time" if profile.threads == 1 else "wall time"
+    return dataclasses.replace(under, clock=clock, rounds=ROUNDS, dates=tuple(sorted({each.date for each in times})))
 
 
 def _told(point: Point, file: File, dense: File) -> Point:
@@ -248,6 +269,8 @@ def _point(
         predicted_latency_ms=modelled,
         speedup=timed.speedup if timed else 1.0,
         predicted_speedup=1.0,
+        speedup_low=timed.speedup_interval[0] if timed else 1.0,
+        speedup_high=timed.speedup_interval[1] if timed else 1.0,
         parameters=file.parameters,
         macs=macs[0],
         bytes=len(file.model),
@@ -262,12 +285,33 @@ def _point(
     )
 
 
-def _relative(point: Point, control: Point) -> Point:
-    """Fill in the speed-ups, which need the control; a measured one is the stopwatch's own ratio."""
-    priced = point.predicted_latency_ms.value  # nothing where ONNX Runtime runs all of the file as it is
-    predicted = control.predicted_latency_ms.value / priced if priced else 1.0
-    measured = point.latency_ms.kind == "measured"
-    return dataclasses.replace(point, predicted_speedup=predicted, speedup=point.speedup if measured else predicted)
+def _relative(points: Sequence[Point], profile: DeviceProfile) -> list[Point]:
+    """Fill in the speed-ups, which need the control, the first of the points; a measured one is the stopwatch's own ratio.
+
+    Of modelled ones the largest are those whose price errs most in their favour. Where the model's error is known, each is drawn
+    towards their mean by the part of their spread that is error (James and Stein 1961), so that those that are chosen are right.
+    """
+    dense = points[0].predicted_latency_ms.value
+    priced = [
+        point.predicted_latency_ms.value for point in points
+    ]  # nothing where ONNX Runtime runs all of the file as it is
+    logs = np.log([dense / each if each else 1.0 for each in priced])
+    error = profile.held_out_error
+    factor = UNVALIDATED_FACTOR if error is None else math.exp(error.log_error_q90)
+    others = logs[1:]
+    kept = 1.0
+    if error is not None and len(others) >= FEWEST_TO_SHRINK and float(others.var(ddof=1)) > 0:
+        kept = max(0.0, 1 - (error.log_error_q90 / Z90) ** 2 / float(others.var(ddof=1)))
+    filled = []
+    for i, point in enumerate(points):
+        found = dataclasses.replace(point, predicted_speedup=float(np.exp(logs[i])))
+        if point.latency_ms.kind == "modelled":
+            centre = float(others.mean() + kept * (logs[i] - others.mean())) if i else 0.0
+            half = math.log(factor) if i else 0.0
+            low, value, high = (float(np.exp(centre + by)) for by in (-half, 0.0, half))
+            found = dataclasses.replace(found, speedup=value, speedup_low=low, speedup_high=high)
+        filled.append(found)
+    return filled
 
 
 def spread(

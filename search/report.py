@@ -50,6 +50,25 @@ class Latency:
 
 
 @dataclasses.dataclass(frozen=True)
+class Conditions:
+    """How the latencies of a front were had."""
+
+    machine: str
+    runtime: str
+    """With its version."""
+    threads: int
+    """Of one operator."""
+    batch: int
+    """Samples of one inference."""
+    clock: str = ""
+    """``thread CPU time`` or ``wall time``; empty where nothing was timed."""
+    rounds: int = 0
+    """Turns that each file took; a latency is their median, its interval from the 5 % to the 95 % quantile."""
+    dates: tuple[str, ...] = ()
+    """Days of the timings, or of the profile where nothing was timed; timings of a file are remembered."""
+
+
+@dataclasses.dataclass(frozen=True)
 class LayerChange:
     """What happened to one weighted node. ``kept`` of ``units`` output channels, ``kept_inputs`` of ``inputs``."""
 
@@ -83,7 +102,8 @@ class Point:
     predicted_latency_ms: Latency
     """What the latency model said before anything was timed; equal to ``latency_ms`` where nothing can be timed."""
     speedup: float
-    """Dense latency over this latency, both of the kind that ``latency_ms`` names, within one run."""
+    """How many times as fast as dense, both latencies of the kind that ``latency_ms`` names: the median over rounds, or the ratio
+    of prices, less what it owes to the choice of plans that the latency model likes best, where that model's error is known."""
     predicted_speedup: float
     parameters: int
     macs: int
@@ -99,6 +119,9 @@ class Point:
     sha256: str
     parity: float
     """Largest |pruned file - masked model| over largest |masked model|, in ONNX Runtime on held-out inputs."""
+    speedup_low: float = 0.0
+    speedup_high: float = 0.0
+    """95 % interval of a measured ``speedup``, 90 % of a modelled one; 0 in reports without it."""
     peak_memory_bytes: int = 0
     """Weights and the activations alive at once, one sample: see `search.evaluate.memory`; 0 in reports without it."""
 
@@ -115,6 +138,8 @@ class Front:
     points: tuple[Point, ...]
     best: str | None
     best_reason: str
+    conditions: Conditions | None = None
+    """None in reports without it."""
     best_is: Verdict | None = None
     """``kept``: it loses no more than the request allows, at the confidence asked for; ``likeliest``: the samples do not tell at
     that confidence, and no other point is likelier to. None where nothing limits the loss, or no point is best."""

@@ -99,8 +99,6 @@ class SearchOptions:
     """Speed-ups that a point is wanted at, whatever the objective; the search looks hardest there."""
     seed: Annotated[int, Interval(ge=0, le=2**31 - 1)] = 0
     """The same request and seed give the same points and the same bytes."""
-    seeds: Annotated[int, Interval(ge=1, le=1)] = 1
-    """Independent repetitions of the search; one for now."""
     criterion: CriterionName = "auto"
     """Channel importance; ``auto`` keeps, for every candidate, whichever did best after repair."""
     allocator: AllocatorName = "knapsack"
@@ -136,6 +134,10 @@ class JobSpec:
     search: SearchOptions = SearchOptions()
     input_shapes: Annotated[tuple[InputShape, ...], Len(0, 64)] = ()
     """Sizes of inputs that the model leaves free; those of a data set count where it has them."""
+    threads: Annotated[int, Interval(ge=1, le=256)] | None = None
+    """Threads of one operator, on targets that are this machine; None: as the profile says, which is one mostly."""
+    batch: Annotated[int, Interval(ge=1, le=4096)] | None = None
+    """Samples of one inference; None: as many as the profile of the target says, which is one mostly."""
 
     def __post_init__(self) -> None:
         """Refuse a target named twice."""

@@ -48,7 +48,7 @@ def untouched(
     fronts: dict[str, Front] = {}
     models: dict[str, points.File] = {}
     for name in spec.profiles:
-        profile = profiles.resolve(name, cache_dir, progress)
+        profile = profiles.resolve(name, cache_dir, progress, spec.threads, spec.batch)
         watch = (
             stopwatch(profile, part, graph.sampling, cache_dir / "measurements") if profile.measurable_here else None
         )

@@ -6,6 +6,7 @@ what an upload's child writes is believed by jobs of the same tenant only.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def view(directory: Path, settings: Settings, tenant: str, own: Mapping[str, dic
         for path in sorted(folder.glob("*.toml")):
             (profiles / path.name).write_bytes(path.read_bytes())
     for fields in own.values():
-        save_profile(parse_profile(dict(fields)), profiles)
+        save_profile(dataclasses.replace(parse_profile(dict(fields)), measurable_here=False), profiles)
     for name in sandbox.REMEMBERED:
         (stays / name).mkdir(parents=True, exist_ok=True)
         (cache / name).symlink_to((stays / name).resolve())

@@ -5,6 +5,7 @@ Beside them stand the built-in targets and those of the machine's keeper, which 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -56,6 +57,14 @@ def among(store: Store, settings: Settings, profile_ids: Iterable[str]) -> dict[
         if profile_id not in known:
             raise UnknownProfile(profile_id, known)
     return {one: json.loads(json.dumps(known[one].to_dict())) for one in profile_ids if one not in common}
+
+
+def as_stated(profile: DeviceProfile) -> DeviceProfile:
+    """A client's own profile: what only a measurement here may claim is left out of it."""
+    provenance = "measured by a user" if profile.provenance == "measured here" else profile.provenance
+    return dataclasses.replace(
+        profile, measurable_here=False, held_out_error=None, anchors_s=(), calibrated=True, provenance=provenance
+    )
 
 
 def add(store: Store, settings: Settings, profile: DeviceProfile, max_profiles: int) -> None:

@@ -8,6 +8,7 @@ times were taken milliseconds apart.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from scipy import stats
 
 Arrays = Mapping[str, NDArray[Any]]
 WARM_UP_CALLS, WARM_UP_S = (2, 8), 10e-3
@@ -23,6 +25,8 @@ WARM_UP_CALLS, WARM_UP_S = (2, 8), 10e-3
 network of 2 ms whose weights fit the last level needs some eight calls (16 % of its time) until they are all there."""
 VISIT_S = 2e-3
 """A visit repeats a model for about this long; one call of a small model is shorter than the clock's noise."""
+RUN_TO_RUN = 0.01
+"""Standard deviation of the logarithm of a file's median ratio between sessions: most differ by less than 2 %, some by 5 %."""
 _QUANTILES = (0.05, 0.5, 0.95)
 
 
@@ -38,6 +42,9 @@ class Timing:
     ratio_low: float
     ratio_high: float
     rounds: int
+
+    speedup_interval: tuple[float, float] = (1.0, 1.0)
+    """95 % interval of the speed-up."""
 
     @property
     def speedup(self) -> float:
@@ -109,11 +116,29 @@ FLOATS = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(f
 def timings(seconds: NDArray[np.float64]) -> list[Timing]:
     """Summaries of ``seconds`` (rounds x models), one a model; ratios are against column 0, round by round."""
     low_s, median_s, high_s = _spread(seconds)
-    ratio_low, ratio, ratio_high = _spread(seconds / seconds[:, :1])
+    ratios = seconds / seconds[:, :1]
+    ratio_low, ratio, ratio_high = _spread(ratios)
     return [
-        Timing(median_s[i], low_s[i], high_s[i], ratio[i], ratio_low[i], ratio_high[i], len(seconds))
+        Timing(
+            *(median_s[i], low_s[i], high_s[i], ratio[i], ratio_low[i], ratio_high[i], len(seconds)),
+            speedup_interval(ratios[:, i]) if i else (1.0, 1.0),
+        )
         for i in range(seconds.shape[1])
     ]
+
+
+def speedup_interval(ratios: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the true speed-up, the inverse of the median ratio.
+
+    Within a run it is that of order statistics, which asks for no distribution (Conover 1999, 3.2); between runs, where memory
+    lies elsewhere, ratios of the same files differ by `RUN_TO_RUN` more, which no number of rounds shows.
+    """
+    ordered, n = np.sort(ratios), len(ratios)
+    rank = int(stats.binom.ppf(0.025, n, 0.5))
+    middle = float(np.median(ratios))
+    low, high = (abs(math.log(float(ordered[at]) / middle)) for at in (max(rank - 1, 0), min(n - rank, n - 1)))
+    down, up = (math.hypot(each, 1.96 * RUN_TO_RUN) for each in (low, high))
+    return math.exp(-up) / middle, math.exp(down) / middle
 
 
 def _spread(rounds: NDArray[np.float64]) -> list[list[float]]:

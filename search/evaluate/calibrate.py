@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import itertools
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from hwprofiles.fit import Fit, MeasuredNetwork, fit, held_out_error
 from hwprofiles.registry import load_profile
 from search.evaluate.benchmark import default_clock, take_turns
 from search.evaluate.builder import MicroNetwork
-from search.evaluate.cpu import cpu_name, vector_channels
+from search.evaluate.cpu import cpu_name, instruction_set, vector_channels
 from search.evaluate.micronets import micro_network
 from search.evaluate.runtimes import runtime
 from search.evaluate.traced import trace
@@ -24,6 +25,8 @@ from search.evaluate.traced import trace
 Progress = Callable[[float], None]
 NETWORKS = 300
 """Half as many give twice the error, twice as many no smaller one."""
+ANCHORS = 5
+"""Networks that are timed again with every job; the median of their ratios is known to some per cent."""
 MAX_ROUNDS = 25
 """Every round visits all networks, so that a busy spell of the machine touches each a little and none alone."""
 PATIENCE = 4.0
@@ -77,14 +80,14 @@ def host_profile(
     fits = [fit(rows, model, skeleton.bytes_per_element) for model in timed.models()]
     fitted = min(fits, key=lambda fit: fit.error.mape)
     error = dataclasses.replace(fitted.error, log_error_q90=_of_whole_networks(fitted, rows).log_error_q90)
-    grid = vector_channels()
+    grid, mine = vector_channels(), identity(runtime_name, threads)
     return dataclasses.replace(
         skeleton,
         id=profile_id,
-        name=f"{cpu_name()}, {timed.title}, {threads} thread{'s' if threads > 1 else ''}",
-        runtime_version=timed.version(),
+        name=mine["name"],
+        runtime_version=mine["runtime_version"],
+        core_type=mine["core_type"],
         threads=threads,
-        core_type=f"{platform.machine()}, vectors of {grid} channels",
         channel_grid=grid,
         latency=fitted.model,
         provenance="measured here",
@@ -93,8 +96,28 @@ def host_profile(
         date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
         held_out_error=error,
         calibrated=True,
+        anchors_s=tuple(row.latency_s for row in rows[:ANCHORS]),
         notes=(),
     )
+
+
+def identity(runtime_name: str, threads: int) -> dict[str, str]:
+    """What tells this machine, and what runs on it, from others: the fields of a profile that a calibration of it has."""
+    timed = runtime(runtime_name)
+    return {
+        "name": f"{cpu_name()}, {timed.title}, {threads} thread{'s' if threads > 1 else ''}",
+        "runtime_version": timed.version(),
+        "core_type": f"{platform.machine()}, {instruction_set()}, vectors of {vector_channels()} channels",
+    }
+
+
+def anchors_s(runtime_name: str, threads: int, *, rounds: int = MAX_ROUNDS) -> tuple[float, ...]:
+    """Seconds of the first networks of a calibration, which tell whether the machine is as it was then."""
+    call = runtime(runtime_name).call
+    networks = itertools.islice(random_networks(0, sequences=runtime_name == "onnxruntime"), ANCHORS)
+    calls = [call(trace(network.model), threads) for network in networks]
+    seconds = take_turns(calls, rounds=rounds, clock=default_clock(threads))
+    return tuple(float(each) for each in np.quantile(seconds, UNDISTURBED, axis=0))
 
 
 def _of_whole_networks(fitted: Fit, rows: Sequence[MeasuredNetwork]) -> HeldOutError:

@@ -19,6 +19,13 @@ def cpu_name() -> str:
     return _cpu_info().get("model name") or platform.processor() or platform.machine()
 
 
+def instruction_set() -> str:
+    """The widest vector instructions of the CPU that runtimes choose kernels by, else its architecture."""
+    flags = set(_cpu_info().get("flags", "").split())
+    known = [name for name in ("amx_tile", "avx512_vnni", "avx512f", "avx2", "avx") if name in flags]
+    return "+".join(known[:2]) or platform.machine()
+
+
 def l2_cache_bytes() -> int:
     """Size of one core's second-level cache; 1 MiB, a common size, where the system does not say."""
     return int(_L2_SIZE.read_text().strip().removesuffix("K")) * 1024 if _L2_SIZE.exists() else 1 << 20

@@ -97,7 +97,7 @@ class JobOptions(JobSpec):
 
     def spec(self) -> JobSpec:
         """What the engine is told."""
-        return JobSpec(self.profiles, self.objective, self.constraints, self.search, self.input_shapes)
+        return JobSpec(**{field.name: getattr(self, field.name) for field in dataclasses.fields(JobSpec)})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

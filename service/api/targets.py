@@ -80,7 +80,7 @@ def delete_profile(profile_id: str) -> ResponseReturnValue:
 
 def _wanted_profile(body: ProfileCreate, context: Context) -> DeviceProfile:
     if body.profile is not None:
-        return parse_profile(body.profile)
+        return user_profiles.as_stated(parse_profile(body.profile))
     if body.id is None or body.like is None:
         raise Conflict(
             "send `profile`, all of it, or `rows` with `id` and `like`, the known profile whose rules they follow"

@@ -81,6 +81,10 @@ _SPEC_FLAGS = (
         help="Least share of its units that a layer keeps; may be repeated.",
     ),
     input_shapes,
+    click.option("--threads", type=int, help="Of one operator, on targets that are this machine; one by default."),
+    click.option(
+        "--batch", type=int, help="Samples of one inference; as many as the target's profile says by default."
+    ),
     click.option("--max-bytes", type=int, help="Constraint on the choice of best: largest file."),
     click.option("--max-memory-bytes", type=int, help="Constraint on the choice of best: weights and activations."),
     click.option("--points", type=int, default=_DEFAULTS.points, show_default=True, help="Most points on a front."),
@@ -92,7 +96,6 @@ _SPEC_FLAGS = (
         help="A point is wanted this many times as fast as dense, whatever the objective; may be repeated.",
     ),
     click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same bytes."),
-    click.option("--seeds", type=int, default=_DEFAULTS.seeds, show_default=True, help="Repetitions of the search."),
     click.option(
         "--criterion",
         type=click.Choice(get_args(CriterionName)),
@@ -140,8 +143,8 @@ _SPEC_NAMES = (
         "structures",
         "min_widths",
     ),
-    "input_shapes",
-    *("max_bytes", "max_memory_bytes", "points", "at_speedups", "seed", "seeds", "criterion", "allocator"),
+    *("input_shapes", "threads", "batch"),
+    *("max_bytes", "max_memory_bytes", "points", "at_speedups", "seed", "criterion", "allocator"),
     *("finetune_minutes", "schedule", "deadline_minutes"),
 )
 
@@ -167,6 +170,8 @@ def _spec(
     structures: tuple[StructureName, ...],
     min_widths: tuple[tuple[str, float], ...],
     input_shapes: tuple[str, ...],
+    threads: int | None,
+    batch: int | None,
     max_bytes: int | None,
     max_memory_bytes: int | None,
     **search: Any,
@@ -188,6 +193,8 @@ def _spec(
             },
             "search": search,
             "input_shapes": named_shapes(input_shapes),
+            "threads": threads,
+            "batch": batch,
         }
     )
 

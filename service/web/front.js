@@ -13,12 +13,17 @@ export function frontSection(profile, front, artifacts) {
     frontChart(profile, front),
     h("p", { class: "small" },
       `The same figures: the dense control, then ${front.points.length} points, fastest first. `,
-      "Small print: the interval (95 % for accuracy), or the ratio to dense."),
+      "Small print: the interval (95 % for accuracy), or the ratio to dense.", conditions(front.conditions)),
     table(profile, front, artifacts));
 }
 
 /** The reason with exactly one full stop, as it ends a sentence here. */
 const sentenceEnd = (reason) => `${reason.replace(/[. ]+$/, "")}.`;
+
+/** On what, with how many threads and at which batch the latencies hold. */
+const conditions = (under) => (under
+  ? ` ${under.threads} thread${under.threads === 1 ? "" : "s"}, batch ${under.batch}, ${under.runtime} on ${under.machine}, ${under.dates.join(", ")}.`
+  : "");
 
 function bestSentence(best, likeliest) {
   return [
@@ -47,7 +52,7 @@ function row(point, best, perMs, artifacts, front) {
   const cell = (text, small) => h("td", {}, text, small ? h("small", {}, small) : null);
   return h("tr", { class: best ? "best" : null, "data-point": point.id },
     h("th", { scope: "row" }, point.id, best ? h("span", { class: "tag" }, " best") : null, download(point, artifacts, front)),
-    cell(times(point.speedup), point.predicted_speedup ? `${times(point.predicted_speedup)} predicted` : null),
+    cell(times(point.speedup) + spread(point), point.predicted_speedup ? `${times(point.predicted_speedup)} predicted` : null),
     cell(percent(accuracy.value), interval(100 * accuracy.low, 100 * accuracy.high, (value) => value.toFixed(2))),
     cell(points(accuracy.delta), interval(accuracy.delta_low, accuracy.delta_high, points) + keeps(accuracy)),
     cell(time(latency.value), `${latency.kind}, ${interval(latency.low, latency.high, time)}`),
@@ -57,6 +62,9 @@ function row(point, best, perMs, artifacts, front) {
     cell(fileSize(point.bytes), times(point.compression_ratio)),
     cell(point.peak_memory_bytes ? fileSize(point.peak_memory_bytes) : "not stated"));
 }
+
+/** The interval of a speed-up, where the report has one; the control's is 1. */
+const spread = ({ speedup_low: low, speedup_high: high }) => (high && low !== high ? ` (${low.toFixed(2)} to ${high.toFixed(2)})` : "");
 
 /** How surely a point keeps the limit of accuracy that the request has, where it has one. */
 const keeps = ({ keeps_limit: sure }) => (sure == null ? "" : `; ${Math.round(100 * sure)} % sure to keep the limit`);

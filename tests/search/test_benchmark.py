@@ -7,7 +7,14 @@ import time
 import numpy as np
 import pytest
 
-from search.evaluate.benchmark import default_clock, measure_interleaved, open_session, take_turns, timings
+from search.evaluate.benchmark import (
+    default_clock,
+    measure_interleaved,
+    open_session,
+    speedup_interval,
+    take_turns,
+    timings,
+)
 from search.evaluate.micronets import Builder
 
 
@@ -27,6 +34,28 @@ def test_ratios_are_formed_round_by_round() -> None:
     assert (pruned.ratio, pruned.ratio_low, pruned.ratio_high, pruned.speedup) == (0.5, 0.5, 0.5, 2.0)
     assert dense.ratio == 1.0
     assert dense.rounds == 4
+
+
+def test_the_interval_of_a_speedup_by_hand() -> None:
+    """Of 40 ordered ratios the 13th and 28th bracket the median; what sessions differ by comes on top, by Pythagoras."""
+    ratios = np.exp(np.linspace(-0.39, 0.39, 40))[::-1]
+    low, high = speedup_interval(ratios)
+    half = np.hypot(np.log(np.median(ratios)) - np.log(np.sort(ratios)[13]), 1.96 * 0.01)
+    assert (low, high) == (pytest.approx(np.exp(-half), rel=1e-2), pytest.approx(np.exp(half), rel=1e-2))
+    quiet = speedup_interval(np.full(40, 0.5))
+    assert quiet == (pytest.approx(2 * np.exp(-0.0196)), pytest.approx(2 * np.exp(0.0196)))
+    assert timings(np.array([[2.0, 1.0], [4.0, 2.0]]))[1].speedup_interval == quiet
+    assert timings(np.array([[2.0, 1.0]]))[0].speedup_interval == (1.0, 1.0)
+
+
+def test_speedups_are_covered() -> None:
+    """Rounds that scatter by a tenth, sessions by a hundredth, 40 rounds: 95 % of intervals hold the truth."""
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(800):
+        low, high = speedup_interval(0.5 * np.exp(0.01 * rng.normal() + 0.1 * rng.standard_t(4, 40)))
+        held.append(low <= 2.0 <= high)
+    assert 0.93 <= np.mean(held) <= 0.98
 
 
 def test_quantiles_bracket_the_median() -> None:

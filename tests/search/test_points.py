@@ -12,8 +12,8 @@ from search.allocate.price import Pricer
 from search.evaluate.accuracy import Quality
 from search.graph.onnx_import import load
 from search.plan import Candidate, Knobs
-from search.points import File, Timed, build_front, spread
-from search.report import Front
+from search.points import File, Timed, _relative, build_front, spread
+from search.report import Front, Latency, Point
 from search.request import JobSpec, Objective, SearchOptions
 from tests.search.graph.nets import resnet
 from tests.search.test_budgets import NOTHING
@@ -40,8 +40,8 @@ def front(files: list[File], moved: list[float], spec: JobSpec, *, crossed: bool
 
     def stopwatch(models: object) -> list[Timed]:
         return [
-            Timed(1.0, (0.9, 1.1), 1.0),
-            *(Timed(k / 10, (k / 11, k / 9), 10 / k) for k in range(1, len(files) + 1)),
+            Timed(1.0, (0.9, 1.1), 1.0, date="2026-01-02"),
+            *(Timed(k / 10, (k / 11, k / 9), 10 / k, date="2026-01-01") for k in range(1, len(files) + 1)),
         ]
 
     profile = load_profile("server-avx2-onnxruntime-fp32")
@@ -83,6 +83,37 @@ def test_figures_of_a_point_by_hand() -> None:
     assert found.dense.compression_ratio == 1.0
     assert point.theoretical_speedup == pytest.approx(found.dense.macs / point.macs)
     assert point.theoretical_speedup > 1
+
+
+def test_modelled_speedups_owe_nothing_to_the_choice() -> None:
+    """Five prices, a model that errs by as much as they spread by half: each is drawn halfway, in logarithms, to their mean."""
+    phone = load_profile("pixel4-1large-tflite-fp32")
+    logs = np.array([0.2, 0.4, 0.6, 0.8, 1.0])
+    error = dataclasses.replace(phone.held_out_error, log_error_q90=1.645 * np.sqrt(logs.var(ddof=1) / 2))  # type: ignore[type-var]
+    profile = dataclasses.replace(phone, held_out_error=error)
+    first = front([file(250, lost=0, lost_later=0)], [1.0], JobSpec()).points[0]
+
+    def priced(seconds: float) -> Point:
+        latency = Latency(seconds, seconds, seconds, "modelled")
+        return dataclasses.replace(first, latency_ms=latency, predicted_latency_ms=latency)
+
+    dense, *found = _relative([priced(1.0), *(priced(float(np.exp(-each))) for each in logs)], profile)
+    assert dense.speedup == dense.predicted_speedup == 1.0
+    assert [np.log(point.predicted_speedup) for point in found] == pytest.approx(logs)
+    assert [np.log(point.speedup) for point in found] == pytest.approx(0.6 + (logs - 0.6) / 2)
+    factor = np.exp(error.log_error_q90)  # type: ignore[union-attr]
+    assert found[0].speedup_low == pytest.approx(found[0].speedup / factor)
+    assert found[0].speedup_high == pytest.approx(found[0].speedup * factor)
+    plain = _relative([dense, *found], dataclasses.replace(profile, held_out_error=None))[1]
+    assert plain.speedup == pytest.approx(plain.predicted_speedup)
+
+
+def test_conditions_are_stated() -> None:
+    """Threads, batch, machine, rounds, the days of the timings."""
+    under = front([file(250, lost=0, lost_later=0)], [1.0], JobSpec()).conditions
+    assert under is not None
+    assert (under.threads, under.batch, under.rounds, under.clock) == (1, 1, 40, "thread CPU time")
+    assert under.dates == ("2026-01-01", "2026-01-02")
 
 
 def test_with_few_samples_every_fold_judges_what_the_others_chose() -> None:

@@ -159,7 +159,6 @@ def test_every_field_has_a_flag() -> None:
             "points": 3,
             "at_speedups": [1.5, 3.0],
             "seed": 4,
-            "seeds": 1,
             "criterion": "l1",
             "allocator": "erk",
             "finetune_minutes": 2.0,
@@ -169,7 +168,7 @@ def test_every_field_has_a_flag() -> None:
         "input_shapes": [{"input": "x:0", "shape": [1, 3, 48, 320]}, {"input": "h", "shape": [2, 1, 64]}],
     }
     line = "--profile a --profile b --max-latency-ms 8 --max-accuracy-drop 0.02 --exclude head* --structures channel "
-    line += "--structures nm --points 3 --seed 4 --seeds 1 --criterion l1 --finetune-minutes 2 --schedule gradual "
+    line += "--structures nm --points 3 --seed 4 --criterion l1 --finetune-minutes 2 --schedule gradual "
     line += "--deadline-minutes 5 --allocator erk --min-width stem* 0.5 --min-width * 0.25 --max-bytes 4096 "
     line += (
         "--max-memory-bytes 8192 --at-speedup 1.5 --at-speedup 3 --input-shape x:0:1,3,48,320 --input-shape h:2,1,64"

@@ -89,6 +89,26 @@ def test_a_fit_is_a_child_of_its_own(service: Guarded, monkeypatch: pytest.Monke
     assert (late.status_code, late.get_json()["type"]) == (422, "resource-limit")
 
 
+def test_what_only_a_measurement_here_may_claim_is_not_taken_from_a_client(service: Guarded) -> None:
+    """A profile that says of itself that it is this machine, measured here, and right to one per cent."""
+    phone = load_profile(LIKE).to_dict()
+    claims = {
+        "id": "claims",
+        "measurable_here": True,
+        "provenance": "measured here",
+        "held_out_error": {"mape": 0.01, "spearman": 1.0, "n": 99, "log_error_q90": 0.01},
+        "anchors_s": [1e-3],
+    }
+    made = service.http.post("/v1/profiles", json={"profile": phone | claims}, headers=service.ours)
+    assert made.status_code == 201, made.get_json()
+    kept = service.http.get("/v1/profiles/claims", headers=service.ours).get_json()
+    assert (kept["measurable_here"], kept["held_out_error"], kept["anchors_s"]) == (False, None, [])
+    assert kept["provenance"] == "measured by a user"
+    old = load_profile(LIKE).to_dict() | {"id": "old", "measurable_here": True}
+    cache = caches.view(service.settings.cache_dir / "job", service.settings, "a", {"old": old})
+    assert not load_profile("old", [cache / "profiles"]).measurable_here
+
+
 def calibrated(name: str, batch: int) -> DeviceProfile:
     """A profile as a calibration leaves it, told apart by its batch."""
     return dataclasses.replace(load_profile("tpu-v5e"), id=name, batch=batch)
