@@ -205,7 +205,7 @@ def build_front(
     second = told[points[0].id] if rewritten is not None else None
     under = _conditions(profile, times)
     told_points = tuple(told[p.id] for p in front)
-    found = Front(told["dense"], told_points, choice.best, choice.reason, under, choice.is_, second)
+    found = Front(told["dense"], told_points, choice.best, choice.reason, second, under, choice.is_)
     return found, {point.artifact: files[point.artifact] for point in found.rows}
 
 

@@ -138,13 +138,13 @@ class Front:
     points: tuple[Point, ...]
     best: str | None
     best_reason: str
+    rewrites: Point | None = None
+    """The second control: the upload with the exact rewrites alone that every point has; None where there are none."""
     conditions: Conditions | None = None
     """None in reports without it."""
     best_is: Verdict | None = None
     """``kept``: it loses no more than the request allows, at the confidence asked for; ``likeliest``: the samples do not tell at
     that confidence, and no other point is likelier to. None where nothing limits the loss, or no point is best."""
-    rewrites: Point | None = None
-    """The second control: the upload with the exact rewrites alone that every point has; None where there are none."""
 
     @property
     def rows(self) -> tuple[Point, ...]:

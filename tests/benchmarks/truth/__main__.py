@@ -15,24 +15,37 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is loaded
 
-from tests.benchmarks.truth import jobs, tables
+from tests.benchmarks.truth import coverage, jobs, mutants, tables
 
 ROOT = Path(__file__).parents[3]
+PARTS = ("coverage", "jobs", "mutants", "others")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the parts, print what they found; 1 where a bar is missed."""
+    """Run the parts, print what they found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", action="append", choices=["jobs"])
+    parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "secateur-truth")
     parser.add_argument("--before", type=Path)
     parser.add_argument("--most", type=int, default=60, help="jobs")
     arguments = parser.parse_args(argv)
+    wanted = arguments.part or PARTS
+    if "coverage" in wanted:
+        for line in coverage.rows():
+            print(line, flush=True)
     chosen = jobs.every()[: arguments.most]
-    for title, code in (("before", arguments.before), ("after", ROOT)):
+    for title, code in (("before", arguments.before), ("after", ROOT)) if "jobs" in wanted else ():
         if code is not None:
             found = jobs.results(chosen, code, arguments.folder / title, confidence=title == "after")
             print(f"\njobs, {title}\n", *tables.summary(list(found)), sep="\n", flush=True)
+    for part, planted in (("mutants", mutants.KNOWN), ("others", ())):
+        if part in wanted:
+            caught = 0
+            drawn = planted or mutants.others(100)
+            for mutant, found_out in mutants.run(drawn):
+                caught += found_out
+                print(f"{'caught' if found_out else 'UNNOTICED'}: {mutant.name}", flush=True)
+            print(f"{part}: {caught} of {len(drawn)} caught", flush=True)
     return 0
 
 
