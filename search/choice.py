@@ -75,13 +75,15 @@ def _within(points: Sequence[Point], dense: Point, spec: JobSpec, limit: float, 
         )
         return Choice(best.id, f"{kind} lose {least} ({told})", "kept")
     likely = max(points, key=lambda p: (p.accuracy.keeps_limit or 0.0, p.accuracy.delta, -p.latency_ms.value))
-    if likely.accuracy.delta < -limit:
+    surely = likely.accuracy.keeps_limit or 0.0
+    if likely.accuracy.delta < -limit and surely < 1 - spec.constraints.confidence:
         closest = max(points, key=lambda p: p.accuracy.delta)
         lost = f"{-100 * closest.accuracy.delta:.2f} ({closest.id})"
         return Choice(None, f"no point {f'that is {what} ' if what else ''}loses {least}; the least is {lost}")
+    several = ", as the luckiest of several," if surely >= spec.constraints.confidence else ""
     reason = (
         f"likeliest of {len(points)} points {f'that are {what} ' if what else ''}to lose {least}, with a confidence of "
-        f"{likely.accuracy.keeps_limit or 0.0:.2f} instead of {spec.constraints.confidence:g}: {dense.accuracy.n} samples "
+        f"{surely:.2f}{several} instead of {spec.constraints.confidence:g}: {dense.accuracy.n} samples "
         f"do not tell, {_needed(likely, limit, spec.constraints.confidence)}"
     )
     return Choice(likely.id, reason, "likeliest")
@@ -93,6 +95,8 @@ def _needed(point: Point, limit: float, confidence: float) -> str:
     error, room = (accuracy.delta_high - accuracy.delta_low) / 2 / Z95, accuracy.delta + limit
     z = max(float(stats.norm.ppf(confidence)), 0.5)  # of even chances any number of samples gives one
     samples = accuracy.n * (z * error / room) ** 2 if room > 0 else math.inf
+    if room <= 0:
+        return f"and it seems to lose {-100 * accuracy.delta:.2f}"
     if samples > MOST_NEEDED:
         return f"nor would {MOST_NEEDED:,}"
     samples = max(samples, 1.5 * accuracy.n)

@@ -118,6 +118,11 @@ def test_the_likeliest_is_named_as_such_with_the_samples_that_would_tell() -> No
     front = [point("p", drop=0.008, ms=2.0, size=1, keeps=0.7)]
     sure = choose_best(front, DENSE, JobSpec(constraints=Constraints(confidence=0.95)))
     assert "about 17,000 would (a data set 17 times" in sure.reason  # (1.645 * 0.5 / 0.2)^2 = 16.9
+    beyond = choose_best([point("p", drop=0.012, ms=2.0, size=1, keeps=0.3)], DENSE, JobSpec())
+    assert (beyond.best, beyond.is_) == ("p", "likeliest")  # the samples do not rule it out
+    assert beyond.reason.endswith("do not tell, and it seems to lose 1.20")
+    lucky = [point("p", drop=0.0, ms=2.0, size=1, keeps=0.9), point("q", drop=0.0, ms=5.0, size=1, keeps=0.6)]
+    assert "0.90, as the luckiest of several, instead of 0.8" in choose_best(lucky, DENSE, JobSpec()).reason
     none = choose_best([point("p", drop=0.02, ms=2.0, size=1, keeps=0.1)], DENSE, JobSpec())
     assert (none.best, none.is_) == (None, None)
     assert "the least is 2.00 (p)" in none.reason
