@@ -1,6 +1,6 @@
 """Faults planted in a copy of the code, one at a time, against the tests that mirror it; what passes unnoticed is named.
 
-The fourteen of `KNOWN` passed unnoticed once. `others` draws more from all modules: a comparison turned about, a sign, a constant.
+The fourteen of `KNOWN` passed unnoticed once. `others` draws more from all modules: operators turned about.
 """
 
 from __future__ import annotations
