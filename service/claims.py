@@ -13,6 +13,7 @@ from sqlalchemy import orm
 from service.artifacts import Blob
 from service.errors import WorkerLost
 from service.jobs import ACTIVE, Action, Status, before
+from service.protocol import Relayed
 from service.store import Store, append_events
 from service.tables import Artifact, Job
 
@@ -21,14 +22,6 @@ _DAY_S = 86_400.0
 
 class LeaseLost(Exception):
     """Another attempt has the job, or it has ended: stop, and write nothing."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Relayed:
-    """Lines of the child's events.jsonl, and the position in the file after them, in bytes."""
-
-    bodies: tuple[dict[str, Any], ...]
-    position: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -11,37 +12,66 @@ import click
 from hwprofiles.errors import ProfileError
 from search.errors import SecateurError
 from service import logs
-from service.client import ClientError
-from service.commands import local, remote, serve
-from service.commands.calibrate import calibrate
-from service.commands.demo import demo
-from service.commands.keys import keys
-from service.console import print_error
-from service.launch import LaunchError
+from service.errors import ClientError, LaunchError
 
 _INTERRUPTED = 130
 _USAGE = 2
+_COMMANDS = {
+    "calibrate": (
+        "calibrate",
+        "calibrate",
+        "Measure this machine's kernels, or a device elsewhere, and keep them as a profile.",
+    ),
+    "cancel": ("remote", "cancel", "Cancel a job; what it found so far is kept."),
+    "compress": ("local", "compress", "Prune MODEL for its targets and write the front to a directory."),
+    "demo": (
+        "demo",
+        "demo",
+        "Train a small network on handwritten digits, prune it through the real service, and compare.",
+    ),
+    "download": ("remote", "download", "Fetch NAMES of a job's files, or all, and check their digests."),
+    "inspect": (
+        "local",
+        "inspect",
+        "Say what can be pruned in MODEL, what cannot and why, and what each target makes of it.",
+    ),
+    "keys": ("keys", "keys", "Make, list and revoke API keys; run it where the service's settings are."),
+    "profiles": ("local", "show_profiles", "List the targets, or show one whole."),
+    "status": ("remote", "status", "Show a job, or the newest ones."),
+    "submit": ("remote", "submit", "Upload MODEL and start a job."),
+    "up": ("serve", "up", "Run the whole service on this machine; Ctrl-C stops it."),
+    "watch": ("remote", "watch", "Follow a job to its end."),
+    "web": ("serve", "web", "Run the web server alone; workers must share its database, broker and data directory."),
+    "worker": ("serve", "worker", "Run a worker and the reconciler; SIGTERM gives a running job back to the queue."),
+}
+"""Name to its module in `service.commands`, what it is called there, and the first line of its help."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands that are loaded once they are called: the list of all needs none of them."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Names, in the order of the list."""
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Load one; None where there is none of that name."""
+        if name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[name]
+        found: click.Command = getattr(importlib.import_module(f"service.commands.{module}"), attribute)
+        return found
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in _COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="secateur")
 def secateur() -> None:
     """Prune a trained ONNX network until it fits the hardware it will run on."""
-
-
-_COMMANDS = (serve.up, serve.web, serve.worker, local.compress, local.inspect, local.show_profiles)
-for _command in (
-    *_COMMANDS,
-    remote.submit,
-    remote.status,
-    remote.watch,
-    remote.cancel,
-    remote.download,
-    calibrate,
-    demo,
-    keys,
-):
-    secateur.add_command(_command)
 
 
 def main() -> None:
@@ -52,6 +82,8 @@ def main() -> None:
         code = secateur.main(standalone_mode=False)
     except click.ClickException as error:
         if as_json:
+            from service.console import print_error
+
             print_error({"type": "validation-error", "title": "Usage", "detail": error.format_message()}, as_json)
         else:
             error.show()
@@ -59,6 +91,8 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(_INTERRUPTED)
     except (SecateurError, ClientError, LaunchError, ProfileError, ValueError, OSError) as error:
+        from service.console import print_error
+
         print_error(_problem(error), as_json)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -16,6 +16,7 @@ import requests
 
 from search.report import Front
 from search.request import JobSpec
+from service.errors import ClientError
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "expired"})
 _CHUNK_BYTES = 2**20
@@ -24,18 +25,6 @@ _POLL_S = 1.0
 _PATIENCE = 60
 """Polls in a row without an answer."""
 Json = dict[str, Any]
-
-
-class ClientError(Exception):
-    """The service refused, or cannot be reached.
-
-    Args:
-        problem: the RFC 9457 object.
-    """
-
-    def __init__(self, problem: Json) -> None:
-        super().__init__(str(problem.get("detail") or problem.get("title") or problem))
-        self.problem = problem
 
 
 class Client:

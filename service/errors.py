@@ -19,13 +19,15 @@ SecateurError                      in `search.errors`
     ├── Unavailable                503
     ├── Unprotected                only ever at a start: what is required of the sandbox is not there
     └── WorkerLost, OutOfMemory    only ever in a job's `error`
+
+At the command line also `ClientError`, what a service elsewhere refused, and `LaunchError`, why one cannot start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from search.errors import SecateurError
 
@@ -149,3 +151,19 @@ class OutOfMemory(ServiceError):
     """The job asked for more memory than a child may have."""
 
     type, title = "out-of-memory", "The job ran out of memory"
+
+
+class ClientError(Exception):
+    """The service refused, or cannot be reached.
+
+    Args:
+        problem: the RFC 9457 object.
+    """
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(str(problem.get("detail") or problem.get("title") or problem))
+        self.problem = problem
+
+
+class LaunchError(Exception):
+    """The service cannot start; the message says what to do."""

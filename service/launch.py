@@ -22,6 +22,7 @@ import requests
 
 from service import logs
 from service.broker import private_redis
+from service.errors import LaunchError
 from service.reconciler import reconcile
 from service.sandbox import Limits, Policy, launched, policies
 from service.settings import Settings
@@ -33,10 +34,6 @@ _STOP_S = 20.0
 _POLL_S = 0.1
 _RESTART_PAUSE_S = 1.0
 _UNLIMITED = Limits(open_files=0, network="off", files="off")
-
-
-class LaunchError(Exception):
-    """The service cannot start; the message says what to do."""
 
 
 @dataclasses.dataclass

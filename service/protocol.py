@@ -21,7 +21,6 @@ from pydantic import BaseModel, Field
 from search.report import Report
 from service import model_files
 from service.artifacts import BlobStore, BlobWriter
-from service.claims import Relayed
 
 Stage = Literal["import", "calibrate", "sensitivity", "search", "recover", "export", "evaluate"]
 _LONGEST_LINE_BYTES = 65_536
@@ -100,6 +99,14 @@ class Inputs:
     model_data: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The model's data files by their locations."""
     dataset: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Relayed:
+    """Lines of the child's events.jsonl, and the position in the file after them, in bytes."""
+
+    bodies: tuple[dict[str, Any], ...]
+    position: int
 
 
 def write_request(directory: Path, spec: dict[str, Any], blobs: BlobStore, inputs: Inputs, max_bytes: int) -> None:
