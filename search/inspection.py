@@ -10,6 +10,7 @@ from hwprofiles.device import DeviceProfile, Structure
 from hwprofiles.latency import latency_interval_s
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import profiles
+from search.allocate.lowered import Kernels
 from search.allocate.price import Pricer
 from search.data import synthetic
 from search.found import find_samples, sizes_taken
@@ -43,10 +44,10 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
     words = sizes_taken(found)
     knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude)
     groups = knobs.groups
-    targets = {}
+    targets, lowered = {}, Kernels(knobs)
     for name in spec.profiles:
         profile = profiles.resolve(name, cache_dir, progress, spec.threads, spec.batch)
-        pricer = Pricer(knobs, profile)
+        pricer = Pricer(knobs, profile, lowered)
         dense = pricer.latency_s({})
         states = states_for(knobs, profile, spec.constraints.structures, spec.constraints.min_widths)
         least = min(pricer.latency_s(pricer.fastest(options)) for options in states)
@@ -62,7 +63,7 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
             notes.append(guesses)
         latency = Latency.of_seconds(dense, latency_interval_s(dense, profile, pricer.guessed_s({})), "modelled")
         targets[name] = TargetInspection(latency, Range(least * 1e3, dense * 1e3), (*notes, *profile.notes))
-    kernels = Pricer(knobs, profile).workloads({})
+    kernels = pricer.workloads({})
     return Inspection(
         groups=tuple(
             PrunableGroup(g.id, "channel", len(g), removable_parameters(g, graph.initializers), g.nodes)

@@ -15,6 +15,7 @@ from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
 from search import finetune, points, profiles
 from search.allocate.base import Problem
+from search.allocate.lowered import Kernels
 from search.allocate.price import Pricer
 from search.allocators import allocator
 from search.budgets import WITH_MARGIN, fastest_searched_s, goal_s, latency_budgets, named_s, per_target, timed
@@ -100,7 +101,8 @@ def compress(
         return _untouched(spec, graph, model, arrays, placing, workdir, cache_dir, progress)
     splits, knobs, augmentation = _prepare(spec, graph, arrays, placing, progress)
     progress.stage("calibrate")
-    targets = [_target(name, spec, knobs, cache_dir, progress) for name in spec.profiles]
+    kernels = Kernels(knobs)
+    targets = [_target(name, spec, knobs, kernels, cache_dir, progress) for name in spec.profiles]
     _explain(spec, targets, knobs, progress)
     _refuse_unreachable(spec, targets)
     units = Units(
@@ -288,10 +290,10 @@ def _arrays(splits: Splits) -> list[list[object]]:
     return [[part.labels, *part.feeds.values()] for part in (splits.train, splits.search, splits.judged)]
 
 
-def _target(name: str, spec: JobSpec, knobs: Knobs, cache_dir: Path, progress: Progress) -> Target:
+def _target(name: str, spec: JobSpec, knobs: Knobs, kernels: Kernels, cache_dir: Path, progress: Progress) -> Target:
     profile = profiles.resolve(name, cache_dir, progress, spec.threads, spec.batch)
     states = states_for(knobs, profile, spec.constraints.structures, spec.constraints.min_widths)
-    return Target(profile, Pricer(knobs, profile), states)
+    return Target(profile, Pricer(knobs, profile, kernels), states)
 
 
 def _problems(

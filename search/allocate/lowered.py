@@ -12,7 +12,8 @@ from hwprofiles.workload import GRAPH_INPUT, Workload
 from search.graph import fuse
 from search.graph.flow import Ids
 from search.graph.ir import Array, Graph
-from search.prune.groups import Group, Groups
+from search.plan import Knobs, Plan, PlanKey, blocks_of, plan_key
+from search.prune.groups import Groups
 
 Widths = Mapping[str, int]
 
@@ -48,6 +49,8 @@ class Sided:
 
 def with_channels(kernel: Workload, c_in: int, c_out: int) -> Workload:
     """The kernel with other channel counts, the nearest that its groups allow; where groups go as a whole, there are fewer."""
+    if (c_in, c_out) == (kernel.c_in, kernel.c_out):
+        return kernel
     if not each_channel_alone(kernel):
         c_in, c_out = map(int, in_whole_groups(kernel, c_in, c_out))
     groups = c_in // (kernel.c_in // kernel.groups) if goes_by_groups(kernel) else kernel.groups
@@ -73,13 +76,13 @@ class Lowered:
 
         def count(value: str, channels: int) -> Count:
             if (value, channels) not in counts:
-                counts[value, channels] = _count(groups.value_ids.get(value), channels, groups.prunable)
+                counts[value, channels] = _count(groups.value_ids.get(value), channels, groups)
             return counts[value, channels]
 
         shapes = {**groups.shapes, **{name: value.shape for name, value in graph.initializers.items()}}
         kernels = fuse.workloads(graph, shapes, groups.static)
         nodes = {node.name: node for node in graph.nodes}
-        self._sources = [kernel.sources for kernel in kernels]
+        self._whole = kernels
         self.kernels: list[Sided] = []
         for kernel in kernels:
             node = nodes[kernel.name]
@@ -93,20 +96,38 @@ class Lowered:
     def workloads(self, widths: Widths, full: Widths) -> list[Workload]:
         """The kernels at these widths, each with the places of those that it reads."""
         return [
-            dataclasses.replace(sided.at(widths, full), sources=sources)
-            for sided, sources in zip(self.kernels, self._sources, strict=True)
+            with_channels(kernel, sided.source.at(widths, full), sided.sink.at(widths, full))
+            for sided, kernel in zip(self.kernels, self._whole, strict=True)
         ]
 
 
-def _count(ids: Ids | None, channels: int, groups: tuple[Group, ...]) -> Count:
+class Kernels:
+    """The kernels of a network and of its variants, whatever the target: each set of replaced blocks is lowered once."""
+
+    def __init__(self, knobs: Knobs) -> None:
+        """Nothing is lowered until it is asked for."""
+        self._knobs = knobs
+        self._lowered: dict[PlanKey, Lowered] = {}
+        self._counts: dict[tuple[str, int], Count] = {}
+
+    def of(self, plan: Plan) -> Lowered:
+        """Those under a plan's blocks, at any width."""
+        settings = blocks_of(plan)
+        key = plan_key(settings)
+        if key not in self._lowered:
+            self._lowered[key] = Lowered(self._knobs.network(settings), self._knobs.groups, self._counts)
+        return self._lowered[key]
+
+
+def _count(ids: Ids | None, channels: int, groups: Groups) -> Count:
     """How the channels of an activation divide over groups."""
     along = _along_channels(ids, channels)
     if along is None:
         return Count(channels)
-    shares = {group.id: float(np.isin(along, group.units).sum()) / len(group) for group in groups}
-    shares = {name: share for name, share in shares.items() if share}
-    sizes = {group.id: len(group) for group in groups}
-    return Count(channels - round(sum(share * sizes[name] for name, share in shares.items())), tuple(shares.items()))
+    owners = groups.owners[np.minimum(along, len(groups.owners) - 1)]
+    held = [(groups.prunable[i], n) for i, n in enumerate(np.bincount(owners[owners >= 0]).tolist()) if n]
+    shares = tuple((group.id, n / len(group)) for group, n in held)
+    return Count(channels - sum(n for _, n in held), shares)
 
 
 def _along_channels(ids: Ids | None, channels: int) -> Array | None:

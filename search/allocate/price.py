@@ -8,43 +8,34 @@ from collections.abc import Mapping, Sequence
 from hwprofiles.device import DeviceProfile
 from hwprofiles.latency import guessed_paths, guessed_s, network_overhead_s, workload_latency_s
 from hwprofiles.workload import Workload
-from search.allocate.lowered import Count, Lowered, Widths
+from search.allocate.lowered import Kernels, Widths
 from search.allocate.tables import Tables
 from search.allocate.tabulate import tabulated
-from search.plan import Knobs, Plan, blocks_of, plan_key, widths_of, zeros_of
+from search.plan import Knobs, Plan, PlanKey, blocks_of, plan_key, widths_of, zeros_of
 from search.structures.cluster import time_factor
 
 
 class Pricer:
     """Prices plans for one target."""
 
-    def __init__(self, knobs: Knobs, profile: DeviceProfile) -> None:
-        """Lower the dense network once; every set of replaced blocks is lowered when it is first asked for."""
+    def __init__(self, knobs: Knobs, profile: DeviceProfile, kernels: Kernels | None = None) -> None:
+        """Price nothing until it is asked for. ``kernels`` of the same knobs may serve the prices of other targets as well."""
         self.knobs, self.profile = knobs, profile
         self.full: Widths = {group.id: len(group) for group in knobs.groups.prunable}
-        self._lowered: dict[tuple[tuple[str, str], ...], Lowered] = {}
-        self._known: dict[tuple[tuple[str, str], ...], float] = {}
-        self._counts: dict[tuple[str, int], Count] = {}
+        self._kernels = Kernels(knobs) if kernels is None else kernels
+        self._known: dict[PlanKey, float] = {}
         self._kernels_s: dict[Workload, float] = {}
         self._tables: dict[object, Tables] = {}
 
-    def lowered(self, plan: Plan) -> Lowered:
-        """The kernels of a plan's blocks, at any width."""
-        settings = blocks_of(plan)
-        key = plan_key(settings)
-        if key not in self._lowered:
-            self._lowered[key] = Lowered(self.knobs.network(settings), self.knobs.groups, self._counts)
-        return self._lowered[key]
-
     def workloads(self, plan: Plan) -> list[Workload]:
         """The network's kernels under a plan."""
-        return self.lowered(plan).workloads(widths_of(plan), self.full)
+        return self._kernels.of(plan).workloads(widths_of(plan), self.full)
 
     def latency_s(self, plan: Plan) -> float:
         """Predicted seconds of the whole network."""
         key = plan_key(plan)
         if key not in self._known:
-            lowered, widths, left = self.lowered(plan), widths_of(plan), self._shares_left(plan)
+            lowered, widths, left = self._kernels.of(plan), widths_of(plan), self._shares_left(plan)
             kernels = [sided.at(widths, self.full) for sided in lowered.kernels]
             seconds = math.fsum(self._kernel_s(kernel) * left.get(kernel.name, 1.0) for kernel in kernels)
             workloads = lowered.workloads(widths, self.full)
@@ -95,9 +86,9 @@ class Pricer:
 
     def _tabulated(self, options: Mapping[str, Sequence[Plan]]) -> Tables:
         every = [plan for plans in options.values() for plan in plans]
-        variants = {plan_key(plan): self.lowered(plan) for plan in every if blocks_of(plan)}
+        variants = {plan_key(plan): self._kernels.of(plan) for plan in every if blocks_of(plan)}
         shares = {plan_key(plan): self._shares_left(plan) for plan in every if zeros_of(plan)}
-        kernels = tabulated(options, self.full, self.lowered({}), variants, shares, self.profile)
+        kernels = tabulated(options, self.full, self._kernels.of({}), variants, shares, self.profile)
         first = {knob: setting for plans in options.values() for knob, setting in plans[0].items()}
         first_s = self.latency_s(first)
         tables = Tables({element: len(plans) for element, plans in options.items()}, first_s, kernels)

@@ -9,8 +9,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -18,6 +16,7 @@ from onnx import helper, numpy_helper
 from search.errors import SecateurError, UnsupportedOperator
 from search.graph import runtime
 from search.graph.ir import Array, Node
+from search.graph.lazy_jax import is_traced, jax, jnp
 
 COMPARED_ELEMENTS = 1024
 """Of constants that count as the same when they are equal; of more, only one and the same array is."""
@@ -46,8 +45,8 @@ def run(node: Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
         NotImplementedError: ONNX Runtime refuses the part, or fails on inputs of these shapes.
         ResourceLimit: it takes too long; names the node of the file.
     """
-    constants = tuple((i, _Constant(np.asarray(v))) for i, v in enumerate(inputs) if not isinstance(v, jax.Array))
-    moving = [value for value in inputs if isinstance(value, jax.Array)]
+    constants = tuple((i, _Constant(np.asarray(v))) for i, v in enumerate(inputs) if not is_traced(v))
+    moving = [value for value in inputs if is_traced(value)]
     call = _call(node.attributes["model"], constants)
     if not moving:
         return tuple(call())

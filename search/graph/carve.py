@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnx.inliner
@@ -22,6 +20,7 @@ from search.errors import UnsupportedOperator
 from search.graph.execute import apply_node
 from search.graph.extract import extract, reads
 from search.graph.ir import CARRIED, Array, Frame, Graph, Node, TensorInfo
+from search.graph.lazy_jax import jax, jnp
 from search.graph.observe import Observation, inputs_of, observe
 from search.graph.ops import of
 from search.report import CarriedNode, NodeKinds

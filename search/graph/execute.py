@@ -1,38 +1,29 @@
-"""Run a graph: a jit-able, differentiable function of its parameters and inputs, and a flax.nnx module over it."""
+"""Run a graph: a jit-able, differentiable function of its parameters and inputs."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from search.errors import InvalidModel, UnsupportedOperator
 from search.graph import admission, carried, growth
 from search.graph.ir import Array, Graph, Node
+from search.graph.lazy_jax import constants, is_traced, jax, jnp, unknown_yet
 from search.graph.mapped import over_chunks
 from search.graph.ops import Op, of
 from search.graph.ops.lower import Value
 from search.graph.ops.lower_conv2d import channels_last
 from search.graph.sampling import samples_of
+from search.graph.told_shapes import told_shapes
 
 Values = dict[str, Value]
 AT_ONCE_ELEMENTS = 1 << 27
 """Of the largest value of a run of several samples: half a gigabyte."""
-_UNKNOWN_YET = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.NonConcreteBooleanIndexError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-"""What JAX raises where a number has to be known before anything runs."""
 
 
 def trainable(graph: Graph) -> tuple[str, ...]:
@@ -101,7 +92,7 @@ def apply_node(node: Node, inputs: Sequence[Value], opset: int, products: Any = 
     entry = of(node)
     if entry is None:
         raise _unsupported(node, "the operator table does not have it")
-    static = not any(isinstance(value, (jax.Array, list)) for value in inputs)
+    static = not any(isinstance(value, list) or is_traced(value) for value in inputs)
     with blaming(node, inputs):
         growth.check_cost(node, inputs, constant=static)
         if np.dtype(products) == np.float32 or static or not entry.product:
@@ -129,7 +120,7 @@ def blaming(node: Node, inputs: Sequence[Value]) -> Iterator[None]:
         yield
     except (NotImplementedError, AttributeError) as error:
         raise _unsupported(node, str(error)) from error
-    except _UNKNOWN_YET as error:
+    except unknown_yet() as error:
         raise _unsupported(node, "a size, axis or index depends on the data") from error
     except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
         shapes = [getattr(v, "shape", None) for v in inputs]
@@ -146,14 +137,14 @@ def _compute(entry: Op, node: Node, inputs: Sequence[Value], opset: int, *, stat
     lowering = entry.lowering(opset)
     if not static:
         return (channels_last(lowering) if entry.apart == "elements" else lowering)(node, inputs)
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+    with constants():
         result = lowering(node, inputs)
     return tuple(map(_as_numpy, result)) if isinstance(result, tuple) else _as_numpy(result)
 
 
 def _as_numpy(value: Value) -> Value:
     """An array of numpy's, also for a scalar of its own type; sequences as they are."""
-    return np.asarray(value) if isinstance(value, jax.Array | np.generic) else value
+    return np.asarray(value) if isinstance(value, np.generic) or is_traced(value) else value
 
 
 def _first_line(error: Exception) -> str:
@@ -263,6 +254,10 @@ def left(graph: Graph, values: Values, stacked: Collection[str], names: Sequence
 
 def shapes(graph: Graph, feeds: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
     """Shape of every value for the given input shapes, and every static value, without computing anything."""
+    if (told := told_shapes(graph, feeds, apply_node)) is not None:
+        admission.check_total(list(told[0].values()))
+        return told
+
     static: dict[str, Array] = dict(graph.initializers)
     found: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in static.items()}
 
@@ -355,23 +350,3 @@ def batches(feeds: Mapping[str, Array], size: int) -> Iterable[dict[str, Array]]
     for start in range(0, count, size):
         index = np.minimum(np.arange(start, start + size), count - 1)
         yield {name: value[index] for name, value in feeds.items()}
-
-
-class Network(nnx.Module):
-    """An imported graph as a flax module; its parameters are ``nnx.Param`` under the initializers' names.
-
-    Example:
-        >>> network = Network(graph)                                  # doctest: +SKIP
-        >>> gradients = nnx.grad(lambda m: m({"x": x})[0].sum())(network)  # doctest: +SKIP
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        """Copy the graph's trainable initializers."""
-        self.parameters = nnx.Dict(
-            {name: nnx.Param(jnp.asarray(graph.initializers[name])) for name in trainable(graph)}
-        )
-        self._run = nnx.static(functools.partial(forward(graph)))
-
-    def __call__(self, feeds: Mapping[str, Any]) -> list[Any]:
-        """Outputs of the graph, in its order."""
-        return self._run({name: parameter[...] for name, parameter in self.parameters.items()}, feeds)

@@ -75,12 +75,14 @@ class Coupling:
 
     def unite(self, node: Node, a: Ids, b: Ids) -> Ids:
         """Say that two equally shaped arrays hold the same units, element by element; returns the ids to go on with."""
+        shape = a.shape
+        a, b = thin(a, b)
         differ = (a != b) & (a > 0) & (b > 0)
         if differ.any():
             self.unions.append(np.unique(np.stack([a[differ], b[differ]], axis=1), axis=0))
         fixed = ((a == FIXED) & (b > 0)) | ((b == FIXED) & (a > 0))
         self.keep(node, np.where(fixed, np.maximum(a, b), 0), f"{node.op} meets values of fixed width")
-        return np.where((a == FIXED) | (b == FIXED), np.int32(FIXED), np.maximum(a, b))
+        return np.broadcast_to(np.where((a == FIXED) | (b == FIXED), np.int32(FIXED), np.maximum(a, b)), shape)
 
     def unite_along(self, node: Node, ids: Ids, axis: int) -> Ids:
         """Make one unit of all ids along an axis; where some positions belong to no unit, the others stay too."""
@@ -95,6 +97,7 @@ class Coupling:
         """Freeze units and remember why."""
         if ids is None:
             return
+        (ids,) = thin(ids)
         found = np.unique(ids[ids > 0])
         if found.size:
             before = self.frozen.get(node.name, (np.zeros(0, np.int32), ""))[0]
@@ -102,7 +105,9 @@ class Coupling:
 
     def channels(self, node: Node, ids: Ids, axis: int) -> Ids:
         """Ids along one axis, where they are the same at all other positions; otherwise they are frozen."""
-        moved = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
+        count = ids.shape[axis]
+        (seen,) = thin(np.moveaxis(ids, axis, 0)) if ids.size else (np.moveaxis(ids, axis, 0),)
+        moved = np.broadcast_to(seen, (count, *seen.shape[1:])).reshape(count, -1)
         if moved.shape[1] == 0 or (moved == moved[:, :1]).all():
             return moved[:, 0] if moved.shape[1] else np.full(len(moved), FIXED, np.int32)
         self.keep(node, ids, f"{node.op} reads units that are spread over more than one axis")
@@ -125,6 +130,15 @@ class Coupling:
     def none(self, value: str) -> Ids:
         """Data that is no unit's, all over ``value``."""
         return np.broadcast_to(np.int32(FIXED), self.shapes[value])
+
+
+def thin(*ids: Ids) -> tuple[Ids, ...]:
+    """Equally shaped ids without what repeats: an axis along which nothing is stored in any of them has size 1.
+
+    Ids of an image differ by channel and are spread over its pixels, which so cost nothing.
+    """
+    index = tuple(slice(None) if any(each.strides[i] for each in ids) else slice(0, 1) for i in range(ids[0].ndim))
+    return tuple(each[index] for each in ids)
 
 
 Flow = Callable[[Node, Sequence[Ids | None], Coupling], Sequence[Ids]]
@@ -209,4 +223,5 @@ def _scale(node: Node, value: str, total: Ids, shape: tuple[int, ...], at: Coupl
 
 def varies(ids: Ids, axis: int) -> bool:
     """Whether ids differ along an axis."""
+    (ids,) = thin(ids)
     return bool((ids != ids.take([0], axis)).any()) if ids.shape[axis] > 1 else False

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import is_traced, jax, jnp
 from search.graph.ops import of
 from search.graph.ops.lower import Value
 from search.graph.sampling import joined
@@ -43,13 +42,13 @@ def over_chunks(
         rest = iter(moving)
         made = compute([next(rest) if s else v for v, s in zip(inputs, stacked, strict=True)])
         leaves, tree = jax.tree.flatten(tuple(_traced(v) if isinstance(v, list) else v for v in made))
-        aside[:] = [tree, [None if isinstance(leaf, jax.Array) else leaf for leaf in leaves]]
-        return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+        aside[:] = [tree, [None if is_traced(leaf) else leaf for leaf in leaves]]
+        return [leaf for leaf in leaves if is_traced(leaf)]
 
     found = iter(jax.vmap(of_one)([v for v, s in zip(inputs, stacked, strict=True) if s]))
     tree, constants = aside
     outputs = jax.tree.unflatten(tree, [next(found) if leaf is None else leaf for leaf in constants])
-    return outputs, [isinstance(value, jax.Array | list) for value in outputs]
+    return outputs, [isinstance(value, list) or is_traced(value) for value in outputs]
 
 
 def _traced(sequence: list[Any]) -> list[Any]:

@@ -9,8 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from search.errors import InvalidModel
 from search.graph import execute, flow
@@ -84,6 +82,15 @@ class Groups:
                 units = np.unique(ids)
                 found[units.tobytes()] = units
         return tuple(found.values())
+
+    @functools.cached_property
+    def owners(self) -> Array:
+        """Position of the prunable group of every unit; -1 for others, and at the end."""
+        size = 2 + max((int(group.units[-1]) for group in self.prunable), default=0)
+        table = np.full(size, -1)
+        for position, group in enumerate(self.prunable):
+            table[group.units] = position
+        return table
 
     def dense(self) -> dict[str, Array]:
         """Keep everything."""
@@ -173,7 +180,9 @@ def _assemble(
     order = {node.name: position for position, node in enumerate(graph.nodes)}
     prunable, frozen = [], []
     for units in _components(slots, len(canonical)):
-        mine = tuple(slot for slot in slots if np.isin(slot.ids, units).any())
+        member = np.zeros(len(canonical), bool)
+        member[units] = True
+        mine = tuple(slot for slot in slots if member[slot.ids].any())
         nodes = tuple(sorted({slot.node for slot in mine}, key=order.__getitem__))
         producer = next(
             (slot.node for slot in sorted(mine, key=lambda s: order[s.node]) if slot.role == "produces"), ""
@@ -185,7 +194,7 @@ def _assemble(
             frozen.append(FrozenGroup(producer, reason or "it has a single channel"))
         else:
             prunable.append(Group(producer, units, nodes, mine))
-    value_ids = {name: canonical[np.maximum(value, 0)] for name, value in ids.items()}
+    value_ids = {name: _canonical_of(value, canonical) for name, value in ids.items()}
     if len({group.id for group in prunable}) != len(prunable):
         raise InvalidModel("two groups of channels have the same producer; node names must be unique")
     return Groups(
@@ -196,29 +205,40 @@ def _assemble(
 def _canonical(at: Coupling) -> Ids:
     """Smallest id of every unit's equivalence class; index 0 is "no unit"."""
     pairs = np.concatenate(at.unions) if at.unions else np.zeros((0, 2), np.int32)
-    size = at.count + 1
-    matrix = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
-    count, label = connected_components(matrix, directed=False)
-    first = np.full(count, size, np.int32)
-    np.minimum.at(first, label, np.arange(size, dtype=np.int32))
-    return first[label]
+    return smallest(pairs[:, 0], pairs[:, 1], at.count + 1)
+
+
+def smallest(a: Ids, b: Ids, size: int) -> Ids:
+    """For each of ``size`` numbers the smallest one that it is tied to, where a[i] is tied to b[i].
+
+    Example:
+        >>> smallest(np.array([3, 1]), np.array([1, 2]), 5).tolist()
+        [0, 1, 1, 1, 4]
+    """
+    found, before = np.arange(size, dtype=np.int32), None
+    while before is None or (found != before).any():
+        before, least = found.copy(), np.minimum(found[a], found[b])
+        for side in (a, b):
+            np.minimum.at(found, found[side], least)
+        found = found[found]
+    return found
+
+
+def _canonical_of(ids: Ids, canonical: Ids) -> Ids:
+    """Ids of a value, each the smallest of its class."""
+    (seen,) = flow.thin(ids)
+    return np.broadcast_to(canonical[np.maximum(seen, 0)], ids.shape)
 
 
 def _components(slots: Sequence[Slot], size: int) -> list[Array]:
     """Units that share a producing slot, as ascending arrays."""
-    rows, columns = [], []
-    for slot in slots:
-        units = np.unique(slot.ids[slot.ids > 0])
-        if slot.role == "produces" and len(units):
-            rows.append(np.full(len(units), units[0]))
-            columns.append(units)
-    if not rows:
+    produced = [np.unique(slot.ids[slot.ids > 0]) for slot in slots if slot.role == "produces"]
+    produced = [units for units in produced if len(units)]
+    if not produced:
         return []
-    pairs = (np.concatenate(rows), np.concatenate(columns))
-    _, label = connected_components(
-        coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(size, size)), directed=False
-    )
-    used = np.unique(pairs[1])
+    used = np.concatenate(produced)
+    first = np.repeat([units[0] for units in produced], [len(units) for units in produced])
+    label, used = smallest(first, used, size), np.unique(used)
     return [used[label[used] == part] for part in dict.fromkeys(label[used].tolist())]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import os
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_a_fault_of_ours_is_said_to_be_one_and_keeps_its_trace(tmp_path: Path, m
         raise KeyError(f"no {thing!r} here")
 
     monkeypatch.setattr(border, "_inspect", broken)
-    monkeypatch.setattr(border.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     (tmp_path / "request.json").write_text('{"schema_version": 1, "profiles": ["a100-tensorrt-fp16"]}')
     (tmp_path / "model.onnx").write_bytes(small_network())
     assert _job("inspect", tmp_path, tmp_path, None) == border.REFUSED
@@ -95,7 +96,7 @@ def test_what_the_machine_lacks_is_no_fault_of_the_job(
         raise error
 
     monkeypatch.setattr(border, "_inspect", broken)
-    monkeypatch.setattr(border.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     (tmp_path / "request.json").write_text('{"schema_version": 1, "profiles": ["a100-tensorrt-fp16"]}')
     (tmp_path / "model.onnx").write_bytes(small_network())
     with pytest.raises(type(error)):

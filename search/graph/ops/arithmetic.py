@@ -6,10 +6,10 @@ from search.graph.ops import lower_math
 from search.graph.ops.op import Op, arithmetic, by_elements, comparison, folded
 
 OPS: dict[str, Op] = {
-    "Add": arithmetic("add", scores="passes", fused="addition", in_cluster=True),
-    "Sub": arithmetic("subtract", scores="passes"),
-    "Mul": arithmetic("multiply", scores="passes", fused="scale", in_cluster=True),
-    "Div": by_elements(lower_math.divide, scores="passes", weights=(0, 1), fused="scale"),
+    "Add": arithmetic("add", scores="passes", fused="addition", in_cluster=True, told=True),
+    "Sub": arithmetic("subtract", scores="passes", told=True),
+    "Mul": arithmetic("multiply", scores="passes", fused="scale", in_cluster=True, told=True),
+    "Div": by_elements(lower_math.divide, scores="passes", weights=(0, 1), fused="scale", told=True),
     "Pow": by_elements(lower_math.power),
     "Mod": by_elements(lower_math.modulo, wraps=True),
     "BitShift": by_elements(lower_math.bit_shift, wraps=True),

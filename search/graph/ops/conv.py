@@ -7,13 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from hwprofiles.workload import Workload
 from search.graph import flow
 from search.graph.flow import Coupling, Ids
 from search.graph.ir import Array, Graph, Node
+from search.graph.lazy_jax import jnp
 from search.graph.ops import lower_conv, pointwise
 from search.graph.ops.cut import Cut, with_attributes
 from search.graph.ops.elements import Shape
@@ -248,6 +248,7 @@ OPS: dict[str, Op] = {
     "Conv": Op(
         _lower,
         flow_conv,
+        told=True,
         weights=(1, 2),
         apart="samples",
         elements=elements_of_conv,

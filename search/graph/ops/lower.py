@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import is_traced, jnp
 
 Value = Any  # np.ndarray (static) or jax.Array (traced); None where an optional input is left out
 Inputs = Sequence[Value]
@@ -23,7 +22,7 @@ Lower = Callable[[Node, Inputs], Value]
 
 def namespace(*values: Value) -> Any:
     """`numpy` while everything is static, `jax.numpy` from the first traced value on."""
-    return jnp if any(isinstance(value, jax.Array) for value in values) else np
+    return jnp if any(is_traced(value) for value in values) else np
 
 
 def ints(value: Value) -> list[int]:
@@ -32,7 +31,7 @@ def ints(value: Value) -> list[int]:
     Raises:
         NotImplementedError: the value depends on the graph's inputs; its users need static shapes.
     """
-    if isinstance(value, jax.Array):
+    if is_traced(value):
         raise NotImplementedError("a shape, axis or index depends on the data")
     return [int(v) for v in np.asarray(value).reshape(-1)]
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import jax, jnp, lax
 from search.graph.ops.lower_conv2d import Window, conv2d
 
 

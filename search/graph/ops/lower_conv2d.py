@@ -13,12 +13,10 @@ import functools
 import math
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import is_traced, jax, jnp, lax, with_gradient
 from search.graph.ops.lower import Inputs, Lower, Value
 
 TINY_MAP = 4
@@ -43,7 +41,7 @@ def channels_last(lower: Lower) -> Lower:
     """A function of elements, computed in NHWC where its traced operand is an image, so that transposes cancel."""
 
     def wrapped(node: Node, inputs: Inputs) -> Value:
-        if not any(isinstance(value, jax.Array) and value.ndim == 4 for value in inputs):
+        if not any(is_traced(value) and value.ndim == 4 for value in inputs):
             return lower(node, inputs)
         if any(getattr(value, "ndim", 0) > 4 for value in inputs):
             return lower(node, inputs)
@@ -152,12 +150,6 @@ def _reaches(window: Window) -> list[tuple[int, int]]:
     return [(max(pads), k) for pads, k in zip(window.pads, window.kernel, strict=True)]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _narrow(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """A convolution to few channels; what fills the registers best differs between it and its gradients."""
-    return (_pairs if kernel.shape[3] <= NARROW else _plain)(x, kernel, window)
-
-
 def _pairs(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Two neighbouring columns of the output at once: twice the channels for 4 / 3 of the products of a 3x3 kernel."""
     both = jnp.concatenate([jnp.pad(kernel, ((0, 0), (i, 1 - i), (0, 0), (0, 0))) for i in (0, 1)], axis=3)
@@ -179,7 +171,10 @@ def _narrow_backward(window: Window, saved: tuple[jax.Array, jax.Array], dy: jax
     return dx, jax.vjp(lambda k: to_kernel(x, k, window), kernel)[1](dy)[0]
 
 
-_narrow.defvjp(_narrow_forward, _narrow_backward)
+@with_gradient(_narrow_forward, _narrow_backward, static=(2,))
+def _narrow(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """A convolution to few channels; what fills the registers best differs between it and its gradients."""
+    return (_pairs if kernel.shape[3] <= NARROW else _plain)(x, kernel, window)
 
 
 def _pointwise(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
@@ -197,13 +192,6 @@ def _tiny(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
 
 def _depthwise(x: jax.Array, kernel: jax.Array, *, window: Window) -> jax.Array:
     return _depthwise_taps(x, kernel.reshape(-1, kernel.shape[3]), window)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _depthwise_taps(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
-    """Image (N, H, W, C), weights (taps, C): shifted multiplies, which XLA runs as one loop."""
-    views = window.taps(window.padded(x))
-    return functools.reduce(jnp.add, [view * weights[i] for i, view in enumerate(views)])
 
 
 def _depthwise_forward(x: jax.Array, weights: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -226,17 +214,16 @@ def _summed_product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.ones(len(rows), rows.dtype) @ rows
 
 
-_depthwise_taps.defvjp(_depthwise_forward, _depthwise_backward)
+@with_gradient(_depthwise_forward, _depthwise_backward, static=(2,))
+def _depthwise_taps(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
+    """Image (N, H, W, C), weights (taps, C): shifted multiplies, which XLA runs as one loop."""
+    views = window.taps(window.padded(x))
+    return functools.reduce(jnp.add, [view * weights[i] for i, view in enumerate(views)])
 
 
 def max_pool2d(x: jax.Array, window: Window) -> jax.Array:
     """Largest of every window: x (N, C, H, W). Ceil-mode overhang is padding."""
     return to_first(_max_taps(to_last(x), window))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_taps(x: jax.Array, window: Window) -> jax.Array:
-    return functools.reduce(jnp.maximum, window.taps(window.padded(x, -np.inf)))
 
 
 def _max_forward(x: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -256,13 +243,9 @@ def _max_backward(window: Window, saved: tuple[jax.Array, jax.Array], dy: jax.Ar
     return (functools.reduce(jnp.add, parts),)
 
 
-_max_taps.defvjp(_max_forward, _max_backward)
-
-
-@jax.custom_vjp
-def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0). Its gradient needs only the output, which the next layer keeps anyway."""
-    return jnp.where(x < 0, np.zeros((), x.dtype), x)
+@with_gradient(_max_forward, _max_backward, static=(1,))
+def _max_taps(x: jax.Array, window: Window) -> jax.Array:
+    return functools.reduce(jnp.maximum, window.taps(window.padded(x, -np.inf)))
 
 
 def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -270,4 +253,11 @@ def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return y, y
 
 
-relu.defvjp(_relu_forward, lambda y, dy: (jnp.where(y > 0, dy, np.zeros((), dy.dtype)),))
+def _relu_backward(y: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(y > 0, dy, np.zeros((), dy.dtype)),)
+
+
+@with_gradient(_relu_forward, _relu_backward)
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0). Its gradient needs only the output, which the next layer keeps anyway."""
+    return jnp.where(x < 0, np.zeros((), x.dtype), x)

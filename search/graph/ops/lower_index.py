@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import is_traced, jnp
 from search.graph.ops.lower import Inputs, Value, ints, namespace, optional
 
 
@@ -105,7 +104,7 @@ def unique(node: Node, inputs: Inputs) -> Value:
 
 
 def _constant(x: Value) -> Any:
-    if isinstance(x, jax.Array):
+    if is_traced(x):
         raise NotImplementedError("the size of the output depends on the data")
     return np.asarray(x)
 

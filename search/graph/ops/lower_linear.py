@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import jnp
 from search.graph.ops.lower import Inputs, Value, namespace, optional
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import onnx.numpy_helper
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import is_traced, jax, jnp
 from search.graph.ops import lower_conv2d
 from search.graph.ops.lower import Inputs, Lower, Value, namespace, optional
 
@@ -32,7 +31,7 @@ def with_attributes(function: Callable[..., Value], **defaults: Any) -> Lower:
 
 def relu(xp: Any, x: Value) -> Value:
     """ONNX ``Relu``."""
-    return lower_conv2d.relu(x) if isinstance(x, jax.Array) else xp.maximum(x, np.zeros((), x.dtype))
+    return lower_conv2d.relu(x) if is_traced(x) else xp.maximum(x, np.zeros((), x.dtype))
 
 
 def divide(_: Node, inputs: Inputs) -> Value:

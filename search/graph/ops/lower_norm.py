@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import jax, jnp
 from search.graph.ops.lower import Inputs, Lower, Value, namespace, optional
 
 
@@ -95,7 +94,7 @@ def lp_norm(node: Node, inputs: Inputs) -> Value:
 
 def softmax(log: bool) -> Callable[[int], Lower]:
     """Lower ``Softmax``/``LogSoftmax``; before opset 13 the input is flattened to two axes first."""
-    return _over_axis(jax.nn.log_softmax if log else jax.nn.softmax)
+    return _over_axis(lambda x, axis: (jax.nn.log_softmax if log else jax.nn.softmax)(x, axis=axis))
 
 
 def hardmax(opset: int) -> Lower:

@@ -6,12 +6,10 @@ import itertools
 import math
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import jax, jnp, lax
 from search.graph.ops.lower_conv import pads_of, shifted_windows
 from search.graph.ops.lower_conv2d import Window, max_pool2d
 

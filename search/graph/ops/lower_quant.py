@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from onnx import helper
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import jnp
 from search.graph.ops.lower import Inputs, Value, optional
 from search.graph.ops.lower_conv import conv
 from search.graph.ops.lower_linear import centred, requantised

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import jax
 from search.graph.ops.lower import Inputs, Lower, Value, axes_of, ints, namespace, optional
 
 Reduce = Callable[[Any, Value, "tuple[int, ...] | None", bool], Value]

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Array, Node
+from search.graph.lazy_jax import jnp
 from search.graph.ops.lower import Inputs, Lower, Value, ints, namespace, optional
 
 

@@ -5,30 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from search.graph.ir import Node
+from search.graph.lazy_jax import jax, jnp
 from search.graph.ops.lower import Inputs, Value, optional
 
 Step = Callable[[Any, Any], Any]
 
 
-def _hard_sigmoid(x: Any) -> Any:
-    return jnp.clip(0.2 * x + 0.5, 0, 1)
+ACTIVATIONS = {
+    "sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu", "elu": "elu", "leakyrelu": "leaky_relu",
+    "softsign": "soft_sign", "softplus": "softplus",
+}  # fmt: skip
+"""ONNX's names of activations, in lower case, to those of `jax.nn`."""
 
 
-ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "sigmoid": jax.nn.sigmoid,
-    "tanh": jnp.tanh,
-    "relu": jax.nn.relu,
-    "hardsigmoid": _hard_sigmoid,
-    "elu": jax.nn.elu,
-    "leakyrelu": jax.nn.leaky_relu,
-    "softsign": jax.nn.soft_sign,
-    "softplus": jax.nn.softplus,
-}
+def _activation(name: str) -> Callable[[Any], Any]:
+    if name == "hardsigmoid":
+        return lambda x: jnp.clip(0.2 * x + 0.5, 0, 1)
+    found: Callable[[Any], Any] = getattr(jax.nn, ACTIVATIONS[name])
+    return found
 
 
 def _activations(node: Node, defaults: list[str], direction: int) -> list[Callable[[Any], Any]]:
@@ -37,7 +34,7 @@ def _activations(node: Node, defaults: list[str], direction: int) -> list[Callab
     if node.get("activation_alpha") or node.get("activation_beta"):
         raise NotImplementedError("activations with parameters")
     limit = node.get("clip")
-    chosen = [ACTIVATIONS[name] for name in mine]
+    chosen = [_activation(name) for name in mine]
     return [_clipped(function, limit) for function in chosen] if limit else chosen
 
 

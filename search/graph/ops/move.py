@@ -164,16 +164,23 @@ def _view(function: Lower, *static: int, **more: Any) -> Op:
 
 OPS: dict[str, Op] = {
     "Reshape": _view(
-        lower_shape.reshape, 1, scores="passes", then=_reshaped, elements=no_more, cut=cut_move.reshape, sized_by=1
+        lower_shape.reshape,
+        1,
+        scores="passes",
+        then=_reshaped,
+        elements=no_more,
+        cut=cut_move.reshape,
+        sized_by=1,
+        told=True,
     ),
-    "Flatten": _view(lower_shape.flatten, scores="passes"),
-    "Squeeze": _view(lower_shape.squeeze, 1, scores="passes", elements=no_more),
-    "Unsqueeze": _view(lower_shape.unsqueeze, 1, elements=no_more),
-    "Transpose": _movement(lower_shape.transpose, moves="first"),
-    "Concat": _movement(lower_shape.concat, flow=_flow_concat, moves="all", elements=_elements_of_concat),
+    "Flatten": _view(lower_shape.flatten, scores="passes", told=True),
+    "Squeeze": _view(lower_shape.squeeze, 1, scores="passes", elements=no_more, told=True),
+    "Unsqueeze": _view(lower_shape.unsqueeze, 1, elements=no_more, told=True),
+    "Transpose": _movement(lower_shape.transpose, moves="first", told=True),
+    "Concat": _movement(lower_shape.concat, flow=_flow_concat, moves="all", elements=_elements_of_concat, told=True),
     "Split": _movement(lower_shape.split, 1, moves="first", elements=no_more, cut=cut_move.split),
     "Slice": _movement(
-        lower_shape.slice_, 1, 2, 3, 4, then=_sliced, moves="first", elements=no_more, cut=cut_move.slice_
+        lower_shape.slice_, 1, 2, 3, 4, then=_sliced, moves="first", elements=no_more, cut=cut_move.slice_, told=True
     ),
     "Gather": _movement(
         lower_shape.gather, then=_gathered, moves="first", elements=_elements_of_gather, cut=cut_move.gather
@@ -182,7 +189,7 @@ OPS: dict[str, Op] = {
         lower_shape.expand, 1, moves="first", elements=_elements_of_expand, cut=cut_move.expand, sized_by=1
     ),
     "Tile": _movement(lower_shape.tile, 1, then=_tiled, moves="first", elements=_elements_of_tile),
-    "Pad": _movement(lower_shape.pad, 1, 2, 3, flow=_flow_pad, elements=_elements_of_pad),
+    "Pad": _movement(lower_shape.pad, 1, 2, 3, flow=_flow_pad, elements=_elements_of_pad, told=True),
     "DepthToSpace": _movement(lower_shape.depth_to_space, then=_mixed),
     "SpaceToDepth": _movement(lower_shape.space_to_depth, then=_mixed),
     "CenterCropPad": _movement(lower_shape.center_crop_pad, 1, then=_mixed, elements=named_by(1)),

@@ -76,6 +76,7 @@ OPS: dict[str, Op] = {
         _by_channel,
         weights=(1, 2, 3, 4),
         apart="samples",
+        told=lambda node: not node.get("training_mode", 0),
         elements=elements.no_more,
         linear=_linear,
         channel_axis=1,
@@ -97,7 +98,7 @@ OPS: dict[str, Op] = {
     "MeanVarianceNormalization": Op(by_body, by_opset=True, kind="norm"),
     "LpNormalization": Op(lower_norm.lp_norm, kind="norm"),
     "LRN": Op(lower_norm.local_response_norm, kind="norm"),
-    "Softmax": Op(lower_norm.softmax(log=False), _over_axis, by_opset=True, scores="makes", kind="softmax"),
+    "Softmax": Op(lower_norm.softmax(log=False), _over_axis, by_opset=True, scores="makes", kind="softmax", told=True),
     "LogSoftmax": Op(lower_norm.softmax(log=True), _over_axis, by_opset=True, scores="makes", kind="softmax"),
     "Hardmax": Op(lower_norm.hardmax, by_opset=True, kind="softmax"),
 }

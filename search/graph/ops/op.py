@@ -60,6 +60,8 @@ class Op:
 
     cut: Callable[[Node, Cut], Node] | None = None
     """The node as it must be where units were cut: what it says about sizes."""
+    told: bool | Callable[[Node], bool] = False
+    """Whether ONNX's own inference tells the shape of its one output, and any such use that the checker takes is computed."""
     sized_as: str = ""
     """Of another domain than ONNX's own: the operator there whose output has the same sizes."""
     sized_by: int | None = None
@@ -96,9 +98,9 @@ def pointwise(function: Callable[[Any, Value], Value], **more: Any) -> Op:
     return by_element(unary(function), **more)
 
 
-def activation(function: Callable[..., Value], **defaults: float) -> Op:
+def activation(function: Callable[..., Value], *, told: bool = False, **defaults: float) -> Op:
     """A function of one element with attributes, given as ``function(namespace, x, *attributes)``."""
-    return by_element(lower_math.with_attributes(function, **defaults))
+    return by_element(lower_math.with_attributes(function, **defaults), told=told)
 
 
 def by_element(function: Lower, **more: Any) -> Op:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from search.graph import flow
+from search.graph.lazy_jax import jax, jnp
 from search.graph.ops import lower_math
 from search.graph.ops.op import Op, activation, by_element, pointwise
 
@@ -14,7 +13,7 @@ _FREE = {"kind": None, "fused": None}
 """Of what costs nothing at run time."""
 
 OPS: dict[str, Op] = {
-    "Relu": pointwise(lower_math.relu, in_cluster=True),
+    "Relu": pointwise(lower_math.relu, in_cluster=True, told=True),
     "LeakyRelu": activation(lambda xp, x, alpha: xp.where(x < 0, x * alpha, x), alpha=0.01),
     "ThresholdedRelu": activation(lambda xp, x, alpha: xp.where(x > alpha, x, xp.zeros_like(x)), alpha=1.0),
     "Elu": activation(lambda _, x, alpha: jax.nn.elu(jnp.asarray(x), alpha), alpha=1.0),
@@ -24,15 +23,16 @@ OPS: dict[str, Op] = {
         alpha=1.67326319217681884765625,
         gamma=1.05070102214813232421875,
     ),
-    "Sigmoid": pointwise(lower_math.sigmoid, in_cluster=True),
+    "Sigmoid": pointwise(lower_math.sigmoid, in_cluster=True, told=True),
     "Swish": activation(lambda xp, x, alpha: x * lower_math.sigmoid(xp, alpha * x), alpha=1.0),
     "HardSwish": pointwise(
-        lambda xp, x: x * xp.clip(x / np.asarray(6, x.dtype) + np.asarray(0.5, x.dtype), 0, 1), in_cluster=True
+        lambda xp, x: x * xp.clip(x / np.asarray(6, x.dtype) + np.asarray(0.5, x.dtype), 0, 1), in_cluster=True, told=True
     ),
     "HardSigmoid": activation(
         lambda xp, x, alpha, beta: xp.clip(x * alpha + beta, np.asarray(0, x.dtype), np.asarray(1, x.dtype)),
         alpha=0.2,
         beta=0.5,
+        told=True,
     ),
     "Shrink": activation(
         lambda xp, x, lambd, bias: xp.where(x < -lambd, x + bias, xp.where(x > lambd, x - bias, xp.zeros_like(x))),
@@ -45,7 +45,7 @@ OPS: dict[str, Op] = {
     "Gelu": by_element(
         lambda node, v: jax.nn.gelu(jnp.asarray(v[0]), approximate=node.get("approximate", "none") == "tanh")
     ),
-    "Clip": by_element(lower_math.clip, in_cluster=True),
+    "Clip": by_element(lower_math.clip, in_cluster=True, told=True),
     **{
         op: pointwise(lambda xp, x, name=name: getattr(xp, name)(x))  # type: ignore[misc]
         for op, name in {

@@ -48,6 +48,11 @@ def _cut(node: Node, at: Cut) -> Node:
     return at.with_input(node, 3, new)
 
 
+def _is_stretched(node: Node) -> bool:
+    cropped = node.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    return not cropped and node.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+
+
 OPS: dict[str, Op] = {
     "Resize": Op(
         lower_resize.resize,
@@ -58,6 +63,7 @@ OPS: dict[str, Op] = {
         cut=_cut,
         sized_by=3,
         channel_axis=1,
+        told=_is_stretched,
         kind="data_movement",
     ),
     "Upsample": Op(

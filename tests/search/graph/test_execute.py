@@ -10,6 +10,7 @@ from flax import nnx
 
 from search.errors import InvalidModel
 from search.graph import execute, onnx_import
+from search.graph.network import Network
 from tests.search.graph.nets import Net, images, relative_error, resnet, run_ort
 
 
@@ -57,10 +58,10 @@ def test_gradients_of_the_module_equal_differences() -> None:
     net = Net()
     y = net.op("Tanh", net.batch_norm(net.conv("x", 3, 6), 6))
     net.classifier(net.op("Add", y, net.conv(net.op("Sigmoid", net.conv(y, 6, 6, groups=6)), 6, 6, 1)), 6)
-    network = execute.Network(onnx_import.load(net.bytes()))
+    network = Network(onnx_import.load(net.bytes()))
     x = images(4, 3, 8, 8)
 
-    def loss(module: execute.Network) -> jax.Array:
+    def loss(module: Network) -> jax.Array:
         return jnp.tanh(module({"x": x})[0]).sum()
 
     gradient = nnx.grad(loss)(network)
