@@ -41,7 +41,9 @@ def test_every_file_of_the_packages_is_in_the_wheel(unpacked: Path) -> None:
 def test_the_wheel_works_alone(unpacked: Path, tmp_path: Path) -> None:
     """Profiles are listed and the page is served from the unpacked wheel, not from the tree."""
     script = (
-        "import hwprofiles.registry as r, service.app as a, pathlib;"
+        "import pathlib, secateur; secateur.Report, secateur.Client; assert len(secateur.profiles()) >= 5;"
+        "assert pathlib.Path(secateur.__file__).with_name('py.typed').is_file();"
+        "import hwprofiles.registry as r, service.app as a;"
         "from service.settings import Settings;"
         f"assert pathlib.Path(a.__file__).is_relative_to({str(unpacked)!r});"
         f"client = a.create_app(Settings(data_dir=pathlib.Path({str(tmp_path)!r}))).test_client();"

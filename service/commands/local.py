@@ -110,19 +110,29 @@ def inspect(
     as_json: bool,
 ) -> None:
     """Say what can be pruned in MODEL, what cannot and why, and what each target makes of it."""
-    require_profiles(profiles)
     constraints = {"exclude": exclude, "structures": structures}
     spec = checked_spec({"profiles": profiles, "constraints": constraints, "input_shapes": named_shapes(input_shapes)})
+    found = run_inspect(spec, model)
+    if as_json:
+        print_json(json.loads(found.to_json()))
+    else:
+        print_inspection(found)
+
+
+def run_inspect(spec: JobSpec, model: Path) -> Inspection:
+    """Look into a model here.
+
+    Raises:
+        EngineError: the engine refused the model.
+        InternalError: it broke down.
+    """
+    require_profiles(spec.profiles)
     with scratch() as directory:
         _fill(directory, spec, model, None)
         code = _run(directory, [], "inspect")
         if code != ExitCode.DONE:
             raise failure(directory, code)
-        found = json.loads((directory / "out" / "inspect.json").read_text(encoding="utf-8"))
-    if as_json:
-        print_json(found)
-    else:
-        print_inspection(cattrs.structure(found, Inspection))
+        return cattrs.structure(json.loads((directory / "out" / "inspect.json").read_text("utf-8")), Inspection)
 
 
 @click.command(name="profiles")
