@@ -51,7 +51,7 @@ def told_shapes(
     weights = [TensorInfo(name, value.dtype, value.shape) for name, value in large]
     light = from_graph(graph.replace(inputs=(*given, *weights), initializers=small))
     try:
-        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True).graph
+        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True).graph  # propagated data have no limit
     except onnx.shape_inference.InferenceError:
         return None  # whoever computes it will say what contradicts what
     found: dict[str, Shape] = {info.name: tuple(feeds[info.name]) for info in given}
