@@ -70,6 +70,10 @@ class Observation:
         return tuple(a if a == b else f"{name}_{axis}" for axis, (a, b) in enumerate(zip(first, other, strict=True)))
 
 
+ELEMENTS, ELEMENT_SIZE = 3, 4
+"""Of a sequence that is an input, for a look: its length, and the free sizes of its elements."""
+
+
 def observe(
     proto: onnx.ModelProto, samples: Sequence[Mapping[str, Array]] = (), runs: Sequence[Mapping[str, Shape]] = ()
 ) -> Observation:
@@ -182,13 +186,26 @@ def _feeds(
 
 
 def _sizes(info: onnx.ValueInfoProto, batch: int, free: int) -> Shape:
-    dims = info.type.tensor_type.shape.dim
+    return _dims(info.type.tensor_type, batch, free)
+
+
+def _dims(tensor: onnx.TypeProto.Tensor, batch: int, free: int) -> Shape:
+    dims = tensor.shape.dim
     return tuple(dim.dim_value if dim.dim_value > 0 else batch if axis == 0 else free for axis, dim in enumerate(dims))
 
 
+def _inner(kind: onnx.TypeProto) -> onnx.TypeProto | None:
+    """What a sequence or an optional is of; None of a tensor."""
+    name = kind.WhichOneof("value")
+    return getattr(kind, name).elem_type if name in {"sequence_type", "optional_type"} else None
+
+
 def _random(kind: onnx.TypeProto, shape: Shape, high: int, random: np.random.Generator) -> Any:
-    if not kind.HasField("tensor_type"):
-        raise NotImplementedError("it has inputs that no data set can give")
+    inner = _inner(kind)
+    if inner is not None:  # a sequence has elements, an optional its value
+        sizes = _dims(inner.tensor_type, 1, ELEMENT_SIZE)
+        found = [_random(inner, sizes, high, random) for _ in range(ELEMENTS)]
+        return found if kind.HasField("sequence_type") else found[0]
     code = kind.tensor_type.elem_type
     if code == TensorProto.STRING:
         return np.asarray(random.integers(0, 10, shape)).astype(str).astype(object)

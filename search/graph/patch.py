@@ -147,6 +147,8 @@ def _constants(changed: Sequence[_Constant], place: Place) -> Iterator[e.Edit]:
         alike.setdefault((tensor, value.shape, str(value.dtype), value.tobytes()), []).append(constant)
     for first, *others in alike.values():
         sites, source = [first.site, *(other.site for other in others)], first.source
+        if isinstance(source, Stored) and _equal(source.value, first.value):
+            continue  # another one in the view alone, which counts no sizes from the end
         if isinstance(source, Stored) and place.only_readers(source.tensor, sites):
             yield e.Put(source.tensor, first.value.astype(source.dtype))
         else:

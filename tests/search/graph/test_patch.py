@@ -80,3 +80,14 @@ def test_readers_that_disagree_share_what_they_can() -> None:
     assert len([edit for edit in both.edits if isinstance(edit, e.Put)]) == 1
     assert len([edit for edit in both.edits if isinstance(edit, e.Add)]) == 2
     assert len(onnx.ModelProto.FromString(both.model).graph.initializer) == 3
+
+
+def test_a_constant_that_stays_as_it_is_is_no_edit() -> None:
+    """A slice whose end moves with the cut and whose begin does not: the laws ask that every edit names a difference."""
+    net = Net(("N", 3, 4, 4))
+    padded = net.op("Pad", net.conv("x", 3, 2), net.constant([0, 0, 0, 0, 0, 1, 0, 0]))
+    ends = (net.constant([1]), net.constant([3]), net.constant([1]))
+    net.gemm(net.op("Flatten", net.op("Slice", padded, *ends)), 32, 4)
+    laws = Laws()
+    laws.check(Case(Upload(net.bytes()), (), share=0.0, moved=0.0, blocks=0.0, seed=0))
+    assert laws.cut
