@@ -54,7 +54,11 @@ def test_the_change_of_r2_has_the_sign_of_the_change() -> None:
     expected = (((good - y) ** 2).sum() - ((bad - y) ** 2).sum()) / ((y - y.mean()) ** 2).sum()
     assert worse.delta == pytest.approx(expected)
     assert worse.delta_low < worse.delta < worse.delta_high < 0 < better.delta_low
-    assert (worse.low, worse.high) != (worse.delta_low, worse.delta_high)
+    squares, spread = (bad - y)[:, 0] ** 2, (y - y.mean())[:, 0] ** 2
+    influence = (squares - squares.mean() / spread.mean() * spread) / spread.mean()  # the delta method
+    half = 1.96 * influence.std() / np.sqrt(400)
+    assert worse.high - worse.low == pytest.approx(2 * half, rel=0.1)
+    assert worse.low + worse.high == pytest.approx(2 * worse.value)
 
 
 def test_three_columns_of_which_two_are_destroyed_are_no_full_mark() -> None:
