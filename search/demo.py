@@ -119,18 +119,21 @@ def measure(directory: Path, dense: Path, pruned: Path) -> dict[str, float]:
         pruned: the model to compare.
 
     Returns:
-        ``dense_accuracy``, ``pruned_accuracy`` (fractions), ``dense_ms``, ``pruned_ms`` (thread CPU time of one
+        ``dense_accuracy``, ``pruned_accuracy`` (fractions), ``change_error`` of their difference (its standard error: the draws
+        of noise over one digit are not independent, so digits are counted), ``dense_ms``, ``pruned_ms`` (thread CPU time of one
         inference at batch 1) and ``speedup``: the median over rounds, dense and pruned taking turns.
     """
     with np.load(directory / "unseen.npz") as unseen:
         x, y = unseen["x"], unseen["y"]
     sessions = [_session(path) for path in (dense, pruned)]
-    accuracy = [float((_run(session, x).argmax(-1) == y).mean()) for session in sessions]
+    hits = [_run(session, x).argmax(-1) == y for session in sessions]
+    by_digit = (hits[1].astype(float) - hits[0]).reshape(_DRAWS, -1).mean(0)
     rounds = [[_inference_s(session, x[:1]) for session in sessions] for _ in range(_ROUNDS)]
     dense_s, pruned_s = (statistics.median(times) for times in zip(*rounds, strict=True))
     return {
-        "dense_accuracy": accuracy[0],
-        "pruned_accuracy": accuracy[1],
+        "dense_accuracy": float(hits[0].mean()),
+        "pruned_accuracy": float(hits[1].mean()),
+        "change_error": float(by_digit.std(ddof=1) / np.sqrt(len(by_digit))),
         "dense_ms": 1e3 * dense_s,
         "pruned_ms": 1e3 * pruned_s,
         "speedup": statistics.median(dense_s / pruned_s for dense_s, pruned_s in rounds),

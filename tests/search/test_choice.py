@@ -126,3 +126,10 @@ def test_the_likeliest_is_named_as_such_with_the_samples_that_would_tell() -> No
     none = choose_best([point("p", drop=0.02, ms=2.0, size=1, keeps=0.1)], DENSE, JobSpec())
     assert (none.best, none.is_) == (None, None)
     assert "the least is 2.00 (p)" in none.reason
+
+
+def test_the_most_accurate_is_so_by_its_value() -> None:
+    """Not by the upper end of an interval, which is the higher the less is known."""
+    known, unknown = (point(name, drop=drop, ms=2.0, size=1) for name, drop in (("known", 0.01), ("unknown", 0.02)))
+    unknown = dataclasses.replace(unknown, accuracy=dataclasses.replace(unknown.accuracy, high=0.99))
+    assert choose_best([unknown, known], DENSE, JobSpec(objective=Objective(speedup=2.0))).best == "known"

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hwprofiles.registry import load_profile
 from search.allocate.price import Pricer
+from search.data import Part
+from search.errors import InternalError
 from search.evaluate.accuracy import Quality
+from search.evaluate.proof import Proof
 from search.graph.onnx_import import load
 from search.plan import Candidate, Knobs
-from search.points import File, Timed, _relative, build_front, spread
+from search.points import File, Finisher, Timed, _relative, build_front, spread
 from search.report import Front, Latency, Point
 from search.request import JobSpec, Objective, SearchOptions
-from tests.search.graph.nets import resnet
+from search.units import Units
+from tests.search.graph.nets import images, resnet
 from tests.search.test_budgets import NOTHING
 
 N = 400
@@ -172,3 +177,18 @@ def test_the_best_within_a_goal_is_kept_and_the_dominated_are_not() -> None:
     assert 1 in spread(latencies, lost, 3, [2.5], trained=False)
     assert 3 in spread(latencies, lost, 3, [3.5], trained=False)
     assert 2 not in spread(latencies, lost, 5, trained=False)
+
+
+def test_a_file_that_computes_something_else_is_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that differs by more than rounding does, by NaN, or that is larger than the upload ends in an error of ours."""
+    graph = load(resnet().bytes())
+    knobs = Knobs(graph, {"x": (1, 3, 8, 8)})
+    finisher = Finisher(knobs, Part({"x": images(12, 3, 8, 8)}, None), 0, Units(tmp_path, "key"))
+    model = finisher.dense.model
+    assert finisher._proved(model, model, len(model))["parity"] == 0
+    with pytest.raises(InternalError, match="bytes"):
+        finisher._proved(model, model, len(model) - 1)
+    for error in (2 * finisher.proof.tolerance, float("nan")):
+        monkeypatch.setattr(Proof, "difference", lambda *_, error=error: error)
+        with pytest.raises(InternalError, match="differs from its masked one"):
+            finisher._proved(model, model, len(model))

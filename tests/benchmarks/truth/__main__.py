@@ -15,10 +15,10 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is loaded
 
-from tests.benchmarks.truth import coverage, jobs, mutants, tables
+from tests.benchmarks.truth import coverage, jobs, mutants, prices, tables
 
 ROOT = Path(__file__).parents[3]
-PARTS = ("coverage", "jobs", "mutants", "others")
+PARTS = ("coverage", "prices", "jobs", "mutants", "others")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=60, help="jobs")
     arguments = parser.parse_args(argv)
     wanted = arguments.part or PARTS
-    if "coverage" in wanted:
-        for line in coverage.rows():
+    for part, rows in (("coverage", coverage.rows), ("prices", prices.rows)):
+        for line in rows() if part in wanted else ():
             print(line, flush=True)
     chosen = jobs.every()[: arguments.most]
     for title, code in (("before", arguments.before), ("after", ROOT)) if "jobs" in wanted else ():

@@ -94,7 +94,7 @@ KNOWN = (
         "search/points.py",
         "if not error <= self.proof.tolerance:",
         "if False:",
-        (*_POINTS, "tests/search/test_parity_gate.py"),
+        _POINTS,
     ),
     Mutant(
         "points: the fastest of the front dropped",
