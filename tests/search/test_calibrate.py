@@ -17,6 +17,7 @@ from hwprofiles.layout import reorders
 from hwprofiles.registry import load_profile, parse_as, save_profile
 from hwprofiles.rows import Planned
 from search.errors import InvalidProfile
+from search.evaluate import calibrate
 from search.evaluate.benchmark import open_session
 from search.evaluate.builder import Builder, MicroNetwork
 from search.evaluate.calibrate import host_profile, measure, random_networks
@@ -145,3 +146,12 @@ def test_a_runtime_that_is_unknown_or_absent_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(InvalidProfile, match=r"LiteRT is not installed: pip install 'secateur\[litert\]'"):
         measure([], runtime_name="litert")
+
+
+def test_a_latency_is_what_is_taken_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten rounds, four of them disturbed, the 20 % quantile: between the second and the third shortest, by hand."""
+    taken = iter([3.0, 1.2, 9.0, 1.0, 1.4, 1.1, 8.0, 1.3, 7.0, 1.5])
+    monkeypatch.setattr(calibrate, "take_turns", lambda calls, **_: np.array([[next(taken)] * len(calls)]))
+    monkeypatch.setattr(calibrate, "MAX_ROUNDS", 10)
+    [row] = measure([network(16, 16, 16)], budget_s=1e6)
+    assert row.latency_s == pytest.approx(1.1 + 0.8 * (1.2 - 1.1))
