@@ -19,8 +19,13 @@ $(VENV)/installed: requirements.lock pyproject.toml
 demo: install
 	$(BIN)/secateur demo
 
+# In two halves side by side, one a core: the engine's, whose output comes at the end, and everything else.
+ENGINE_LOG := $(VENV)/tests-of-search.log
+
 test: install
-	$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest tests/search > $(ENGINE_LOG) 2>&1 & engine=$$!; \
+	$(BIN)/python -m pytest tests --ignore=tests/search; rest=$$?; \
+	wait $$engine; engine=$$?; cat $(ENGINE_LOG); exit $$((engine | rest))
 
 # The promises of the service under kills and stops, each with its figure; `python -m tests.faults --help` for parts of it.
 faults: install
