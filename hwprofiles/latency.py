@@ -127,15 +127,15 @@ def pushed_out(reuse_s: ArrayLike, retention_s: float) -> Floats:
 def latency_interval_s(latency_s: float, profile: DeviceProfile, guessed_s: float = 0.0) -> tuple[float, float]:
     """The 90 % interval of a predicted latency in seconds, from the errors on networks that the fit has not seen.
 
-    Without such a validation it is a factor of `UNVALIDATED_FACTOR` both ways, which is a warning and no statistic; and so it is
-    for the seconds of kinds of kernel that no row has shown.
+    Without such a validation it is a factor of `UNVALIDATED_FACTOR` both ways, which is a warning and no statistic. The
+    seconds of kinds of kernel of which rows tell nothing lie between none, as where a fit found them free, and that factor more.
     """
     error = profile.held_out_error
     factor = UNVALIDATED_FACTOR if error is None else math.exp(error.log_error_q90)
     wide = max(factor, UNVALIDATED_FACTOR)
     guessed_s = min(guessed_s, latency_s)
     known_s = latency_s - guessed_s
-    return known_s / factor + guessed_s / wide, known_s * factor + guessed_s * wide
+    return known_s / factor, known_s * factor + guessed_s * wide
 
 
 def network_features(workloads: Sequence[Workload], model: LatencyModel, bytes_per_element: float) -> FeatureSums:

@@ -12,8 +12,6 @@ from hwprofiles.device import DeviceProfile, HeldOutError
 from hwprofiles.errors import ProfileError
 from hwprofiles.registry import load_profile, save_profile
 from search.errors import InvalidProfile
-from search.evaluate.calibrate import anchors_s, calibrate_host, identity
-from search.evaluate.runtimes import RUNTIMES, is_installed
 from search.progress import Progress
 
 MOVED = 1.1
@@ -45,6 +43,9 @@ def resolve(
     if profile.calibrated:
         profile = _anchored(profile, progress)
     else:
+        # Loads SciPy, which a look at targets that are no machine of ours does without.
+        from search.evaluate.calibrate import calibrate_host  # noqa: PLC0415
+
         profile = calibrate_host(
             name,
             runtime_name=profile.runtime,
@@ -57,14 +58,16 @@ def resolve(
 
 def _earned(profile: DeviceProfile, threads: int, progress: Progress) -> DeviceProfile:
     """The profile, measured only where this very machine measured it; its stand-in where another did, or with other threads."""
-    if not profile.measurable_here:
-        if threads != profile.threads:
-            raise InvalidProfile(
-                f"profile `{profile.id}` is of {profile.threads} thread{'s' if profile.threads > 1 else ''}; "
-                f"threads can be chosen for targets that are this machine: {', '.join(r.profile_id for r in RUNTIMES.values())}",
-                profile=profile.id,
-            )
+    if not profile.measurable_here and threads == profile.threads:
         return profile
+    from search.evaluate.runtimes import RUNTIMES, is_installed  # noqa: PLC0415
+
+    if not profile.measurable_here:
+        raise InvalidProfile(
+            f"profile `{profile.id}` is of {profile.threads} thread{'s' if profile.threads > 1 else ''}; "
+            f"threads can be chosen for targets that are this machine: {', '.join(r.profile_id for r in RUNTIMES.values())}",
+            profile=profile.id,
+        )
     if not profile.calibrated:
         return profile
     known = profile.runtime in RUNTIMES and is_installed(profile.runtime)
@@ -84,6 +87,8 @@ def _earned(profile: DeviceProfile, threads: int, progress: Progress) -> DeviceP
 
 
 def _is_mine(profile: DeviceProfile, threads: int) -> bool:
+    from search.evaluate.calibrate import identity  # noqa: PLC0415
+
     return profile.threads == threads and all(
         getattr(profile, field) == value for field, value in identity(profile.runtime, threads).items()
     )
@@ -93,6 +98,8 @@ def _anchored(profile: DeviceProfile, progress: Progress) -> DeviceProfile:
     """The profile, its interval wider by as much as the machine is slower or faster than when it was calibrated."""
     if not profile.measurable_here or not profile.anchors_s or profile.held_out_error is None:
         return profile
+    from search.evaluate.calibrate import anchors_s  # noqa: PLC0415
+
     now_s = anchors_s(profile.runtime, profile.threads)
     moved = float(np.median(np.divide(now_s, profile.anchors_s)))
     if 1 / MOVED <= moved <= MOVED:

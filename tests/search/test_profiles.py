@@ -42,8 +42,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         found.append(threads)
         return calibration(threads, date="2026-02-03")
 
-    monkeypatch.setattr(profiles, "calibrate_host", calibrate)
-    monkeypatch.setattr(profiles, "anchors_s", lambda *_: (1e-3, 2e-3, 3e-3))
+    monkeypatch.setattr("search.evaluate.calibrate.calibrate_host", calibrate)
+    monkeypatch.setattr("search.evaluate.calibrate.anchors_s", lambda *_: (1e-3, 2e-3, 3e-3))
     return found
 
 
@@ -104,7 +104,7 @@ def test_a_machine_that_is_slower_than_it_was_has_wider_intervals(
 ) -> None:
     """By as much as the median of its anchors moved, one of which was disturbed; and it is said."""
     save_profile(calibration(), tmp_path / "profiles")
-    monkeypatch.setattr(profiles, "anchors_s", lambda *_: (factor * 1e-3, factor * 2e-3, 9e-3))
+    monkeypatch.setattr("search.evaluate.calibrate.anchors_s", lambda *_: (factor * 1e-3, factor * 2e-3, 9e-3))
     profile, warnings = resolved(tmp_path)
     assert profile.held_out_error is not None
     wider = abs(math.log(factor)) if moved else 0.0
