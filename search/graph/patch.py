@@ -205,7 +205,10 @@ def _input_sizes(edited: onnx.ModelProto, found: Sequence[e.Edit]) -> list[e.Edi
 
 
 def _value_sizes(edited: onnx.ModelProto, found: Sequence[e.Edit]) -> list[e.Edit]:
-    """Declared sizes of values that the edits made untrue, as onnx's own inference finds them."""
+    """Declared sizes of values that the edits made untrue, as onnx's own inference finds them.
+
+    Where they then contradict each other, what is declared of values that the inference cannot tell is forgotten.
+    """
     if not edited.graph.value_info or not found:
         return []
     bare = without_numbers(edited)
@@ -215,15 +218,33 @@ def _value_sizes(edited: onnx.ModelProto, found: Sequence[e.Edit]) -> list[e.Edi
         if entry is not None and entry.sized_as:  # that inference knows ONNX's own operators alone
             node.domain, node.op_type = "", entry.sized_as
     inferred = {info.name: info for info in onnx.shape_inference.infer_shapes(bare, data_prop=True).graph.value_info}
-    sizes: list[e.Edit] = []
+    sizes: list[e.SetSize] = []
+    untold: set[str] = set()
     for info in edited.graph.value_info:
         known = inferred.get(info.name)
         dims = known.type.tensor_type.shape.dim if known is not None else ()
-        sizes += _differing(info, [d.dim_value if d.HasField("dim_value") else None for d in dims])
-    return sizes
+        told = [d.dim_value if d.HasField("dim_value") else None for d in dims]
+        sizes += _differing(info, told)
+        declared = [d.HasField("dim_value") for d in info.type.tensor_type.shape.dim]
+        if len(told) != len(declared) or any(size is None for size, fixed in zip(told, declared, strict=True) if fixed):
+            untold.add(info.name)
+    if not untold or not _contradicts(edited, sizes):
+        return [*sizes]
+    return [*(size for size in sizes if size.value not in untold), *map(e.Forget, sorted(untold))]
 
 
-def _differing(info: onnx.ValueInfoProto, shape: Sequence[int | None] | None) -> Iterator[e.Edit]:
+def _contradicts(edited: onnx.ModelProto, sizes: Sequence[e.Edit]) -> bool:
+    """Whether declared sizes, as they will be, contradict each other."""
+    declared = without_numbers(edited)
+    e.apply(declared, sizes)
+    try:
+        onnx.shape_inference.infer_shapes(declared, strict_mode=True)
+    except onnx.shape_inference.InferenceError:
+        return True
+    return False
+
+
+def _differing(info: onnx.ValueInfoProto, shape: Sequence[int | None] | None) -> Iterator[e.SetSize]:
     declared = info.type.tensor_type.shape.dim
     if shape is None or len(shape) != len(declared):
         return

@@ -91,3 +91,18 @@ def test_a_constant_that_stays_as_it_is_is_no_edit() -> None:
     laws = Laws()
     laws.check(Case(Upload(net.bytes()), (), share=0.0, moved=0.0, blocks=0.0, seed=0))
     assert laws.cut
+
+
+def test_a_declared_size_that_inference_cannot_tell_is_forgotten() -> None:
+    """Scales that are computed hide what stands behind a Resize: what is declared there would contradict the cut."""
+    net = Net(("N", 3, 4, 4))
+    grown = net.op("Resize", net.conv("x", 3, 2), "", net.constant([1, 1, 2, 2], np.float32), mode="nearest")
+    net.gemm(net.op("Flatten", net.conv(grown, 2, 2, stride=2)), 32, 4)
+    file = habits.File(net.proto(), 0)
+    (scales,) = [tensor for tensor in file.graph.initializer if tensor.name == net.nodes[1].input[2]]
+    factors = [file.add(value, "raw") for value in (numpy_helper.to_array(scales), np.ones((), np.float32))]
+    file.graph.initializer.remove(scales)
+    file.first(helper.make_node("Mul", factors, [net.nodes[1].input[2]]))
+    laws = Laws()
+    laws.check(Case(file.upload(), (), share=0.0, moved=0.0, blocks=0.0, seed=0))
+    assert laws.edits["Forget"]
