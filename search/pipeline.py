@@ -11,19 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from hwprofiles.device import DeviceProfile
-from hwprofiles.rules import executed_structures, sparsity_rule
-from search import finetune, points, profiles
+from search import finetune, points
 from search.allocate.base import Problem
 from search.allocate.lowered import Kernels
-from search.allocate.price import Pricer
 from search.allocators import allocator
 from search.budgets import WITH_MARGIN, fastest_searched_s, goal_s, latency_budgets, named_s, per_target, timed
 from search.candidates import Search, Sensitivities, allocate, build_problem
 from search.choice import missed
 from search.data import FEWEST_SAMPLES, SYNTHETIC_SAMPLES, Part, check, read_npz, synthetic
 from search.division import Splits, divide, nearly_equal, without_repeats
-from search.errors import InfeasibleConstraints
 from search.evaluate.dense import doubt, judged, unclear, understood
 from search.evaluate.proof import Proof
 from search.finishing import Finished, finish
@@ -35,7 +31,6 @@ from search.graph.onnx_import import load
 from search.graph.patch import file_of
 from search.graph.sampling import Sampling
 from search.graph.upload import Upload
-from search.options import Options, states_for
 from search.plan import MOST_LOOKED_AT, Candidate, Knobs, Plan, PlanKey, plan_key
 from search.progress import Progress, Stopped
 from search.prune.groups import removable_parameters
@@ -46,7 +41,7 @@ from search.recover.least_squares import samples_that_fit
 from search.report import DataRegime, Front, PrunableGroup, Report
 from search.request import JobSpec
 from search.stopwatch import stopwatch
-from search.structures.cluster import runs_zeros
+from search.targets import Target, explain, refuse_unreachable, target_of, why_nothing
 from search.units import Units, digest
 from search.untouched import untouched
 
@@ -58,22 +53,6 @@ MOST_EVALUATION_SAMPLES = 3_000
 """When there is training, which needs samples more: an interval of about one point of accuracy."""
 MISPREDICTED = 0.9
 """Part of the objective's latency at which a second candidate is kept: it still meets it where the first was priced too low."""
-NOTHING_TO_PRUNE = "no channel and no block of this model can be removed"
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """One profile and what it makes of the network."""
-
-    profile: DeviceProfile
-    pricer: Pricer
-    states: Sequence[Options]
-    """Options with dense kernels and, where a switch of the runtime allows it, with sparse ones."""
-
-    @functools.cached_property
-    def fastest(self) -> Plan:
-        """The option of every element that saves most, in the state that saves most."""
-        return min((self.pricer.fastest(options) for options in self.states), key=self.pricer.latency_s)
 
 
 def compress(
@@ -102,9 +81,9 @@ def compress(
     splits, knobs, augmentation = _prepare(spec, graph, arrays, placing, progress)
     progress.stage("calibrate")
     kernels = Kernels(knobs)
-    targets = [_target(name, spec, knobs, kernels, cache_dir, progress) for name in spec.profiles]
-    _explain(spec, targets, knobs, progress)
-    _refuse_unreachable(spec, targets)
+    targets = [target_of(name, spec, knobs, kernels, cache_dir, progress) for name in spec.profiles]
+    explain(spec, targets, knobs, progress)
+    refuse_unreachable(spec, targets)
     units = Units(
         workdir / "units",
         digest(model.data, *model.files.values(), spec.to_json(), *(v for part in _arrays(splits) for v in part)),
@@ -135,7 +114,7 @@ def compress(
     wanted = {plan_key(c.plan): c for mine in chosen for c in mine}
     done = finish(wanted, knobs, splits, units, search.survival, progress)
     search.survival.summary()
-    nothing = _why_nothing(knobs, targets, search)
+    nothing = why_nothing(knobs, targets, search.survival.reason())
 
     progress.stage("evaluate")
     fronts: dict[str, Front] = {}
@@ -290,12 +269,6 @@ def _arrays(splits: Splits) -> list[list[object]]:
     return [[part.labels, *part.feeds.values()] for part in (splits.train, splits.search, splits.judged)]
 
 
-def _target(name: str, spec: JobSpec, knobs: Knobs, kernels: Kernels, cache_dir: Path, progress: Progress) -> Target:
-    profile = profiles.resolve(name, cache_dir, progress, spec.threads, spec.batch)
-    states = states_for(knobs, profile, spec.constraints.structures, spec.constraints.min_widths)
-    return Target(profile, Pricer(knobs, profile, kernels), states)
-
-
 def _problems(
     target: Target, sensitivities: Sensitivities, search: Search, spec: JobSpec, cache_dir: Path
 ) -> list[Problem]:
@@ -335,65 +308,6 @@ def _measured(target: Target, search: Search, cache_dir: Path) -> Callable[[Sequ
         return [found.speedup for found in watch(files)[1:]]
 
     return measured
-
-
-def _explain(spec: JobSpec, targets: Sequence[Target], knobs: Knobs, progress: Progress) -> None:
-    """Say before the search what cannot help."""
-    if not knobs.groups.prunable and not knobs.blocks:
-        progress.warn(f"{NOTHING_TO_PRUNE}; the front is empty")
-    for target in targets:
-        if target.profile.held_out_error is None:
-            notes = " ".join(target.profile.notes)
-            progress.warn(
-                f"the latency model of {target.profile.id} is not validated: {notes or target.profile.source}"
-            )
-        if words := target.pricer.guesses():
-            progress.warn(words)
-        for structure in spec.constraints.structures:
-            rule = sparsity_rule(structure, target.profile)
-            if structure not in executed_structures(target.profile):
-                progress.warn(f"{target.profile.id} gains nothing from {structure} removal: {rule.reason}")
-            elif structure == "unstructured":
-                whole = runs_zeros(target.profile, knobs.graph, knobs.groups.shapes)
-                if isinstance(whole, str):
-                    progress.warn(f"{target.profile.id} skips no zeros of this network: {whole}")
-        if target.pricer.latency_s(target.fastest) >= target.pricer.latency_s({}):
-            progress.warn(
-                f"pruning cannot help on {target.profile.id}: nothing that the request allows is cheaper there"
-            )
-
-
-def _why_nothing(knobs: Knobs, targets: Sequence[Target], search: Search) -> str:
-    """In words, why a front may be empty."""
-    if not knobs.groups.prunable and not knobs.blocks:
-        return NOTHING_TO_PRUNE
-    if reason := search.survival.reason():
-        return f"no candidate is left: {reason}"
-    if all(target.pricer.latency_s(target.fastest) >= target.pricer.latency_s({}) for target in targets):
-        return "nothing that the request allows is cheaper on the target"
-    return "no candidate is cheaper than the dense model"
-
-
-def _refuse_unreachable(spec: JobSpec, targets: Sequence[Target]) -> None:
-    """Refuse a latency that no width reaches on any target, before the search."""
-    reach = {t.profile.id: (t.pricer.latency_s({}) * 1e3, t.pricer.latency_s(t.fastest) * 1e3) for t in targets}
-    wanted = {
-        name: spec.objective.max_latency_ms or (dense / spec.objective.speedup if spec.objective.speedup else np.inf)
-        for name, (dense, _) in reach.items()
-    }
-    if all(least > wanted[name] for name, (_, least) in reach.items()):
-        best = {name: {"latency_ms": least, "speedup": dense / least} for name, (dense, least) in reach.items()}
-        words = "; ".join(
-            f"{name}: {v['latency_ms']:.3g} ms, {v['speedup']:.2f} times as fast as dense" for name, v in best.items()
-        )
-        asked = (
-            f"{spec.objective.max_latency_ms:g} ms"
-            if spec.objective.max_latency_ms
-            else f"{spec.objective.speedup:g} times as fast"
-        )
-        raise InfeasibleConstraints(
-            f"the objective asks for {asked}; the best reachable is {words} (predicted); relax it", best_reachable=best
-        )
 
 
 def _distinct(choices: Sequence[Sequence[Plan]]) -> list[Plan]:

@@ -28,10 +28,10 @@ def obs(group: Group, evidence: Evidence) -> Array:
 
     Where no consumer is a linear map that can be refitted, the order of magnitude.
     """
-    readers: dict[str, list[tuple[Target, Array]]] = {}
+    readers: dict[int, list[tuple[Target, Array]]] = {}  # maps that are refitted as one have the same moments
     for slot in group.slots:
         if slot.role == "consumes" and (target := evidence.targets.get(slot.node)) is not None:
-            readers.setdefault(target.linear.weight, []).append((target, slot.ids))
+            readers.setdefault(id(target.moments), []).append((target, slot.ids))
     if not readers:
         return l2(group, evidence)
     consumers = [

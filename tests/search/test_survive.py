@@ -19,6 +19,7 @@ from search.recover.least_squares import Repairer
 from search.report import Report
 from search.request import JobSpec, SearchOptions
 from search.survive import MOST_NAMED, Survival
+from search.targets import NOTHING_TO_PRUNE
 from tests.search.graph.nets import Net, images
 
 TARGET = "server-avx2-onnxruntime-fp32"
@@ -79,7 +80,7 @@ def test_a_network_without_anything_to_prune_succeeds(tmp_path: Path) -> None:
     net.op("Relu", "x")
     report = compressed(tmp_path, net, x=images(40, 3, 8, 8))
     assert report.fronts[TARGET].points == ()
-    assert report.fronts[TARGET].best_reason == pipeline.NOTHING_TO_PRUNE
+    assert report.fronts[TARGET].best_reason == NOTHING_TO_PRUNE
 
 
 def test_the_first_are_named_the_others_counted() -> None:
