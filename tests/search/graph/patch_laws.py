@@ -219,7 +219,9 @@ class Laws:
         onnx.checker.check_model(after, full_check=_checks(before))
         _packed_again(case.upload, mine)
         self._computes_the_same(graph, mine, patch(graph, masked, {}), masked, case)
-        if not any(isinstance(edit, e.Add | e.Insert | e.SetAttribute) for edit in mine.edits) and not mine.inlined:
+        varints = case.moved and "typed" in case.habits  # a number's bytes there follow its value: new ones may take more
+        added = any(isinstance(edit, e.Add | e.Insert | e.SetAttribute) for edit in mine.edits)
+        if not (added or mine.inlined or varints):
             assert len(mine.model) <= len(case.upload.whole)
         self.grown += len(mine.model) > len(case.upload.whole)
         if not moved:
