@@ -64,43 +64,44 @@ def _prices(consumers: Sequence[_Consumer], evidence: Evidence) -> list[float]:
 class _Consumer:
     """The linear maps of one weight that read the group's units, or one part of a convolution in groups.
 
-    Its weights (d, m) and inverse Hessian (d, d) as units go.
+    Its weights (d, m) and inverse Hessian (d, d) as units go; of the columns that are left alone.
     """
 
     def __init__(self, targets: Sequence[Target], part: int, ids: Array, group: Group) -> None:
         self.outputs = [target.linear.output for target in targets]
         moments = targets[0].moments
         gram = moments.gram[part].astype(np.float64)
-        damping = DAMPING * np.trace(gram) / len(gram) + 1e-12
-        self.inverse = np.linalg.inv(gram + damping * np.eye(len(gram)))
-        self.weight = np.linalg.solve(gram + damping * np.eye(len(gram)), moments.cross[part].astype(np.float64))
+        hessian = gram + (DAMPING * np.trace(gram) / len(gram) + 1e-12) * np.eye(len(gram))
+        self.inverse = np.linalg.inv(hessian)
+        self.weight = self.inverse @ moments.cross[part].astype(np.float64)
         self.energy = max(float((self.weight * moments.cross[part]).sum()), 1e-30)
         taps = len(gram) // len(ids)
         channels = [np.flatnonzero(ids == unit) for unit in group.units]
         self.columns = [(c[:, None] * taps + np.arange(taps)).reshape(-1) for c in channels]
+        self.place = np.arange(len(gram))
+        """Of a column among those that are left."""
 
     def costs(self, units: Array) -> Array:
-        """Cost rho of every unit in ``units``."""
-        return np.array([self._cost(self.columns[unit]) for unit in units])
-
-    def _cost(self, columns: Array) -> float:
-        weight = self.weight[columns]
-        return (
-            float((weight * np.linalg.solve(self.inverse[np.ix_(columns, columns)], weight)).sum())
-            if len(columns)
-            else 0.0
-        )
+        """Cost rho of every unit in ``units``, (U,)."""
+        found = np.zeros(len(units))
+        sizes = np.array([len(self.columns[unit]) for unit in units])
+        for size in np.unique(sizes[sizes > 0]):
+            alike = np.flatnonzero(sizes == size)
+            rows = self.place[np.stack([self.columns[units[i]] for i in alike])]  # (U, size)
+            weight = self.weight[rows]
+            block = self.inverse[rows[:, :, None], rows[:, None, :]]
+            found[alike] = (weight * np.linalg.solve(block, weight)).sum((1, 2))
+        return found
 
     def remove(self, units: Array) -> None:
         """Cut some units at once and let the rest make up for them."""
-        columns = np.concatenate([self.columns[unit] for unit in units])
+        columns = self.place[np.concatenate([self.columns[unit] for unit in units])]
         if not len(columns):
             return
-        block = np.linalg.inv(self.inverse[np.ix_(columns, columns)])
+        left = np.delete(np.arange(len(self.inverse)), columns)
         rows = self.inverse[columns]
-        self.weight -= rows.T @ (block @ self.weight[columns])
-        self.inverse -= rows.T @ (block @ rows)
-        self.weight[columns] = 0.0
-        self.inverse[columns, :] = 0.0
-        self.inverse[:, columns] = 0.0
-        self.inverse[columns, columns] = 1.0
+        moved = np.linalg.solve(rows[:, columns], np.hstack([self.weight[columns], rows[:, left]]))
+        outputs = self.weight.shape[1]
+        self.weight = self.weight[left] - rows[:, left].T @ moved[:, :outputs]
+        self.inverse = self.inverse[np.ix_(left, left)] - rows[:, left].T @ moved[:, outputs:]
+        self.place = self.place - np.searchsorted(np.sort(columns), self.place)
