@@ -15,9 +15,9 @@ from pathlib import Path
 
 from hwprofiles.device import DeviceProfile
 from hwprofiles.registry import list_profiles
-from search.errors import SecateurError
-from search.report import Accuracy, Front, Inspection, Latency, Point, Report
-from search.request import Constraints, InputShape, JobSpec, MinWidth, Objective, SearchOptions
+from search.wire.errors import SecateurError
+from search.wire.report import Accuracy, Front, Inspection, Latency, Point, Report
+from search.wire.request import Constraints, InputShape, JobSpec, MinWidth, Objective, SearchOptions
 from service.client import Client
 from service.errors import ClientError
 from service.settings import Settings

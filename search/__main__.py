@@ -17,10 +17,10 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from search.errors import FAULT_OF_OURS, DeadlineExceeded, InternalError, InvalidProfile, SecateurError
-from search.progress import Progress, Stopped
-from search.report import Front
-from search.request import JobSpec
+from search.wire.errors import FAULT_OF_OURS, DeadlineExceeded, InternalError, InvalidProfile, SecateurError
+from search.wire.progress import Progress, Stopped
+from search.wire.report import Front
+from search.wire.request import JobSpec
 
 DONE, REFUSED, STOPPED = 0, 2, 3
 _OUT_OF_MEMORY = ("bad_alloc", "RESOURCE_EXHAUSTED", "Out of memory")
@@ -119,7 +119,7 @@ def _job(verb: str, jobdir: Path, cache_dir: Path, deadline_s: float | None) -> 
     except (MemoryError, OSError):  # of the machine, not of the job: another attempt may fare better
         raise
     except Exception as failure:  # the border of the process: nobody else will say what happened
-        from search.graph import runtime  # noqa: PLC0415
+        from search.graph.run import runtime  # noqa: PLC0415
 
         if isinstance(failure, RuntimeError) and (behind := runtime.kept()) is not None:
             return _refused(behind, error)  # JAX keeps only the text of what a carried node raised
@@ -148,9 +148,9 @@ def _refused(problem: SecateurError, path: Path) -> int:
 
 def _refuse_early(jobdir: Path) -> None:
     """Refuse what is no model or no data set before JAX is loaded, which takes seconds on a busy machine."""
-    from search.data import check_npz  # noqa: PLC0415
-    from search.graph.onnx_import import read  # noqa: PLC0415
+    from search.graph.onnx.read import read  # noqa: PLC0415
     from search.graph.upload import Upload  # noqa: PLC0415
+    from search.input.data import check_npz  # noqa: PLC0415
 
     read(Upload.read(jobdir / "model.onnx"))
     if (jobdir / "data.npz").exists():
@@ -158,8 +158,9 @@ def _refuse_early(jobdir: Path) -> None:
 
 
 def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> int:
-    from search import pipeline, plots, report_html  # JAX is loaded only once the request is good  # noqa: PLC0415
+    from search import pipeline  # JAX is loaded only once the request is good  # noqa: PLC0415
     from search.graph.upload import Upload  # noqa: PLC0415
+    from search.view import plots, report_page  # noqa: PLC0415
 
     divide_cores()
     data = jobdir / "data.npz"
@@ -170,7 +171,7 @@ def _run(spec: JobSpec, jobdir: Path, cache_dir: Path, progress: Progress) -> in
     out.mkdir(exist_ok=True)
     _copy_best(report.fronts, out)
     (out / "front.svg").write_text(plots.fronts_svg(report), encoding="utf-8")
-    (out / "report.html").write_text(report_html.render(report), encoding="utf-8")
+    (out / "report.html").write_text(report_page.render(report), encoding="utf-8")
     (out / "report.json").write_text(report.to_json(), encoding="utf-8")
     return STOPPED if progress.cancelled else DONE
 
@@ -227,7 +228,7 @@ def _fit(jobdir: Path) -> int:
 
 def _calibrate(name: str, runtime: str, threads: int, cache_dir: Path) -> int:
     from hwprofiles.registry import save_profile  # noqa: PLC0415
-    from search.evaluate.calibrate import calibrate_host  # noqa: PLC0415
+    from search.measure.calibrate.calibration import calibrate_host  # noqa: PLC0415
 
     try:
         profile = calibrate_host(name, runtime_name=runtime, threads=threads)
@@ -238,7 +239,7 @@ def _calibrate(name: str, runtime: str, threads: int, cache_dir: Path) -> int:
 
 
 def _kit(folder: Path, networks: int) -> int:
-    from search.evaluate.kit import write_kit  # noqa: PLC0415
+    from search.measure.calibrate.kit import write_kit  # noqa: PLC0415
 
     write_kit(folder, networks=networks)
     return DONE

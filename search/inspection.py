@@ -9,24 +9,24 @@ import numpy as np
 from hwprofiles.device import DeviceProfile, Structure
 from hwprofiles.latency import latency_interval_s
 from hwprofiles.rules import executed_structures, sparsity_rule
-from search import profiles
 from search.allocate.lowered import Kernels
 from search.allocate.price import Pricer
-from search.data import synthetic
-from search.found import find_samples, sizes_taken
-from search.graph import head
-from search.graph.find_samples import Found
 from search.graph.ir import Graph
-from search.graph.onnx_import import load
+from search.graph.onnx import head
+from search.graph.onnx.find_samples import Found
+from search.graph.onnx.read import load
 from search.graph.ops import of
 from search.graph.upload import Upload
-from search.options import states_for
-from search.plan import Knobs
-from search.progress import Progress
-from search.prune.groups import removable_parameters
-from search.report import Inspection, Latency, PrunableGroup, Range, TargetInspection
-from search.request import JobSpec
-from search.structures.cluster import runs_zeros
+from search.input.data import synthetic
+from search.input.sample_axes import find_samples, sizes_taken
+from search.measure import profiles
+from search.space.groups import removable_parameters
+from search.space.options import states_for
+from search.space.plan import Knobs
+from search.space.structures.cluster import runs_zeros
+from search.wire.progress import Progress
+from search.wire.report import Inspection, Latency, PrunableGroup, Range, TargetInspection
+from search.wire.request import JobSpec
 
 HEAD_SAMPLES = 2
 """That a head is run on to see the shapes of what it makes."""

@@ -11,39 +11,47 @@ from pathlib import Path
 
 import numpy as np
 
-from search import finetune, points
 from search.allocate.base import Problem
+from search.allocate.latencies import (
+    WITH_MARGIN,
+    fastest_searched_s,
+    goal_s,
+    latency_budgets,
+    named_s,
+    per_target,
+    timed,
+)
 from search.allocate.lowered import Kernels
-from search.allocators import allocator
-from search.budgets import WITH_MARGIN, fastest_searched_s, goal_s, latency_budgets, named_s, per_target, timed
-from search.candidates import Search, Sensitivities, allocate, build_problem
-from search.choice import missed
-from search.data import FEWEST_SAMPLES, SYNTHETIC_SAMPLES, Part, check, read_npz, synthetic
-from search.division import Splits, divide, nearly_equal, without_repeats
-from search.evaluate.dense import doubt, judged, unclear, understood
-from search.evaluate.proof import Proof
-from search.finishing import Finished, finish
-from search.found import find_samples, sizes_taken
-from search.graph import head
-from search.graph.find_samples import Found
+from search.allocate.strategies import allocator
+from search.candidates.search import Search, Sensitivities, allocate, build_problem
+from search.graph.edit.patch import file_of
 from search.graph.ir import Array, Graph
-from search.graph.onnx_import import load
-from search.graph.patch import file_of
+from search.graph.onnx import head
+from search.graph.onnx.find_samples import Found
+from search.graph.onnx.read import load
 from search.graph.sampling import Sampling
 from search.graph.upload import Upload
-from search.plan import MOST_LOOKED_AT, Candidate, Knobs, Plan, PlanKey, plan_key
-from search.progress import Progress, Stopped
-from search.prune.groups import removable_parameters
-from search.prune.proved import unproved
-from search.recover import augment
-from search.recover.datafree import DATA_FREE, STEPS, synthesise
-from search.recover.least_squares import samples_that_fit
-from search.report import DataRegime, Front, PrunableGroup, Report
-from search.request import JobSpec
-from search.stopwatch import stopwatch
+from search.input.data import FEWEST_SAMPLES, SYNTHETIC_SAMPLES, Part, check, read_npz, synthetic
+from search.input.division import Splits, divide, nearly_equal, without_repeats
+from search.input.sample_axes import find_samples, sizes_taken
+from search.judge.dense import doubt, judged, unclear, understood
+from search.judge.proof import Proof
+from search.judge.proved import unproved
+from search.measure.stopwatch import stopwatch
+from search.memo import Units, digest
+from search.repair.datafree import DATA_FREE, STEPS, synthesise
+from search.repair.least_squares import samples_that_fit
+from search.results import points
+from search.results.choice import missed
+from search.results.finishing import Finished, finish
+from search.results.untouched import untouched
+from search.space.groups import removable_parameters
+from search.space.plan import MOST_LOOKED_AT, Candidate, Knobs, Plan, PlanKey, plan_key
 from search.targets import Target, explain, refuse_unreachable, target_of, why_nothing
-from search.units import Units, digest
-from search.untouched import untouched
+from search.train import augment, finetune
+from search.wire.progress import Progress, Stopped
+from search.wire.report import DataRegime, Front, PrunableGroup, Report
+from search.wire.request import JobSpec
 
 FEW_SAMPLES = 100
 """For evaluation: their interval is ten points wide."""

@@ -8,8 +8,8 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from search.errors import DeadlineExceeded, without_addresses
-from search.progress import Progress, Stopped
+from search.wire.errors import DeadlineExceeded, without_addresses
+from search.wire.progress import Progress, Stopped
 
 MOST_NAMED = 3
 """Parts of one kind that are named each; how many more there were is said at the end."""

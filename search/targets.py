@@ -11,15 +11,15 @@ import numpy as np
 
 from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
-from search import profiles
 from search.allocate.lowered import Kernels
 from search.allocate.price import Pricer
-from search.errors import InfeasibleConstraints
-from search.options import Options, states_for
-from search.plan import Knobs, Plan
-from search.progress import Progress
-from search.request import JobSpec
-from search.structures.cluster import runs_zeros
+from search.measure import profiles
+from search.space.options import Options, states_for
+from search.space.plan import Knobs, Plan
+from search.space.structures.cluster import runs_zeros
+from search.wire.errors import InfeasibleConstraints
+from search.wire.progress import Progress
+from search.wire.request import JobSpec
 
 NOTHING_TO_PRUNE = "no channel and no block of this model can be removed"
 
@@ -43,7 +43,7 @@ def target_of(name: str, spec: JobSpec, knobs: Knobs, kernels: Kernels, cache_di
     """Load a profile, price the network on it, list what the request lets it turn.
 
     Raises:
-        InvalidProfile: as `search.profiles.resolve`.
+        InvalidProfile: as `search.measure.profiles.resolve`.
     """
     profile = profiles.resolve(name, cache_dir, progress, spec.threads, spec.batch)
     states = states_for(knobs, profile, spec.constraints.structures, spec.constraints.min_widths)

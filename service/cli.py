@@ -10,7 +10,7 @@ import sys
 import click
 
 from hwprofiles.errors import ProfileError
-from search.errors import SecateurError
+from search.wire.errors import SecateurError
 from service import logs
 from service.errors import ClientError, LaunchError
 

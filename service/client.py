@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import cattrs
 import requests
 
-from search.report import Front
-from search.request import JobSpec
+from search.wire.report import Front
+from search.wire.request import JobSpec
 from service.errors import ClientError
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "expired"})

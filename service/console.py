@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from search.report import Front, Inspection, Point
+from search.wire.report import Front, Inspection, Point
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)

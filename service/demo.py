@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from search.errors import InternalError, SecateurError
-from search.report import Front, Point
-from search.request import JobSpec, Objective, SearchOptions
+from search.wire.errors import InternalError, SecateurError
+from search.wire.report import Front, Point
+from search.wire.request import JobSpec, Objective, SearchOptions
 from service.client import Client
 from service.commands.remote import follow
 from service.console import stderr

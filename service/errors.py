@@ -1,6 +1,6 @@
-"""What the HTTP service refuses, beside the errors of a job in `search.errors`.
+"""What the HTTP service refuses, beside the errors of a job in `search.wire.errors`.
 
-SecateurError                      in `search.errors`
+SecateurError                      in `search.wire.errors`
 └── ServiceError                   carries the HTTP status
     ├── BadRequest                 422 validation-error, the request's fields
     ├── NotFound                   404
@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from search.errors import SecateurError
+from search.wire.errors import SecateurError
 
 
 class ServiceError(SecateurError):

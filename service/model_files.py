@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from search.errors import ExternalDataRefused, InvalidModel, ResourceLimit
+from search.wire.errors import ExternalDataRefused, InvalidModel, ResourceLimit
 
 MOST_FILES = 1024
 """Exporters write one data file, or one a tensor."""
@@ -33,7 +33,7 @@ _TAKEN = frozenset(
 _NOT_OURS = ("__MACOSX/",)
 """Finder adds such a folder to every archive."""
 _BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
-"""What the standard library raises on a broken archive, as in `search.data`."""
+"""What the standard library raises on a broken archive, as in `search.input.data`."""
 
 
 def check_location(location: str) -> str:

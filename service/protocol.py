@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, Field
 
-from search.report import Report
+from search.wire.report import Report
 from service import model_files
 from service.artifacts import BlobStore, BlobWriter
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from search.errors import FAULT_OF_OURS, DeadlineExceeded, InternalError, SecateurError
-from search.report import Point, Report
+from search.wire.errors import FAULT_OF_OURS, DeadlineExceeded, InternalError, SecateurError
+from search.wire.report import Point, Report
 from service import caches, checkpoints, protocol, sandbox
 from service.artifacts import BlobStore, BlobWriter
 from service.checkpoints import Checkpoints

@@ -35,7 +35,7 @@ class Job(Base):
     status: orm.Mapped[str] = orm.mapped_column(default=Status.QUEUED)
     stage: orm.Mapped[str | None] = orm.mapped_column(default=None)
     spec: orm.Mapped[dict[str, Any]]
-    """`search.request.JobSpec` as JSON."""
+    """`search.wire.request.JobSpec` as JSON."""
     job_metadata: orm.Mapped[dict[str, Any]]
     model_sha256: orm.Mapped[str]
     model_data: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON(none_as_null=True), default=None)

@@ -9,7 +9,7 @@ import numpy as np
 
 from search.allocate.tables import Choices, Tables
 from search.graph.ir import Array
-from search.plan import Plan, Setting
+from search.space.plan import Plan, Setting
 
 Choice = dict[str, int]
 """Element to the position of the option taken. Option 0 is dense; an element that is not named is dense."""
@@ -28,7 +28,7 @@ class Problem:
     tables: Tables
     """The same from look-ups, for many choices at once; it leaves out what only whole networks show."""
     named_s: Sequence[float] = ()
-    """Prices of the speed-ups that the request names (`search.budgets.named_s`)."""
+    """Prices of the speed-ups that the request names (`search.allocate.latencies.named_s`)."""
 
     def plan(self, choice: Choice) -> dict[str, Setting]:
         """The plan of a choice."""

@@ -15,7 +15,7 @@ import numpy as np
 from search.allocate.base import Choice, Problem
 from search.allocate.levels import by_level
 from search.graph.ir import Params
-from search.prune.groups import Group
+from search.space.groups import Group
 
 
 @dataclasses.dataclass(frozen=True)

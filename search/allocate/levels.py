@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from search.allocate.base import Choice, Problem
-from search.plan import Plan, widths_of
+from search.space.plan import Plan, widths_of
 
 LEVELS = 400
 """Steps of the level: finer than any grid of widths."""

@@ -9,11 +9,11 @@ import numpy as np
 
 from hwprofiles.kernels import goes_by_groups, in_whole_groups
 from hwprofiles.workload import GRAPH_INPUT, Workload
-from search.graph import fuse
 from search.graph.flow import Ids
 from search.graph.ir import Array, Graph
-from search.plan import Knobs, Plan, PlanKey, blocks_of, plan_key
-from search.prune.groups import Groups
+from search.graph.run import fuse
+from search.space.groups import Groups
+from search.space.plan import Knobs, Plan, PlanKey, blocks_of, plan_key
 
 Widths = Mapping[str, int]
 

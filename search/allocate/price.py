@@ -11,8 +11,8 @@ from hwprofiles.workload import Workload
 from search.allocate.lowered import Kernels, Widths
 from search.allocate.tables import Tables
 from search.allocate.tabulate import tabulated
-from search.plan import Knobs, Plan, PlanKey, blocks_of, plan_key, widths_of, zeros_of
-from search.structures.cluster import time_factor
+from search.space.plan import Knobs, Plan, PlanKey, blocks_of, plan_key, widths_of, zeros_of
+from search.space.structures.cluster import time_factor
 
 
 class Pricer:

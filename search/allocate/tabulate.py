@@ -14,7 +14,7 @@ from hwprofiles.workload import Workload
 from search.allocate.lowered import Lowered, Sided, Widths, each_channel_alone, with_channels
 from search.allocate.tables import Kernel, Part
 from search.graph.ir import Array
-from search.plan import Plan, plan_key, widths_of
+from search.space.plan import Plan, plan_key, widths_of
 
 Key = tuple[tuple[str, str], ...]
 Shares = Mapping[str, float]

@@ -1,4 +1,4 @@
-"""Importance criteria, one file each. To add one: its file, its line here, its name in `search.request`, its test."""
+"""Importance criteria, one file each. To add one: its file, its line here, its name in `search.wire.request`, its test."""
 
 from search.criteria.activation_rank import activation_rank
 from search.criteria.base import Criterion

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.criteria.base import Evidence
-from search.graph.execute import forward
 from search.graph.ir import Array
-from search.prune.groups import Group
+from search.graph.run.execute import forward
+from search.space.groups import Group
 
 MOST_SAMPLES = 32
 """The average rank hardly depends on the images (section 3.2 of the paper)."""

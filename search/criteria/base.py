@@ -12,9 +12,9 @@ import numpy as np
 from search.criteria import gradients
 from search.criteria.curvature import output_curvature
 from search.graph.ir import Array, Graph
-from search.prune.groups import Group, Groups
-from search.recover.least_squares import Target
-from search.task import Task
+from search.input.task import Task
+from search.repair.least_squares import Target
+from search.space.groups import Group, Groups
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from search.criteria.base import Evidence, relative, weakest_first
 from search.graph.flow import Slot
 from search.graph.ir import Array
-from search.prune.groups import Group
+from search.space.groups import Group
 
 
 def bn_scale(group: Group, evidence: Evidence) -> Array:

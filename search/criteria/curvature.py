@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from search.criteria.gradients import log_probabilities
-from search.errors import InvalidModel
-from search.graph.execute import Engine, apply_node, samples_at_once
 from search.graph.ir import Array, Graph, is_float
-from search.task import Task, decide
+from search.graph.run.execute import Engine, apply_node, samples_at_once
+from search.input.task import Task, decide
+from search.wire.errors import InvalidModel
 
 MOST_SAMPLES = 512
 """One backward pass a sample."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from search.criteria.base import Evidence, weakest_first
 from search.graph.ir import Array
-from search.prune.groups import Group
+from search.space.groups import Group
 
 
 def fisher(group: Group, evidence: Evidence) -> Array:

@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 
 from search.criteria.base import Evidence, filters, relative, weakest_first
 from search.graph.ir import Array
-from search.prune.groups import Group
+from search.space.groups import Group
 
 
 def geometric_median(group: Group, evidence: Evidence) -> Array:

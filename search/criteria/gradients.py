@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from search.graph.execute import Engine, forward, samples_at_once, trainable
 from search.graph.ir import Array, Graph, is_float
-from search.prune.groups import Groups
-from search.recover.loss import binary_cross_entropy
-from search.task import Task, decide
+from search.graph.run.execute import Engine, forward, samples_at_once, trainable
+from search.input.task import Task, decide
+from search.space.groups import Groups
+from search.train.loss import binary_cross_entropy
 
 MOST_SAMPLES = 128
 """One backward pass a sample; sums over this many rank units as sums over more do."""

@@ -16,8 +16,8 @@ import numpy as np
 from search.criteria.base import Evidence
 from search.criteria.l2 import l2
 from search.graph.ir import Array
-from search.prune.groups import Group
-from search.recover.least_squares import DAMPING, Target
+from search.repair.least_squares import DAMPING, Target
+from search.space.groups import Group
 
 STEPS = 64
 """Units go in at most about this many rounds; within a round scores are not refreshed."""

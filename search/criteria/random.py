@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from search.criteria.base import Evidence
 from search.graph.ir import Array
-from search.prune.groups import Group
+from search.space.groups import Group
 
 
 def random(group: Group, evidence: Evidence) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from search.criteria.base import Evidence, filter_scores, filters
 from search.graph.ir import Array
-from search.prune.groups import Group
+from search.space.groups import Group
 
 
 def redundancy(group: Group, evidence: Evidence) -> Array:

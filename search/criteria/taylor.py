@@ -9,7 +9,7 @@ import numpy as np
 
 from search.criteria.base import Evidence, weakest_first
 from search.graph.ir import Array
-from search.prune.groups import Group
+from search.space.groups import Group
 
 
 def taylor(group: Group, evidence: Evidence) -> Array:

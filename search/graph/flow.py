@@ -39,7 +39,7 @@ class Slot:
 
 @dataclasses.dataclass
 class Coupling:
-    """What a run on ids has found so far. Filled by the flow functions below, read by `search.prune.groups`."""
+    """What a run on ids has found so far. Filled by the flow functions below, read by `search.space.groups`."""
 
     initializers: Mapping[str, Array]
     shapes: Mapping[str, tuple[int, ...]]

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from search.graph.sampling import Sampling
-from search.report import NodeKinds
-
-if TYPE_CHECKING:
-    from search.graph.sources import Source
-    from search.graph.upload import Upload
+from search.graph.upload import Upload
+from search.wire.report import NodeKinds
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Array]
@@ -56,6 +53,14 @@ class Node:
     def input(self, position: int) -> str:
         """Name of an input, ``""`` where it is left out."""
         return self.inputs[position] if position < len(self.inputs) else ""
+
+
+class Source(Protocol):
+    """Where the numbers of an initializer stand in the file; `search.graph.sources` has the kinds."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Their type in the file."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import onnx
 import onnx.inliner
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from search.graph.extract import rename
 from search.graph.ir import Array, Graph, Node, TensorInfo
+from search.graph.messages import rename
 from search.graph.sampling import Sampling
 from search.graph.sources import Stored, Tensor
 from search.graph.upload import overridable

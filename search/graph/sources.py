@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from search.graph.ir import Array, Node
+from search.graph.ir import Array, Node, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +108,6 @@ class Computed:
     """Arithmetic made it of others: new numbers cannot be put where the old ones came from."""
 
     dtype: np.dtype[Any]
-
-
-Source = Stored | Moved | Dequantised | Folded | Computed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto
 
-from search.errors import ExternalDataRefused, InvalidModel
+from search.wire.errors import ExternalDataRefused, InvalidModel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import flask
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 
-from search.request import JobSpec
+from search.wire.request import JobSpec
 from service import files, user_profiles
 from service.api import models, problems
 from service.api.context import current

@@ -14,8 +14,8 @@ import sqlalchemy.exc
 from werkzeug.exceptions import HTTPException, RequestTimeout
 
 from hwprofiles.errors import ProfileError, UnknownProfile
-from search import errors as job_errors
-from search.errors import SecateurError
+from search.wire import errors as job_errors
+from search.wire.errors import SecateurError
 from service.errors import BadRequest, InsufficientStorage, OutOfMemory, ServiceError, Unavailable, WorkerLost
 
 MEDIA_TYPE = "application/problem+json"

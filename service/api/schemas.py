@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval, Len
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from search.report import Front, Point
-from search.request import Constraints, InputShape, JobSpec, Objective, SearchOptions
+from search.wire.report import Front, Point
+from search.wire.request import Constraints, InputShape, JobSpec, Objective, SearchOptions
 from service.jobs import Status
 from service.model_files import MOST_FILES
 from service.protocol import Stage

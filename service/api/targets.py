@@ -18,8 +18,8 @@ from flask.typing import ResponseReturnValue
 from hwprofiles.device import DeviceProfile
 from hwprofiles.errors import ProfileError, UnknownProfile
 from hwprofiles.registry import parse_profile
-from search.errors import FAULT_OF_OURS, InternalError, ResourceLimit
-from search.report import Inspection
+from search.wire.errors import FAULT_OF_OURS, InternalError, ResourceLimit
+from search.wire.report import Inspection
 from service import caches, protocol, sandbox, user_profiles
 from service.api import models
 from service.api.context import Context, current

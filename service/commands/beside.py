@@ -7,7 +7,7 @@ import mmap
 import shutil
 from pathlib import Path
 
-from search.errors import ExternalDataRefused, InvalidModel
+from search.wire.errors import ExternalDataRefused, InvalidModel
 from service import model_files, protocol, sandbox
 from service.commands.scratch import scratch
 from service.protocol import ExitCode

@@ -10,7 +10,7 @@ from pathlib import Path
 import cattrs
 import click
 
-from search.report import Point
+from search.wire.report import Point
 from service.commands.options import as_json, out_dir
 from service.console import print_fronts, print_json, stdout
 from service.demo import Outcome, demonstrate

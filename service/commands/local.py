@@ -12,9 +12,9 @@ import cattrs
 import click
 
 from hwprofiles.registry import list_profiles, load_profile
-from search.errors import FAULT_OF_OURS, InternalError, SecateurError
-from search.report import Inspection, Report
-from search.request import JobSpec
+from search.wire.errors import FAULT_OF_OURS, InternalError, SecateurError
+from search.wire.report import Inspection, Report
+from search.wire.request import JobSpec
 from service import protocol, sandbox
 from service.commands.beside import copy_model
 from service.commands.options import (

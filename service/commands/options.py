@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, get_args
 import click
 import pydantic
 
-from search.request import (
+from search.wire.request import (
     AllocatorName,
     Constraints,
     CriterionName,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from search.request import JobSpec
+from search.wire.request import JobSpec
 from service.client import Client
 from service.commands.beside import data_files
 from service.commands.options import EXISTING_FILE, as_json, out_dir, spec_flags

@@ -21,10 +21,11 @@ import jax
 import numpy as np
 
 from search.__main__ import keep_freed_memory
-from search.evaluate.benchmark import open_session
-from search.graph import execute, onnx_import
 from search.graph.ir import Graph
-from search.graph.segments import checkpointed
+from search.graph.onnx import read
+from search.graph.run import execute
+from search.graph.run.segments import checkpointed
+from search.measure.benchmark import open_session
 
 SIZES = {"ResNet-56": 32, "MobileNetV2": 64, "ResNet-18": 64}
 BARS = {"ResNet-56": 0.6, "MobileNetV2": 0.4, "ResNet-18": 0.8}
@@ -78,7 +79,7 @@ def cpu_s(call: Callable[[], Any]) -> float:
 
 def forward_s(data: bytes, x: np.ndarray[Any, Any], rounds: int) -> np.ndarray[Any, Any]:
     """(rounds, 2): CPU seconds of a batch, ours and ONNX Runtime's."""
-    graph = onnx_import.load(data)
+    graph = read.load(data)
     engine = execute.Engine(graph, batch=len(x))
     parameters = execute.pack(graph, {name: graph.initializers[name] for name in execute.trainable(graph)})
     session = open_session(data)
@@ -92,7 +93,7 @@ def gradient_s(
     data: bytes, x: np.ndarray[Any, Any], rounds: int, theirs: Callable[[int], float]
 ) -> np.ndarray[Any, Any]:
     """(rounds, 2): CPU seconds of the gradient of all weights on a batch, ours and torch's."""
-    function, parameters = gradient_of(onnx_import.load(data))
+    function, parameters = gradient_of(read.load(data))
     gradient = jax.jit(function)
 
     def ours() -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from search.request import JobSpec, SearchOptions
+from search.wire.request import JobSpec, SearchOptions
 from tests.search.graph.nets import Net, images
 
 PIXELS, CLASSES = 64, 10

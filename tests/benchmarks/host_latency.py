@@ -18,10 +18,10 @@ import numpy as np
 from hwprofiles.device import DeviceProfile
 from hwprofiles.fit import MeasuredNetwork, held_out_error
 from hwprofiles.latency import latency_interval_s, network_latency_s
-from search.evaluate.builder import Builder, MicroNetwork, Rng
-from search.evaluate.calibrate import host_profile, measure, random_networks
-from search.evaluate.runtimes import RUNTIMES
-from search.evaluate.stages import residual
+from search.measure.calibrate.builder import Builder, MicroNetwork, Rng
+from search.measure.calibrate.calibration import host_profile, measure, random_networks
+from search.measure.calibrate.stages import residual
+from search.measure.runtimes import RUNTIMES
 
 
 def pruning(rng: Rng) -> Callable[[int], int]:

@@ -10,9 +10,9 @@ import resource
 import time
 from typing import Any
 
-from search.errors import SecateurError
+from search.wire.errors import SecateurError
 from tests.search.graph.hostile import HOSTILE
-from tests.search.graph.test_admission import admit
+from tests.search.graph.onnx.test_admission import admit
 
 
 def _try(name: str, report: Any) -> None:

@@ -23,8 +23,8 @@ import optax
 from onnx import TensorProto, numpy_helper
 from sklearn.datasets import load_digits
 
-from search.graph.execute import forward, trainable
-from search.graph.onnx_import import load
+from search.graph.onnx.read import load
+from search.graph.run.execute import forward, trainable
 from tests.benchmarks.cifar_fronts import secateur
 from tests.search.graph.nets import Array, Net, run_ort
 

@@ -25,22 +25,22 @@ from onnx import TensorProto, helper, numpy_helper
 
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
-from search.data import Part
-from search.evaluate.parity import Session
-from search.graph.execute import trainable
 from search.graph.ir import Array, Graph
-from search.graph.onnx_export import export
-from search.graph.onnx_import import load
-from search.prune.groups import Groups, find_groups
-from search.prune.surgery import cut, mask
-from search.recover.descent import Course, Student, descend
-from search.recover.least_squares import Repairer
-from search.recover.loss import Batch, Objective, Weights
-from search.recover.schedules import SCHEDULES
-from search.recover.sparse import erdos_renyi, sparsify, unstructured
-from search.recover.train import Trainer
-from search.structures.channel import keep_mask
-from search.units import Checkpoint, Units, digest
+from search.graph.onnx.read import load
+from search.graph.onnx.write import export
+from search.graph.run.execute import trainable
+from search.input.data import Part
+from search.judge.sessions import Session
+from search.memo import Checkpoint, Units, digest
+from search.repair.least_squares import Repairer
+from search.space.groups import Groups, find_groups
+from search.space.structures.channel import keep_mask
+from search.space.surgery import cut, mask
+from search.train.descent import Course, Student, descend
+from search.train.loss import Batch, Objective, Weights
+from search.train.schedules import SCHEDULES
+from search.train.trainer import Trainer
+from search.train.zeros import erdos_renyi, sparsify, unstructured
 
 WIDTHS = (784, 1000, 1000, 500, 200, 10)
 LEVELS = (0, 25, 50, 60, 70, 80, 90, 95, 97, 99)

@@ -20,9 +20,10 @@ import onnx
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-from search.errors import SecateurError
-from search.graph import execute, head, onnx_import
 from search.graph.ir import Graph
+from search.graph.onnx import head, read
+from search.graph.run import execute
+from search.wire.errors import SecateurError
 
 SECONDS_A_CASE = 60
 
@@ -79,7 +80,7 @@ def _too_slow(*_: object) -> None:
 
 def _judge(case: Any) -> Result:
     """What we understand runs in JAX, what is carried as a job runs it; where the runtime itself differs, that is said."""
-    graph = onnx_import.load(case.model.SerializeToString())
+    graph = read.load(case.model.SerializeToString())
     assert graph.kinds is not None
     names = [info.name for info in case.model.graph.input]
     for inputs, expected in case.data_sets:

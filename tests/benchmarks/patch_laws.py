@@ -12,7 +12,7 @@ import argparse
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.search.graph.patch_laws import Case, Laws, cases
+from tests.search.graph.edit.patch_laws import Case, Laws, cases
 
 
 def main() -> None:

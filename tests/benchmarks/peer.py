@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from search.evaluate.benchmark import measure_interleaved
-from search.evaluate.parity import Session
-from search.graph.onnx_export import export
-from search.graph.onnx_import import load
-from search.plan import Knobs
-from search.recover.pace import macs_of
+from search.graph.onnx.read import load
+from search.graph.onnx.write import export
+from search.judge.sessions import Session
+from search.measure.benchmark import measure_interleaved
+from search.space.plan import Knobs
+from search.train.pace import macs_of
 from tests.benchmarks.recovery import SPEEDUPS, images, input_name
 
 CRITERIA = ("magnitude", "taylor")

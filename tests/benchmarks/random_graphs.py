@@ -14,10 +14,10 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
-from search.graph import onnx_export, onnx_import
+from search.graph.onnx import read, write
 from tests.search.graph.nets import Net, images, relative_error, run_ort
-from tests.search.prune.laws import cut_against_masked
-from tests.search.prune.test_surgery_laws import networks
+from tests.search.space.laws import cut_against_masked
+from tests.search.space.test_surgery_laws import networks
 
 TOLERANCE = 1e-4  # deep random networks amplify the rounding of sums in another order
 
@@ -39,7 +39,7 @@ class Tally:
         note("\n".join(f"{node.output[0]} = {node.op_type}({', '.join(node.input)})" for node in net.nodes))
         data, feeds = net.bytes(), {"x": images(2, 3, 5, 5)}
         cut, cut_error, found = cut_against_masked(data, feeds, share=share, seed=choice)
-        written = relative_error(run_ort(onnx_export.export(onnx_import.load(data)), feeds), run_ort(data, feeds))
+        written = relative_error(run_ort(write.export(read.load(data)), feeds), run_ort(data, feeds))
         self.networks += 1
         self.pruned += bool(found.prunable)
         self.operators.update(node.op_type for node in net.nodes)

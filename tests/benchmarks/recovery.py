@@ -23,11 +23,11 @@ import numpy as np
 import onnx
 from matplotlib import pyplot as plt
 
-from search.evaluate.benchmark import measure_interleaved
-from search.evaluate.parity import Session
 from search.graph.ir import Array
-from search.report import Report
-from search.request import Constraints, JobSpec, Objective, SearchOptions
+from search.judge.sessions import Session
+from search.measure.benchmark import measure_interleaved
+from search.wire.report import Report
+from search.wire.request import Constraints, JobSpec, Objective, SearchOptions
 
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 WAYS = {

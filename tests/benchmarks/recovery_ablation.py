@@ -18,22 +18,22 @@ import numpy as np
 
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
-from search.data import SYNTHETIC_SAMPLES, Part, synthetic
-from search.evaluate.dense import understood
-from search.evaluate.parity import Session
 from search.graph.ir import Array, Graph
-from search.graph.onnx_export import export
-from search.graph.onnx_import import load
-from search.plan import Candidate, Knobs, Plan
-from search.prune.blocks import DROPPED
-from search.prune.surgery import mask
-from search.recover.augment import suited
-from search.recover.budget import learning_rate
-from search.recover.datafree import synthesise
-from search.recover.deployed import cut_graph
-from search.recover.descent import Course
-from search.recover.least_squares import Repairer
-from search.recover.train import MOST_OF_LABELS, Trainer
+from search.graph.onnx.read import load
+from search.graph.onnx.write import export
+from search.input.data import SYNTHETIC_SAMPLES, Part, synthetic
+from search.judge.dense import understood
+from search.judge.sessions import Session
+from search.repair.datafree import synthesise
+from search.repair.least_squares import Repairer
+from search.space.blocks import DROPPED
+from search.space.plan import Candidate, Knobs, Plan
+from search.space.surgery import mask
+from search.train.augment import suited
+from search.train.deployed import cut_graph
+from search.train.descent import Course
+from search.train.minutes import learning_rate
+from search.train.trainer import MOST_OF_LABELS, Trainer
 from tests.benchmarks.recovery import images
 
 ROWS: dict[str, tuple[bool, dict[str, float] | None]] = {

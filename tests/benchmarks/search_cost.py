@@ -31,12 +31,12 @@ import onnx
 from hwprofiles.registry import load_profile
 from search.allocate.knapsack import knapsack
 from search.allocate.price import Pricer
-from search.candidates import build_problem
+from search.candidates.search import build_problem
 from search.graph.ir import Array
-from search.graph.onnx_import import load
-from search.options import options_for
-from search.plan import Knobs, blocks_of, widths_of
-from search.request import JobSpec, SearchOptions
+from search.graph.onnx.read import load
+from search.space.options import options_for
+from search.space.plan import Knobs, blocks_of, widths_of
+from search.wire.request import JobSpec, SearchOptions
 from tests.benchmarks.search_fronts import inputs
 from tests.benchmarks.small_networks import mobilenet
 from tests.search.graph.nets import Net

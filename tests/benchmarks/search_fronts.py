@@ -20,23 +20,25 @@ from typing import Any
 
 import numpy as np
 
-from search import pareto, pipeline, points, profiles
+from search import pipeline
 from search.allocate.base import Allocator, Problem
 from search.allocate.erk import ErdosRenyiKernel, density
 from search.allocate.global_threshold import GlobalThreshold
 from search.allocate.knapsack import knapsack
 from search.allocate.price import Pricer
 from search.allocate.uniform import Uniform
-from search.candidates import Search, Sensitivities, build_problem
+from search.candidates.search import Search, Sensitivities, build_problem
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence, filter_scores
-from search.graph.onnx_import import load
-from search.options import Options, options_for, states_for
-from search.plan import Candidate, Knobs, Plan, plan_key, widths_of
-from search.progress import Progress
-from search.request import Constraints, JobSpec, SearchOptions, StructureName
-from search.stopwatch import stopwatch
-from search.units import Units, digest
+from search.graph.onnx.read import load
+from search.measure import profiles
+from search.measure.stopwatch import stopwatch
+from search.memo import Units, digest
+from search.results import pareto, points
+from search.space.options import Options, options_for, states_for
+from search.space.plan import Candidate, Knobs, Plan, plan_key, widths_of
+from search.wire.progress import Progress
+from search.wire.request import Constraints, JobSpec, SearchOptions, StructureName
 from tests.benchmarks.small_networks import BUILDERS, read, trained
 
 TARGETS = ("host-cpu-onnxruntime", "pixel4-1large-tflite-fp32", "pixel4-gpu-tflite-fp32")

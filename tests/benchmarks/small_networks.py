@@ -20,9 +20,9 @@ import onnx
 import optax
 from onnx import numpy_helper
 
-from search.graph.execute import apply_node
 from search.graph.ir import Array, Graph
 from search.graph.proto import to_graph
+from search.graph.run.execute import apply_node
 from tests.search.graph.nets import Net, run_ort
 
 CLASSES, SIDE, BATCH = 10, 32, 64

@@ -17,12 +17,12 @@ import numpy as np
 
 from search.allocate.knapsack import knapsack
 from search.allocate.price import Pricer
-from search.candidates import build_problem
-from search.options import Options, states_for
-from search.pareto import front
-from search.plan import Plan, plan_key
-from search.request import StructureName
-from search.units import digest
+from search.candidates.search import build_problem
+from search.memo import digest
+from search.results.pareto import front
+from search.space.options import Options, states_for
+from search.space.plan import Plan, plan_key
+from search.wire.request import StructureName
 from tests.benchmarks.search_fronts import Bench, area, inputs, kept_rows
 
 TARGET = "pixel4-1large-tflite-fp32"

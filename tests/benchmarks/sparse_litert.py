@@ -8,10 +8,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from search.evaluate.traced import Traced
-from search.graph.tflite import write
-from search.graph.tflite_file import TfliteFile
-from search.graph.tflite_writer import TfliteWriter
+from search.formats.litert.file import TfliteFile
+from search.formats.litert.write import write
+from search.formats.litert.writer import TfliteWriter
+from search.measure.traced import Traced
 
 SPARSE_FROM = 2 / 3
 """Share of zeros from which LiteRT's converter and XNNPACK treat a weight as sparse."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from search.evaluate.benchmark import measure_interleaved, open_session
+from search.measure.benchmark import measure_interleaved, open_session
 from tests.benchmarks.host_latency import cifar_resnet
 
 CALLS = 400

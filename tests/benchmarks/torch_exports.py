@@ -20,21 +20,21 @@ import jax
 import numpy as np
 import torch
 
-from search.data import check
-from search.evaluate.parity import Session, relative_difference
-from search.evaluate.proof import Proof
-from search.found import find_samples
-from search.graph import execute
-from search.graph.onnx_import import load, read
-from search.graph.patch import file_of, patch
+from search.graph.edit.patch import file_of, patch
+from search.graph.onnx.read import load, read
+from search.graph.run import execute
 from search.graph.upload import Upload
-from search.plan import Knobs
-from search.prune.groups import Group, Groups, Keep
-from search.prune.surgery import cut, mask
-from search.prune.written import written
-from search.request import JobSpec
+from search.input.data import check
+from search.input.sample_axes import find_samples
+from search.judge.proof import Proof
+from search.judge.sessions import Session, relative_difference
+from search.space.groups import Group, Groups, Keep
+from search.space.plan import Knobs
+from search.space.surgery import cut, mask
+from search.space.written import written
+from search.wire.request import JobSpec
 from tests.benchmarks.architectures import ARCHITECTURES
-from tests.search.prune.laws import keep_some
+from tests.search.space.laws import keep_some
 
 EXPORTERS = {"torchscript": {"dynamo": False}, "dynamo": {"dynamo": True, "verbose": False}}
 """Everything else as torch has it."""

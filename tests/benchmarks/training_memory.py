@@ -19,7 +19,8 @@ import jax
 import numpy as np
 
 from search.__main__ import keep_freed_memory
-from search.graph import execute, onnx_import
+from search.graph.onnx import read
+from search.graph.run import execute
 from tests.benchmarks.engine_throughput import SIZES, Torch, gradient_of
 
 
@@ -30,7 +31,7 @@ def largest_mib() -> float:
 
 def ours(path: Path, batch: int, *, sparing: bool) -> tuple[float, float]:
     """MiB that three gradients add to what the process had before compiling, and after it."""
-    graph = onnx_import.load(path.read_bytes())
+    graph = read.load(path.read_bytes())
     gradient, parameters = gradient_of(graph, sparing=sparing)
     size = SIZES[path.stem]
     x = np.random.default_rng(0).standard_normal((batch, 3, size, size)).astype(np.float32)

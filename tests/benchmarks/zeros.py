@@ -17,11 +17,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from search.evaluate.benchmark import take_turns, timings
-from search.evaluate.builder import MicroNetwork
-from search.evaluate.litert import random_call
-from search.evaluate.runtimes import RUNTIMES, runtime
-from search.evaluate.traced import trace
+from search.measure.benchmark import take_turns, timings
+from search.measure.calibrate.builder import MicroNetwork
+from search.measure.litert import random_call
+from search.measure.runtimes import RUNTIMES, runtime
+from search.measure.traced import trace
 from tests.benchmarks.host_latency import mobilenetv2, resnet18
 from tests.benchmarks.sparse_litert import SPARSE_FROM, sparse_file
 

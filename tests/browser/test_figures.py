@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from search import report_html
-from search.report import Front, Latency
-from tests.search.test_report_html import HOSTILE, make_point
+from search.view import report_page
+from search.wire.report import Front, Latency
+from tests.search.view.test_report_page import HOSTILE, make_point
 
 pytestmark = pytest.mark.browser
 DRAW = """async ([front, width]) => {
@@ -125,11 +125,11 @@ def test_numbers_read_as_in_the_report(page: Page) -> None:
     sizes = [*np.exp(rng.uniform(0, 24, 50)).astype(int).tolist(), 0, 999, 1000]
     latencies = [*np.exp(rng.uniform(-12, 9, 50)).tolist(), 0.0, 9.999, 1.0]
     expected: dict[str, list[Any]] = {
-        "percent": [report_html._percent(value) for value in fractions],
-        "points": [report_html._points(value) for value in fractions],
-        "count": [report_html._count(value) for value in sizes],
-        "fileSize": [report_html._filesize(value) for value in sizes],
-        "digits3": [report_html._latency(value) for value in latencies],
+        "percent": [report_page._percent(value) for value in fractions],
+        "points": [report_page._points(value) for value in fractions],
+        "count": [report_page._count(value) for value in sizes],
+        "fileSize": [report_page._filesize(value) for value in sizes],
+        "digits3": [report_page._latency(value) for value in latencies],
     }
     given = {name: latencies if name == "digits3" else sizes for name in expected}
     given |= {"percent": fractions, "points": fractions}

@@ -316,7 +316,7 @@ def test_a_real_job_gives_models_that_load(real: Service, tmp_path: Path) -> Non
 
 def test_inspect_through_the_service(real: Service, tmp_path: Path) -> None:
     """A dry run of the real engine lists the two convolutions' channels."""
-    from search.request import JobSpec
+    from search.wire.request import JobSpec
 
     with Client(real.url) as client:
         found = client.inspect(JobSpec(profiles=(_TARGETS[0],)), write(tmp_path / "m.onnx", small_network()))

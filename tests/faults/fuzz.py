@@ -16,9 +16,9 @@ import atheris
 import numpy as np
 
 with atheris.instrument_imports(include=["search"]):
-    from search.data import read_npz
-    from search.errors import SecateurError
-    from search.graph.onnx_import import load
+    from search.graph.onnx.read import load
+    from search.input.data import read_npz
+    from search.wire.errors import SecateurError
 
 from tests.e2e.test_service import small_network
 from tests.search.graph.hostile import HOSTILE

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from search import pipeline
-from search.data import read_npz
-from search.division import Splits
-from search.found import find_samples
-from search.graph.onnx_import import load
+from search.graph.onnx.read import load
 from search.graph.upload import Upload
-from search.plan import Knobs
-from search.progress import Progress
-from search.recover.augment import Augmentation
-from search.request import JobSpec
+from search.input.data import read_npz
+from search.input.division import Splits
+from search.input.sample_axes import find_samples
+from search.space.plan import Knobs
+from search.train.augment import Augmentation
+from search.wire.progress import Progress
+from search.wire.request import JobSpec
 
 
 def prepared(spec: JobSpec, model: bytes, data: Path, progress: Progress) -> tuple[Splits, Knobs, Augmentation]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from search.graph.upload import Upload
 from search.inspection import inspect
-from search.progress import Progress
-from search.request import JobSpec
+from search.wire.progress import Progress
+from search.wire.request import JobSpec
 from tests.search.graph.parts import words
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.errors import InvalidDataset
-from search.evaluate.dense import ADVICE
 from search.graph.ir import Array
-from search.progress import Progress
+from search.judge.dense import ADVICE
+from search.wire.errors import InvalidDataset
+from search.wire.progress import Progress
 from tests.search.graph.nets import Net, images, run_ort
 from tests.search.prepared import prepared
-from tests.search.recover.test_finetune import SPEC, TARGET, data_file, run
+from tests.search.train.test_finetune import SPEC, TARGET, data_file, run
 
 
 def sigmoid_network() -> bytes:

@@ -14,8 +14,8 @@ import pytest
 
 from search import __main__ as border
 from search.__main__ import _copy_best, _job
-from search.errors import FAULT_OF_OURS
-from search.report import Front
+from search.wire.errors import FAULT_OF_OURS
+from search.wire.report import Front
 from tests.e2e.test_service import small_network
 from tests.service.quick_child import point
 

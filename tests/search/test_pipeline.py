@@ -15,20 +15,20 @@ import onnx
 import pytest
 
 from search import pipeline
-from search.candidates import Search
-from search.evaluate.parity import Session
-from search.graph.onnx_import import load
-from search.plan import Candidate
-from search.progress import Progress
-from search.recover import augment
-from search.recover.deployed import cut_graph
-from search.report import Report
-from search.request import Constraints, JobSpec, Objective, SearchOptions
-from search.units import Units
+from search.candidates.search import Search
+from search.graph.onnx.read import load
+from search.judge.sessions import Session
+from search.memo import Units
+from search.space.plan import Candidate
+from search.train import augment
+from search.train.deployed import cut_graph
+from search.wire.progress import Progress
+from search.wire.report import Report
+from search.wire.request import Constraints, JobSpec, Objective, SearchOptions
+from tests.search.allocate.test_knapsack import interacting
+from tests.search.allocate.test_latencies import NOTHING
 from tests.search.graph.nets import Net, images
 from tests.search.prepared import prepared
-from tests.search.test_budgets import NOTHING
-from tests.search.test_knapsack import interacting
 
 TARGETS = ("tpu-v5e", "a100-tensorrt-fp16")
 

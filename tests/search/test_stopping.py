@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from search import pipeline, points, profiles
-from search import progress as progress_module
+from search import pipeline
 from search.graph.upload import Upload
-from search.plan import Candidate
-from search.progress import Progress, Stopped
-from search.report import Report
-from search.request import JobSpec, SearchOptions
+from search.measure import profiles
+from search.results import points
+from search.space.plan import Candidate
+from search.wire import progress as progress_module
+from search.wire.progress import Progress, Stopped
+from search.wire.report import Report
+from search.wire.request import JobSpec, SearchOptions
 from tests.search.graph.nets import Net
 from tests.search.test_pipeline import TARGETS, job
 

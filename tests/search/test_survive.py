@@ -11,15 +11,15 @@ import pytest
 
 from search import pipeline
 from search.criteria import CRITERIA
-from search.errors import InternalError
 from search.graph.upload import Upload
-from search.points import Finisher
-from search.progress import Progress, Stopped
-from search.recover.least_squares import Repairer
-from search.report import Report
-from search.request import JobSpec, SearchOptions
+from search.repair.least_squares import Repairer
+from search.results.points import Finisher
 from search.survive import MOST_NAMED, Survival
 from search.targets import NOTHING_TO_PRUNE
+from search.wire.errors import InternalError
+from search.wire.progress import Progress, Stopped
+from search.wire.report import Report
+from search.wire.request import JobSpec, SearchOptions
 from tests.search.graph.nets import Net, images
 
 TARGET = "server-avx2-onnxruntime-fp32"

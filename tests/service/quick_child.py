@@ -20,8 +20,8 @@ from typing import Any
 
 import cattrs
 
-from search.errors import InvalidModel
-from search.report import Accuracy, DataUse, Front, Latency, Point, Report
+from search.wire.errors import InvalidModel
+from search.wire.report import Accuracy, DataUse, Front, Latency, Point, Report
 
 EXIT_STOPPED = 3
 

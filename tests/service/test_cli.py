@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import click
 import pytest
 
-from search.request import JobSpec
+from search.wire.request import JobSpec
 from service.cli import main
 from service.commands.options import spec_flags
 from service.settings import Settings

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from search.report import Accuracy
+from search.wire.report import Accuracy
 from service.commands.demo import told
 from tests.service.quick_child import point
 

@@ -6,7 +6,7 @@ import json
 import signal
 from pathlib import Path
 
-from search.errors import FAULT_OF_OURS, InternalError, InvalidModel, SecateurError
+from search.wire.errors import FAULT_OF_OURS, InternalError, InvalidModel, SecateurError
 from service.commands.local import EngineError, failure
 
 

@@ -12,7 +12,7 @@ import flask
 import pytest
 from flask.testing import FlaskClient
 
-from search.errors import DeadlineExceeded, InternalError, InvalidModel
+from search.wire.errors import DeadlineExceeded, InternalError, InvalidModel
 from service.settings import Settings
 from service.worker import run_job
 

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from onnx import TensorProto, helper, numpy_helper
 
 from search.__main__ import main as engine
-from search.errors import ExternalDataRefused, InvalidModel, ResourceLimit, SecateurError
+from search.wire.errors import ExternalDataRefused, InvalidModel, ResourceLimit, SecateurError
 from service import model_files, protocol
 from service.app import create_app
 from service.artifacts import BlobStore

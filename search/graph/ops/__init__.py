@@ -8,9 +8,6 @@ the table is run by ONNX Runtime as it is; it freezes its neighbours and is expl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from search.graph.ir import Node
 from search.graph.ops import (
     arithmetic,
     attention,
@@ -30,35 +27,26 @@ from search.graph.ops import (
     static,
 )
 from search.graph.ops.op import Op
+from search.graph.ops.table import OPS, named, of
 
 __all__ = ["OPS", "Op", "named", "of"]
 
-OPS: Mapping[str, Op] = {
-    **conv.OPS,
-    **dense.OPS,
-    **recurrent.OPS,
-    **attention.OPS,
-    **norm.OPS,
-    **pool.OPS,
-    **quant.OPS,
-    **arithmetic.OPS,
-    **pointwise.OPS,
-    **reduce.OPS,
-    **move.OPS,
-    **resample.OPS,
-    **select.OPS,
-    **signal.OPS,
-    **static.OPS,
-    **sequence.OPS,
-}
-"""By name; an operator of another domain than ONNX's own as ``domain::name``."""
-
-
-def of(node: Node) -> Op | None:
-    """The entry of a node's operator, or None where the table has none."""
-    return named(node.domain, node.op)
-
-
-def named(domain: str, op: str) -> Op | None:
-    """The same of a name; ``domain`` is empty for ONNX's own."""
-    return OPS.get(f"{domain}::{op}" if domain else op)
+for family in (
+    conv,
+    dense,
+    recurrent,
+    attention,
+    norm,
+    pool,
+    quant,
+    arithmetic,
+    pointwise,
+    reduce,
+    move,
+    resample,
+    select,
+    signal,
+    static,
+    sequence,
+):
+    OPS.update(family.OPS)

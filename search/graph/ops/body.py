@@ -10,6 +10,7 @@ import onnx
 from onnx import helper
 
 from search.graph.ir import Graph, Node
+from search.graph.ops.compute import compute
 from search.graph.ops.lower import Inputs, Lower, Value
 from search.graph.proto import from_node, to_graph
 
@@ -18,8 +19,6 @@ def by_body(opset: int) -> Lower:
     """Lower an operator of the standard set through the body that its schema gives."""
 
     def lower(node: Node, inputs: Inputs) -> Value:
-        from search.graph import execute  # the interpreter refers to the table, and this entry to it  # noqa: PLC0415
-
         given = tuple(
             (f"i{i}", str(value.dtype), tuple(value.shape)) if value is not None else None
             for i, value in enumerate(inputs)
@@ -29,7 +28,9 @@ def by_body(opset: int) -> Lower:
         plain = Node("node", node.op, names, outputs, node.attributes, node.domain)
         graph = _body(from_node(plain).SerializeToString(deterministic=True), given, opset)
         values = {**graph.initializers, **{n: v for n, v in zip(names, inputs, strict=True) if n}}
-        execute.walk(graph, values)
+        for step in graph.nodes:
+            made = compute(step, [values[name] if name else None for name in step.inputs], graph.opset)
+            values.update(zip(step.outputs, made, strict=False))
         return tuple(values[name] if name else None for name in outputs)
 
     return lower

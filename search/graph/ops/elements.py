@@ -1,7 +1,7 @@
 """How many elements an operator makes, in Python integers, before anything is allocated.
 
 Every rule is asked for the elements of the largest output, from the shapes of the inputs and the constants that name sizes;
-`search.graph.growth` adds that no operator makes fewer than the largest input has.
+`search.graph.ops.growth` adds that no operator makes fewer than the largest input has.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from search.graph import flow
 from search.graph.ir import Graph, Node
 from search.graph.ops import lower_math
 from search.graph.ops.cut import Cut
-from search.graph.ops.elements import Elements, broadcasting
+from search.graph.ops.elements import Elements, broadcasting, no_more
 from search.graph.ops.linear_map import Linear
 from search.graph.ops.lower import Lower, Value, binary, unary, variadic
 from search.graph.ops.price import Shapes
@@ -82,11 +82,16 @@ class Op:
     product: bool = False
     """A matrix unit runs it faster on narrower floats."""
     in_cluster: bool = False
-    """LiteRT runs it between sparse products, see `search.structures.cluster`."""
+    """LiteRT runs it between sparse products, see `search.space.structures.cluster`."""
 
     def lowering(self, opset: int) -> Lower:
         """The computation for a version of the operator set."""
         return self.lower(opset) if self.by_opset else self.lower  # type: ignore[return-value, call-arg, arg-type]
+
+    @property
+    def grows(self) -> bool:
+        """Whether it may make far more than it reads and than its operands broadcast to."""
+        return self.elements not in (broadcasting, no_more)
 
     def moved(self, node: Node) -> range:
         """Positions of the operands whose elements are those of the results."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from search.graph import flow
-from search.graph.admission import MAX_CONSTANT_ELEMENTS, MAX_VALUE_ELEMENTS
 from search.graph.ir import Node
+from search.graph.limits import MAX_CONSTANT_ELEMENTS, MAX_VALUE_ELEMENTS
 from search.graph.ops import lower_resize
 from search.graph.ops.body import by_body
 from search.graph.ops.cut import Cut

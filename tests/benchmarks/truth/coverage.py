@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from search.evaluate.benchmark import speedup_interval
-from search.evaluate.intervals import of_differences, of_rate, of_ratios
+from search.judge.intervals import of_differences, of_rate, of_ratios
+from search.measure.benchmark import speedup_interval
 
 Floats = NDArray[np.float64]
 CASES = 1_000

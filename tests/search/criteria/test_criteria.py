@@ -12,16 +12,16 @@ from scipy import special
 
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence
-from search.evaluate.accuracy import divergence
-from search.graph.execute import Engine, trainable
 from search.graph.ir import Array
-from search.graph.onnx_import import load
-from search.prune.groups import Group, find_groups
-from search.recover.least_squares import DAMPING, Repairer
-from search.request import CriterionName
-from search.task import Task
+from search.graph.onnx.read import load
+from search.graph.run.execute import Engine, trainable
+from search.input.task import Task
+from search.judge.accuracy import divergence
+from search.repair.least_squares import DAMPING, Repairer
+from search.space.groups import Group, find_groups
+from search.wire.request import CriterionName
 from tests.search.graph.nets import Net, images, resnet, run_ort
-from tests.search.test_repair import unrolled
+from tests.search.repair.test_least_squares import unrolled
 
 SAMPLES = 32
 

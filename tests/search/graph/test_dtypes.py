@@ -11,13 +11,14 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from search.errors import ExternalDataRefused, InvalidModel
-from search.graph import execute, onnx_export, onnx_import
-from search.graph.patch import patch
+from search.graph.edit.patch import patch
+from search.graph.onnx import read, write
+from search.graph.run import execute
 from search.graph.upload import Upload
-from search.prune import surgery
+from search.space import surgery
+from search.wire.errors import ExternalDataRefused, InvalidModel
 from tests.search.graph.nets import images, relative_error, resnet, run_ort
-from tests.search.prune.laws import couple, keep_some
+from tests.search.space.laws import couple, keep_some
 
 HALF: dict[str, tuple[int, Any, float]] = {
     "float16": (TensorProto.FLOAT16, np.float16, 2e-3),
@@ -43,7 +44,7 @@ def _half(element: int, dtype: Any) -> bytes:
 def test_half_precision_stays_in_the_file(name: str) -> None:
     """Weights keep their type through import, cut and export, and the network computes what its float32 twin does."""
     element, dtype, tolerance = HALF[name]
-    graph = onnx_import.load(_half(element, dtype))
+    graph = read.load(_half(element, dtype))
     found = couple(graph)
     keep = keep_some(found)
     smaller = surgery.cut(graph, found, keep)
@@ -68,10 +69,10 @@ def test_weights_beside_the_file(tmp_path: Path) -> None:
         size_threshold=0,
     )
     feeds = {"x": images(2, 3, 8, 8)}
-    read = onnx_import.load(Upload.read(tmp_path / "split.onnx"))
-    assert relative_error(run_ort(onnx_export.export(read), feeds), run_ort(resnet().bytes(), feeds)) < 1e-6
+    graph = read.load(Upload.read(tmp_path / "split.onnx"))
+    assert relative_error(run_ort(write.export(graph), feeds), run_ort(resnet().bytes(), feeds)) < 1e-6
     with pytest.raises(ExternalDataRefused):
-        onnx_import.load((tmp_path / "split.onnx").read_bytes())
+        read.load((tmp_path / "split.onnx").read_bytes())
     (tmp_path / "split.onnx.data").unlink()
     with pytest.raises(InvalidModel, match=r"split\.onnx\.data"):
         Upload.read(tmp_path / "split.onnx")

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from search.evaluate.parity import Session
-from search.graph.execute import Engine, forward, trainable
 from search.graph.ir import Graph
-from search.graph.onnx_export import export
-from search.graph.onnx_import import load
+from search.graph.onnx.read import load
+from search.graph.onnx.write import export
+from search.graph.run.execute import Engine, forward, trainable
+from search.graph.run.segments import checkpointed
+from search.graph.run.stepwise import Stepwise
 from search.graph.sampling import Sampling
-from search.graph.segments import checkpointed
-from search.graph.stepwise import Stepwise
+from search.judge.sessions import Session
 from tests.search.graph.nets import Array, Net, images, relative_error, run_ort
 
 COUNT = 7

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from search.graph import execute, onnx_import
+from search.graph.onnx import read
 from search.graph.ops.lower_conv2d import Window, conv2d, max_pool2d, relu
+from search.graph.run import execute
 from tests.search.graph.nets import images, relative_error, resnet, run_ort
 
 CASES = {
@@ -79,7 +80,7 @@ def test_relu_keeps_what_is_not_a_number() -> None:
 def test_packed_parameters_compute_the_same() -> None:
     """Packing changes the layout of kernels only: unpacked they are the file's, and the engine takes either."""
     data = resnet().bytes()
-    graph = onnx_import.load(data)
+    graph = read.load(data)
     parameters = {name: graph.initializers[name] for name in execute.trainable(graph)}
     packed = execute.pack(graph, parameters)
     for name, value in execute.unpack(graph, packed.arrays).items():

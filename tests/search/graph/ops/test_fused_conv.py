@@ -8,13 +8,14 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from search.graph import execute, fuse, onnx_import
-from search.graph.onnx_export import export
-from search.prune import surgery
-from search.prune.blocks import Variant
-from search.prune.written import written
+from search.graph.onnx import read
+from search.graph.onnx.write import export
+from search.graph.run import execute, fuse
+from search.space import surgery
+from search.space.blocks import Variant
+from search.space.written import written
 from tests.search.graph.nets import Net, images, relative_error, resnet, run_ort
-from tests.search.prune.laws import couple, cut_against_masked, keep_some
+from tests.search.space.laws import couple, cut_against_masked, keep_some
 
 DOMAIN = "com.microsoft"
 ACTIVATIONS: dict[str, list[float]] = {
@@ -39,7 +40,7 @@ def _stored_by_onnx_runtime(net: Net, path: Path) -> bytes:
 
 def _kernels(data: bytes) -> tuple[list[tuple[object, ...]], list[str]]:
     """Kernels in any order, and what runs inside any of them: both convolutions before a sum can take it in."""
-    graph = onnx_import.load(data)
+    graph = read.load(data)
     kernels = fuse.workloads(graph, *execute.shapes(graph, {"x": (1, 3, 8, 8)}))
     return sorted((k.kind, k.macs, k.kernel, k.out_hw) for k in kernels), sorted(op for k in kernels for op in k.fused)
 
@@ -54,7 +55,7 @@ def test_the_answer_is_the_runtimes(activation: str, *, added: bool) -> None:
     said |= {"activation_params": ACTIVATIONS[activation]} if ACTIVATIONS[activation] else {}
     weights = net.weight(6, 2, 3, 3), net.weight(6)
     net.op("FusedConv", "x", *weights, *more, domain=DOMAIN, group=3, pads=[1] * 4, **said)
-    graph = onnx_import.load(net.bytes())
+    graph = read.load(net.bytes())
     assert graph.kinds is not None
     assert not graph.kinds.carried
     feeds = {"x": images(2, 6, 5, 7)}
@@ -66,9 +67,9 @@ def test_a_fused_network_is_the_one_before_fusion(tmp_path: Path) -> None:
     """The same groups and the same kernels; and what is cut computes what is masked."""
     net = resnet(batch_norm=False)
     data = _stored_by_onnx_runtime(net, tmp_path / "fused.onnx")
-    assert sum(node.domain == DOMAIN for node in onnx_import.load(data).nodes) == 3
-    assert [len(group) for group in couple(onnx_import.load(data)).prunable] == [
-        len(group) for group in couple(onnx_import.load(net.bytes())).prunable
+    assert sum(node.domain == DOMAIN for node in read.load(data).nodes) == 3
+    assert [len(group) for group in couple(read.load(data)).prunable] == [
+        len(group) for group in couple(read.load(net.bytes())).prunable
     ]
     assert _kernels(data) == _kernels(net.bytes())
     for seed in range(3):
@@ -80,7 +81,7 @@ def test_a_fused_network_is_the_one_before_fusion(tmp_path: Path) -> None:
 def test_the_written_file_declares_the_sizes_that_it_has(tmp_path: Path) -> None:
     """ONNX Runtime notes the size of every value in its file, and refuses one whose notes contradict the weights."""
     data, feeds = _stored_by_onnx_runtime(resnet(), tmp_path / "fused.onnx"), {"x": images(2, 3, 8, 8)}
-    graph = onnx_import.load(data)
+    graph = read.load(data)
     groups = couple(graph)
     keep = keep_some(groups)
     params = surgery.mask(graph.initializers, groups, keep)

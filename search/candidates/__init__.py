@@ -1,0 +1,1 @@
+"""From what can be turned to repaired candidates."""

@@ -1,1 +1,0 @@
-"""Accuracy with intervals, parity in the runtime, timing, calibration of this machine."""

@@ -1,0 +1,1 @@
+"""Formats of other runtimes, a folder each."""

@@ -1,0 +1,1 @@
+"""Samples and what their labels mean: reading, checking, dividing."""

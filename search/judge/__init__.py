@@ -1,0 +1,1 @@
+"""What a network is worth: accuracy and its interval, parity of files, memory."""

@@ -1,0 +1,1 @@
+"""Timing on this machine: sessions, stopwatch, runtimes, profiles of hosts."""

@@ -1,0 +1,1 @@
+"""Small networks whose timings fit the latency model of a machine."""

@@ -1,1 +1,0 @@
-"""What belongs together, and how it is masked and cut."""

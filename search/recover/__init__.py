@@ -1,1 +1,0 @@
-"""Getting accuracy back: closed-form repair, reconstruction, fine-tuning."""

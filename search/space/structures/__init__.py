@@ -1,0 +1,1 @@
+"""Structures of zeros and of widths, one file each."""

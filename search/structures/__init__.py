@@ -1,1 +1,0 @@
-"""What an option of a layer is, one kind of removal a file."""

@@ -1,0 +1,1 @@
+"""Training of candidates for minutes that the client gives."""

@@ -1,1 +1,0 @@
-"""Tests of repair and training."""
