@@ -28,7 +28,7 @@ class Problem:
     tables: Tables
     """The same from look-ups, for many choices at once; it leaves out what only whole networks show."""
     named_s: Sequence[float] = ()
-    """Prices of the speed-ups that the request names (`search.allocate.latencies.named_s`)."""
+    """Prices of the speed-ups that the request names (`search.allocate.goals.Goals.prices_s`)."""
 
     def plan(self, choice: Choice) -> dict[str, Setting]:
         """The plan of a choice."""

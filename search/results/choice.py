@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from scipy import stats
 
-from search.results import pareto
+from search.allocate import pareto
 from search.wire.report import Front, Point, Verdict
 from search.wire.request import Constraints, JobSpec
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from hwprofiles.device import DeviceProfile
 from hwprofiles.latency import UNVALIDATED_FACTOR, latency_interval_s
+from search.allocate import pareto
 from search.allocate.price import Pricer
 from search.graph.edit.patch import file_of, patch
 from search.graph.ir import Array, Graph
@@ -22,7 +23,6 @@ from search.judge.memory import peak_memory_bytes
 from search.judge.proof import Proof
 from search.measure.stopwatch import ROUNDS, Stopwatch, Timed
 from search.memo import Units, digest
-from search.results import pareto
 from search.results.choice import choose_best, thinned
 from search.space.plan import Candidate, Knobs, Plan, blocks_of
 from search.space.written import written
@@ -298,31 +298,3 @@ def _relative(points: Sequence[Point], profile: DeviceProfile) -> list[Point]:
             found = dataclasses.replace(found, speedup=value, speedup_low=low, speedup_high=high)
         filled.append(found)
     return filled
-
-
-def spread(
-    latencies_s: Sequence[float],
-    divergences: Sequence[float],
-    count: int,
-    goals_s: Sequence[float] = (),
-    *,
-    trained: bool = True,
-    fastest_s: float = 0.0,
-) -> list[int]:
-    """Positions of the candidates worth finishing: undominated on the search split, spread over the front.
-
-    The best one within each of ``goals_s`` is among them. Those yet to be ``trained`` are the bends of the front: training, whose
-    time is short, goes to candidates that are hardly worse than slower ones, and much better than faster ones; of those within
-    ``fastest_s`` only to the best.
-    """
-    kept = pareto.front(latencies_s, [-float(d) for d in divergences])
-    if not trained:
-        kept = kept[max(0, sum(latencies_s[i] <= fastest_s for i in kept) - 1) :]
-    costs, moved = [latencies_s[i] for i in kept], np.array([divergences[i] for i in kept], float)
-    within = [[i for i, seconds in enumerate(costs) if seconds <= goal] for goal in goals_s]
-    goals = {each[-1] for each in within if each}  # ascending latency is descending divergence
-    if trained:
-        chosen = pareto.thin(costs, count, list(-np.log1p(moved)), goals)
-    else:
-        chosen = pareto.most_area(costs, list(-np.sqrt(moved)), count, goals)
-    return [kept[i] for i in chosen]

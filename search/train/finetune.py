@@ -48,7 +48,7 @@ def train(
         Those that took part in training, in the same order; all where there was none, or where it ended early. Where nothing
         could be trained they are as they were, and a warning says why.
     """
-    if spec.search.finetune_minutes <= 0 or not candidates or progress.stopping:
+    if not candidates or progress.stopping:
         return list(candidates)
     if len(splits.train) < FEWEST_SAMPLES:
         progress.warn(

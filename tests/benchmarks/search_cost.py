@@ -31,7 +31,7 @@ import onnx
 from hwprofiles.registry import load_profile
 from search.allocate.knapsack import knapsack
 from search.allocate.price import Pricer
-from search.candidates.search import build_problem
+from search.allocate.problem import build_problem
 from search.graph.ir import Array
 from search.graph.onnx.read import load
 from search.space.options import options_for

@@ -20,26 +20,28 @@ from typing import Any
 
 import numpy as np
 
-from search import pipeline
+from search.allocate import pareto
 from search.allocate.base import Allocator, Problem
 from search.allocate.erk import ErdosRenyiKernel, density
 from search.allocate.global_threshold import GlobalThreshold
 from search.allocate.knapsack import knapsack
 from search.allocate.price import Pricer
+from search.allocate.problem import Sensitivities, build_problem
 from search.allocate.uniform import Uniform
-from search.candidates.search import Search, Sensitivities, build_problem
+from search.candidates.make import Maker
+from search.candidates.sensitivity import sensitivities
 from search.criteria import CRITERIA
 from search.criteria.base import Evidence, filter_scores
-from search.graph.onnx.read import load
 from search.measure import profiles
 from search.measure.stopwatch import stopwatch
 from search.memo import Units, digest
-from search.results import pareto, points
+from search.results import points
 from search.space.options import Options, options_for, states_for
 from search.space.plan import Candidate, Knobs, Plan, plan_key, widths_of
 from search.wire.progress import Progress
 from search.wire.request import Constraints, JobSpec, SearchOptions, StructureName
 from tests.benchmarks.small_networks import BUILDERS, read, trained
+from tests.search.prepared import prepared
 
 TARGETS = ("host-cpu-onnxruntime", "pixel4-1large-tflite-fp32", "pixel4-gpu-tflite-fp32")
 NETWORKS = ("resnet20", "resnet32", "mobilenet", "vit")
@@ -53,7 +55,7 @@ class Bench:
     """One network, one seed: everything that the methods share."""
 
     knobs: Knobs
-    search: Search
+    maker: Maker
     evidence: Evidence
     finisher: points.Finisher
     sensitivities: Sensitivities
@@ -74,17 +76,17 @@ class Bench:
         """Calibrate, measure sensitivities, order units by every criterion used; without ``rules`` by ours only."""
         spec = JobSpec(tuple(targets), constraints=Constraints(structures=structures), search=SearchOptions(seed=seed))
         progress = Progress(None)
-        splits, knobs, _ = pipeline._prepare(spec, load(model), data, progress)
+        splits, knobs, _ = prepared(spec, model, data, progress)
         pricers = {name: Pricer(knobs, profiles.resolve(name, workdir / "cache", progress)) for name in targets}
         units = Units(workdir / "units", digest(model, seed))
-        search = Search(knobs, splits, spec, units, progress)
+        maker = Maker(knobs, splits, spec, units, progress)
         every = [options for pricer in pricers.values() for options in states_for(knobs, pricer.profile, structures)]
         part = splits.calibration
-        evidence = Evidence(knobs.graph, knobs.groups, search.repairer.targets, part.feeds, part.labels, seed)
+        evidence = Evidence(knobs.graph, knobs.groups, maker.repairer.targets, part.feeds, part.labels, seed)
         for name in ("l1", "taylor", "random") if rules else ():
-            search.orders[name] = {g.id: CRITERIA[name](g, evidence) for g in knobs.groups.prunable}
+            maker.orders[name] = {g.id: CRITERIA[name](g, evidence) for g in knobs.groups.prunable}
         finisher = points.Finisher(knobs, splits.judged.take(slice(EVALUATED)), 0, units)
-        return cls(knobs, search, evidence, finisher, search.sensitivities(every), pricers)
+        return cls(knobs, maker, evidence, finisher, sensitivities(maker, every), pricers)
 
     def plans(self, method: str, pricer: Pricer, budgets_s: Sequence[float]) -> list[Plan]:
         """What a method answers to each budget."""
@@ -111,7 +113,7 @@ class Bench:
         criteria = ("obs", "l2") if method.startswith("ours") else (method.partition("-")[2],)
         if not widths_of(plan):
             criteria = criteria[:1]
-        return min((self.search._candidate(plan, name) for name in criteria), key=lambda c: c.divergence)
+        return min((self.maker._candidate(plan, name) for name in criteria), key=lambda c: c.divergence)
 
 
 def _unweighted(pricer: Pricer, options: Options) -> Problem:

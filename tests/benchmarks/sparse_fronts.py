@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from search.allocate.knapsack import knapsack
+from search.allocate.pareto import front
 from search.allocate.price import Pricer
-from search.candidates.search import build_problem
+from search.allocate.problem import build_problem
 from search.memo import digest
-from search.results.pareto import front
 from search.space.options import Options, states_for
 from search.space.plan import Plan, plan_key
 from search.wire.request import StructureName

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 import subprocess
@@ -14,19 +13,15 @@ import numpy as np
 import onnx
 import pytest
 
-from search import pipeline
-from search.candidates.search import Search
+from search.candidates.make import Maker
 from search.graph.onnx.read import load
 from search.judge.sessions import Session
 from search.memo import Units
-from search.space.plan import Candidate
 from search.train import augment
 from search.train.deployed import cut_graph
 from search.wire.progress import Progress
 from search.wire.report import Report
 from search.wire.request import Constraints, JobSpec, Objective, SearchOptions
-from tests.search.allocate.test_knapsack import interacting
-from tests.search.allocate.test_latencies import NOTHING
 from tests.search.graph.nets import Net, images
 from tests.search.prepared import prepared
 
@@ -192,42 +187,14 @@ def test_files_that_are_no_model(tmp_path: Path, model: bytes, kind: str) -> Non
     assert problem(job(tmp_path / "j", JobSpec(("tpu-v5e",)), model=model))["type"] == kind
 
 
-def test_blocks_are_worth_a_repair_at_each_named_speed_with_its_margin_and_without() -> None:
-    """By hand: 0.5 s is named, so the best within 0.5 and within 0.515, and both are finished; 0.59 s is the objective's."""
-    latencies_s = {8: 0.7, 7: 0.59, 6: 0.51, 5: 0.505, 4: 0.48, 3: 0.4}
-    problem = dataclasses.replace(interacting(1), latency_s=lambda plan: latencies_s[plan.get("g0", 8)], named_s=[0.5])
-    candidates = [Candidate({"g0": n}, NOTHING, {}, {}, 1 / n, "obs") for n in latencies_s]
-    spec = JobSpec(objective=Objective(max_latency_ms=590))
-    worth = pipeline._worth_blocks([problem], candidates, "unlabelled", spec)
-    assert [c.plan["g0"] for c in worth] == [7, 6, 4]
-    assert [c.plan["g0"] for c in pipeline._worth_blocks([problem], candidates, "unlabelled", JobSpec())] == [6, 4]
-    finished = pipeline._promising(problem, candidates, 1, JobSpec())
-    assert {6, 4} <= {c.plan["g0"] for c in finished}
-    assert pipeline._worth_blocks([problem], candidates, "data-free", spec) == []
-    trained = dataclasses.replace(spec, search=SearchOptions(finetune_minutes=1))
-    assert pipeline._worth_blocks([problem], candidates, "unlabelled", trained) == []
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 6, 7, 33])
-def test_a_search_that_ends_early_leaves_no_wide_gap(count: int) -> None:
-    """After k plans the longest stretch without one is no longer than twice an even share, wherever the search ends."""
-    plans = [{"g": width} for width in range(count)]
-    order = pipeline._distinct([plans, plans[::-1]])
-    assert sorted(plan["g"] for plan in order) == list(range(count))
-    alone = [plan["g"] for plan in pipeline._distinct([plans])]
-    for k in range(1, count + 1):
-        gaps = np.diff([-1, *sorted(alone[:k]), count]) - 1
-        assert gaps.max() <= 2 * np.ceil((count - k) / (k + 1))
-
-
 def test_a_trial_network_has_the_kernels_of_its_candidate(tmp_path: Path) -> None:
     """What is timed before the search differs from what the search finds in the values of weights alone."""
     spec = JobSpec(TARGETS[:1])
     folder, progress = job(tmp_path / "a", spec), Progress(None)
     splits, knobs, _ = prepared(spec, network(), folder / "data.npz", progress)
-    search = Search(knobs, splits, spec, Units(tmp_path / "units", "key"), progress)
+    maker = Maker(knobs, splits, spec, Units(tmp_path / "units", "key"), progress)
     plan = {group.id: len(group) // 2 for group in knobs.groups.prunable}
-    trial, found = search.untrained(plan), cut_graph(search.candidate(plan))
+    trial, found = maker.untrained(plan), cut_graph(maker.candidate(plan))
     shapes = {name: value.shape for name, value in found.initializers.items()}
     assert {name: value.shape for name, value in load(trial).initializers.items()} == shapes
     assert [node.op for node in load(trial).nodes] == [node.op for node in found.nodes]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from search import pipeline
+from search.allocate.targets import NOTHING_TO_PRUNE
 from search.criteria import CRITERIA
 from search.graph.upload import Upload
 from search.repair.least_squares import Repairer
 from search.results.points import Finisher
 from search.survive import MOST_NAMED, Survival
-from search.targets import NOTHING_TO_PRUNE
 from search.wire.errors import InternalError
 from search.wire.progress import Progress, Stopped
 from search.wire.report import Report

@@ -16,12 +16,12 @@ from search.judge.accuracy import Quality
 from search.judge.proof import Proof
 from search.measure.stopwatch import Timed
 from search.memo import Units
-from search.results.points import File, Finisher, _relative, build_front, spread
+from search.results.points import File, Finisher, _relative, build_front
 from search.space.plan import Candidate, Knobs
 from search.wire.errors import InternalError
 from search.wire.report import Front, Latency, Point
 from search.wire.request import JobSpec, Objective, SearchOptions
-from tests.search.allocate.test_latencies import NOTHING
+from tests.search.allocate.test_goals import NOTHING
 from tests.search.graph.nets import images, resnet
 
 N = 400
@@ -150,34 +150,6 @@ def test_the_wish_keeps_its_neighbours() -> None:
     found = front(files, [float(10 - k) for k in range(1, 10)], JobSpec(search=SearchOptions(points=5)))
     assert found.best == "p04"
     assert [p.id for p in found.points] == ["p01", "p03", "p04", "p05", "p09"]
-
-
-def test_points_to_be_trained_are_the_bends_of_the_front() -> None:
-    """17 adds no area, 4 adds 0.09 = log(10 / 4) * (1 - 0.9), 10 adds 0.21, 1 adds 0.81 = log(1.5) * 2, 1.5 adds 0.98."""
-    latencies = [1.0, 1.5, 4.0, 10.0, 17.0]
-    lost = [4.0, 1.0, 0.81, 0.25, 0.0]
-    assert spread(latencies, lost, 3, trained=False) == [0, 1, 3]
-
-
-def test_of_points_beyond_what_is_wanted_the_best_is_trained() -> None:
-    """Of 1 and 1.5, both within 2, the time goes to 1.5; where they are trained already both may stay; 0.9 has neither."""
-    latencies, lost = [1.0, 1.5, 4.0, 10.0], [4.0, 1.0, 0.81, 0.25]
-    assert spread(latencies, lost, 4, [2.0], trained=False, fastest_s=2.0) == [1, 2, 3]
-    assert spread(latencies, lost, 4, [2.0], trained=True, fastest_s=2.0) == [0, 1, 2, 3]
-    assert spread(latencies, lost, 4, trained=False, fastest_s=0.9) == [0, 1, 2, 3]
-
-
-def test_points_that_are_done_are_spread_along_the_curve() -> None:
-    """By hand: the crowded 1.5 and 4 go, where next to nothing is gained over 1; 10, where little is lost, stays."""
-    assert spread([1.0, 1.5, 4.0, 10.0, 17.0], [8.0, 7.9, 7.8, 0.1, 0.0], 3) == [0, 3, 4]
-
-
-def test_the_best_within_a_goal_is_kept_and_the_dominated_are_not() -> None:
-    """A goal keeps the costliest that meets it; what costs more and moved more is never spread over."""
-    latencies, lost = [1.0, 2.0, 2.1, 3.0, 4.0], [5.0, 1.0, 2.0, 0.5, 0.0]
-    assert 1 in spread(latencies, lost, 3, [2.5], trained=False)
-    assert 3 in spread(latencies, lost, 3, [3.5], trained=False)
-    assert 2 not in spread(latencies, lost, 5, trained=False)
 
 
 def test_a_file_that_computes_something_else_is_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,17 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from search.allocate.latencies import (
-    BEYOND_THE_GOAL,
-    MOST_TIMED,
-    NEAR_THE_GOAL,
-    USELESS,
-    fastest_searched_s,
-    latency_budgets,
-    named_s,
-    near_the_goal,
-    timed,
-)
+from search.allocate.goals import BEYOND_THE_GOAL, MOST_TIMED, NEAR_THE_GOAL, USELESS, Goals
 from search.space.blocks import Variant
 from search.space.plan import Candidate, Plan
 from search.wire.request import JobSpec, Objective, SearchOptions
@@ -32,8 +22,8 @@ def test_budgets_end_where_nothing_is_left() -> None:
     problem = interacting(1)
     harsh = dataclasses.replace(problem, errors={name: 10 * e for name, e in problem.errors.items()})
     mild = dataclasses.replace(problem, errors={name: e / 10 for name, e in problem.errors.items()})
-    assert min(latency_budgets(harsh, JobSpec())) > min(latency_budgets(mild, JobSpec()))
-    assert min(latency_budgets(mild, JobSpec())) == pytest.approx(problem.seconds(problem.fastest()))
+    assert min(Goals(JobSpec()).budgets_s(harsh)) > min(Goals(JobSpec()).budgets_s(mild))
+    assert min(Goals(JobSpec()).budgets_s(mild)) == pytest.approx(problem.seconds(problem.fastest()))
     assert mild.error(problem.fastest()) < USELESS < harsh.error(problem.fastest())
 
 
@@ -42,7 +32,7 @@ def test_the_objective_has_its_own_budgets() -> None:
     problem = interacting(1)
     harsh = dataclasses.replace(problem, errors={name: 10 * e for name, e in problem.errors.items()})
     goal_s = 1.2 * problem.seconds(problem.fastest())
-    found = latency_budgets(harsh, JobSpec(objective=Objective(max_latency_ms=1e3 * goal_s)))
+    found = Goals(JobSpec(objective=Objective(max_latency_ms=1e3 * goal_s))).budgets_s(harsh)
     assert np.isclose(found[-len(NEAR_THE_GOAL) :], goal_s * np.array(NEAR_THE_GOAL)).any()
 
 
@@ -54,11 +44,11 @@ def test_a_front_ends_beyond_the_objective() -> None:
     speedup = (dense_s / fastest_s) ** 0.5 / BEYOND_THE_GOAL**0.5
     assert speedup > 1
     spec = JobSpec(objective=Objective(speedup=speedup), search=SearchOptions(finetune_minutes=1))
-    found = latency_budgets(mild, spec)
+    found = Goals(spec).budgets_s(mild, beyond=False)
     assert min(found) == pytest.approx(dense_s / speedup / BEYOND_THE_GOAL)
     assert min(found) > fastest_s
     untrained = dataclasses.replace(spec, search=SearchOptions())
-    assert min(latency_budgets(mild, untrained)) == pytest.approx(fastest_s)
+    assert min(Goals(untrained).budgets_s(mild)) == pytest.approx(fastest_s)
 
 
 def test_speeds_that_points_are_wanted_at_have_their_own_budgets() -> None:
@@ -67,14 +57,14 @@ def test_speeds_that_points_are_wanted_at_have_their_own_budgets() -> None:
     dense_s, fastest_s = problem.latency_s({}), problem.seconds(problem.fastest())
     speedups = (1 + 0.2 * (dense_s / fastest_s - 1), 1 + 0.6 * (dense_s / fastest_s - 1), 2 * dense_s / fastest_s)
     spec = JobSpec(search=SearchOptions(at_speedups=speedups))
-    problem = dataclasses.replace(problem, named_s=named_s(problem, spec))
-    found = near_the_goal(problem, spec)
+    problem = dataclasses.replace(problem, named_s=Goals(spec).prices_s(problem))
+    found = Goals(spec).near_s(problem)
     assert found == pytest.approx([0.97 * dense_s / s for s in speedups[:2]])
-    assert latency_budgets(problem, spec)[-2:] == found
-    assert fastest_searched_s(problem, spec) == pytest.approx(0.97 * dense_s / speedups[2])
+    assert Goals(spec).budgets_s(problem)[-2:] == found
+    assert Goals(spec).fastest_searched_s(problem) == pytest.approx(0.97 * dense_s / speedups[2])
     both = dataclasses.replace(spec, objective=Objective(speedup=10 * speedups[2]))
-    assert fastest_searched_s(problem, both) == pytest.approx(dense_s / (20 * speedups[2]))
-    assert fastest_searched_s(interacting(1), JobSpec()) == 0
+    assert Goals(both).fastest_searched_s(problem) == pytest.approx(dense_s / (20 * speedups[2]))
+    assert Goals(JobSpec()).fastest_searched_s(interacting(1)) == 0
 
 
 def test_a_mispriced_network_gets_other_prices_for_the_speeds_named() -> None:
@@ -86,9 +76,9 @@ def test_a_mispriced_network_gets_other_prices_for_the_speeds_named() -> None:
     def measured(plans: Sequence[Plan]) -> list[float]:
         return [1.1 * dense_s / problem.latency_s(plan) for plan in plans]
 
-    assert named_s(problem, spec) == pytest.approx([0.97 * dense_s / 1.1, 0.97 * dense_s / 1.2])
-    assert named_s(problem, spec, measured) == pytest.approx([0.97 * dense_s, 1.1 * 0.97 * dense_s / 1.2])
-    assert named_s(problem, JobSpec(), measured) == []
+    assert Goals(spec).prices_s(problem) == pytest.approx([0.97 * dense_s / 1.1, 0.97 * dense_s / 1.2])
+    assert Goals(spec).prices_s(problem, measured) == pytest.approx([0.97 * dense_s, 1.1 * 0.97 * dense_s / 1.2])
+    assert Goals(JobSpec()).prices_s(problem, measured) == []
 
 
 def test_candidates_about_a_named_speed_are_timed_until_none_better_can_have_it() -> None:
@@ -103,7 +93,7 @@ def test_candidates_about_a_named_speed_are_timed_until_none_better_can_have_it(
         asked.extend(int(plan["g0"]) for plan in plans)
         return [faster[asked[-1]] / latencies_s[asked[-1]]]
 
-    found = timed(problem, JobSpec(search=SearchOptions(at_speedups=(2.0,))), candidates, measured)
+    found = Goals(JobSpec(search=SearchOptions(at_speedups=(2.0,)))).timed(problem, candidates, measured)
     assert asked == [5, 4, 6, 7]
     [price_s] = found.named_s
     enough = {n for n in latencies_s if found.latency_s({"g0": n}) <= price_s}
@@ -124,7 +114,7 @@ def test_many_slow_candidates_do_not_keep_a_fast_one_from_being_timed() -> None:
         asked.extend(plans)
         return [1 / 1.04 / latencies_s[plan["g0"]] for plan in plans]
 
-    found = timed(problem, JobSpec(search=SearchOptions(at_speedups=(2.0,))), candidates, measured)
+    found = Goals(JobSpec(search=SearchOptions(at_speedups=(2.0,)))).timed(problem, candidates, measured)
     assert len(asked) <= MOST_TIMED
     best = min((c for c in candidates if found.latency_s(c.plan) <= found.named_s[0]), key=lambda c: c.divergence)
     assert 1.04 * latencies_s[best.plan["g0"]] <= 0.985 * 0.5 < 1.04 * 1.02 * latencies_s[best.plan["g0"]]
@@ -139,4 +129,4 @@ def test_no_budget_where_nothing_is_faster() -> None:
         errors={n: e[:1] for n, e in problem.errors.items()},
         tables=problem.tables.at(dict.fromkeys(problem.options, np.zeros(1, np.int64))),
     )
-    assert latency_budgets(alone, JobSpec()) == []
+    assert Goals(JobSpec()).budgets_s(alone) == []

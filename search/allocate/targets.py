@@ -11,6 +11,7 @@ import numpy as np
 
 from hwprofiles.device import DeviceProfile
 from hwprofiles.rules import executed_structures, sparsity_rule
+from search.allocate.goals import Goals
 from search.allocate.lowered import Kernels
 from search.allocate.price import Pricer
 from search.measure import profiles
@@ -93,21 +94,17 @@ def refuse_unreachable(spec: JobSpec, targets: Sequence[Target]) -> None:
     Raises:
         InfeasibleConstraints: with the best reachable of every target.
     """
-    reach = {t.profile.id: (t.pricer.latency_s({}) * 1e3, t.pricer.latency_s(t.fastest) * 1e3) for t in targets}
-    wanted = {
-        name: spec.objective.max_latency_ms or (dense / spec.objective.speedup if spec.objective.speedup else np.inf)
-        for name, (dense, _) in reach.items()
+    goals = Goals(spec)
+    reach = {t.profile.id: (t.pricer.latency_s({}), t.pricer.latency_s(t.fastest)) for t in targets}
+    if any(least_s <= (goals.latency_s(dense_s) or np.inf) for dense_s, least_s in reach.values()):
+        return
+    best = {
+        name: {"latency_ms": 1e3 * least_s, "speedup": dense_s / least_s} for name, (dense_s, least_s) in reach.items()
     }
-    if all(least > wanted[name] for name, (_, least) in reach.items()):
-        best = {name: {"latency_ms": least, "speedup": dense / least} for name, (dense, least) in reach.items()}
-        words = "; ".join(
-            f"{name}: {v['latency_ms']:.3g} ms, {v['speedup']:.2f} times as fast as dense" for name, v in best.items()
-        )
-        asked = (
-            f"{spec.objective.max_latency_ms:g} ms"
-            if spec.objective.max_latency_ms
-            else f"{spec.objective.speedup:g} times as fast"
-        )
-        raise InfeasibleConstraints(
-            f"the objective asks for {asked}; the best reachable is {words} (predicted); relax it", best_reachable=best
-        )
+    words = "; ".join(
+        f"{name}: {v['latency_ms']:.3g} ms, {v['speedup']:.2f} times as fast as dense" for name, v in best.items()
+    )
+    raise InfeasibleConstraints(
+        f"the objective asks for {goals.in_words}; the best reachable is {words} (predicted); relax it",
+        best_reachable=best,
+    )
