@@ -8,7 +8,9 @@ from search.graph.edit.patch import file_of
 from search.graph.ir import Array, Graph
 from search.input.data import Part
 from search.input.outputs import along_last_axis, features, informative
-from search.judge.accuracy import Z95, quality
+from search.judge.accuracy import quality
+from search.judge.intervals import Z95
+from search.judge.metrics.values import VALUES
 from search.judge.sessions import Session
 from search.wire.report import Judge, OutputUse
 
@@ -98,7 +100,7 @@ def doubt(part: Part, graph: Graph) -> str | None:
     some = part.take(slice(DOUBT_SAMPLES))
     outputs = answers(graph, some)
     found = quality(outputs, some.labels, outputs, part.task)
-    if found.metric == "r2":
+    if found.metric is VALUES:
         return f"the dense model has an r2 of {found.value:.3g} on the labels; {ADVICE}" if found.value <= 0 else None
     chance = _chance(part.task.answers(outputs[part.task.output]), part.labels[: len(some)])
     if found.value - Z95 * float(found.scores.std()) / np.sqrt(len(some)) > chance:

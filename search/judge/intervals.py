@@ -15,6 +15,8 @@ from scipy import optimize, special, stats
 
 Floats = NDArray[np.float64]
 TAILS = (0.025, 0.975)
+Z95 = float(stats.norm.ppf(TAILS[1]))
+"""Half-width of a normal distribution's 95 % interval, in standard deviations."""
 DRAWS = 40_000
 """Of a posterior: its quantiles are then off by a hundredth of its width."""
 FEWEST_DEGREES = 3.0

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from scipy import stats
 
 from search.allocate import pareto
+from search.judge.intervals import Z95
 from search.wire.report import Front, Point, Verdict
 from search.wire.request import Constraints, JobSpec
 
-Z95 = float(stats.norm.ppf(0.975))
 MOST_NEEDED = 10_000_000
 """Samples beyond which no number is named."""
 

@@ -17,9 +17,10 @@ from search.graph.edit.patch import file_of, patch
 from search.graph.ir import Array, Graph
 from search.input.data import Part
 from search.input.division import folds
-from search.judge.accuracy import Quality, accuracy, quality
+from search.judge.accuracy import accuracy, quality
 from search.judge.dense import answers, understood
 from search.judge.memory import peak_memory_bytes
+from search.judge.metrics.base import Quality
 from search.judge.proof import Proof
 from search.measure.stopwatch import ROUNDS, Stopwatch, Timed
 from search.memo import Units, digest

@@ -10,7 +10,8 @@ import numpy as np
 from search.allocate.price import Pricer
 from search.graph.ir import Graph
 from search.input.data import Part
-from search.judge.accuracy import Quality
+from search.judge.metrics.base import Quality
+from search.judge.metrics.hits import AGREEMENT
 from search.measure import profiles
 from search.measure.stopwatch import stopwatch
 from search.results import points
@@ -43,7 +44,7 @@ def untouched(
     progress.warn(f"{NOTHING}; {'; '.join(reasons)}")
     constants = graph.frame.constants if graph.frame is not None else {}
     parameters = sum(value.size for value in constants.values() if value.dtype.kind == "f")
-    same = Quality(np.ones(len(part)), "agreement")
+    same = Quality(np.ones(len(part)), AGREEMENT)
     dense = points.File(model, hashlib.sha256(model).hexdigest(), 0.0, same, same, parameters, 0, (), ())
     pricer_of = Knobs(graph, {})
     fronts: dict[str, Front] = {}

@@ -176,7 +176,7 @@ def test_tokens_are_hit_one_by_one() -> None:
     outputs = np.eye(3)[TOKENS]
     outputs[0, 0] = np.roll(outputs[0, 0], 1)
     judged = quality([outputs], TOKENS, [outputs])
-    assert (judged.metric, judged.scores.tolist()) == ("top1", [0.8, *[1.0] * (N - 1)])
+    assert (judged.metric.name, judged.scores.tolist()) == ("top1", [0.8, *[1.0] * (N - 1)])
 
 
 @pytest.mark.parametrize(("shift", "shape"), [(0.0, (N, 1)), (0.5, (N, 1)), (0.0, (N,))])
@@ -185,7 +185,7 @@ def test_one_column_is_hit_on_its_side_of_the_threshold(shift: float, shape: tup
     outputs = shift + 0.4 * np.where(YES, 1.0, -1.0)
     outputs[5] = shift - 0.1
     judged = quality([outputs.reshape(shape)], YES, [outputs.reshape(shape)])
-    assert judged.metric == "top1"
+    assert judged.metric.name == "top1"
     assert judged.value == pytest.approx(11 / 12)
 
 

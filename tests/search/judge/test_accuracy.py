@@ -7,7 +7,9 @@ import pytest
 from scipy import stats
 
 from search.input.task import Kind, Task
-from search.judge.accuracy import Quality, accuracy, divergence, quality
+from search.judge.accuracy import accuracy, divergence, quality
+from search.judge.metrics.base import Quality
+from search.judge.metrics.hits import TOP1
 from tests.search.graph.nets import images
 
 
@@ -21,7 +23,7 @@ def test_agreement_without_labels() -> None:
     """Without labels the dense model's choice is the truth."""
     dense = np.array([[1.0, 0], [0, 1.0]], np.float32)
     judged = quality([np.array([[2.0, 1], [2.0, 1]], np.float32)], None, [dense])
-    assert (judged.metric, judged.value) == ("agreement", 0.5)
+    assert (judged.metric.name, judged.value) == ("agreement", 0.5)
 
 
 def test_r2_equals_its_definition() -> None:
@@ -40,7 +42,7 @@ def test_paired_interval_covers_the_truth() -> None:
     for _ in range(600):
         dense = (rng.random(200) < 0.9).astype(float)
         pruned = np.where(rng.random(200) < 0.05, 0.0, dense)  # loses 5 % of 0.9
-        found = accuracy(Quality(pruned, "top1"), Quality(dense, "top1"))
+        found = accuracy(Quality(pruned, TOP1), Quality(dense, TOP1))
         covered += found.delta_low <= -0.045 <= found.delta_high
     assert 0.92 <= covered / 600 <= 0.98
 
@@ -86,12 +88,12 @@ def test_a_limit_is_kept_with_the_confidence_of_the_difference() -> None:
     """Of 400 samples none lost: one in a hundred would show in all but exp(-4) of cases; one lost, and it is less sure."""
     dense = np.ones(400)
     pruned = dense.copy()
-    none = accuracy(Quality(pruned, "top1"), Quality(dense, "top1"), 0.01)
+    none = accuracy(Quality(pruned, TOP1), Quality(dense, TOP1), 0.01)
     pruned[0] = 0.0
-    one = accuracy(Quality(pruned, "top1"), Quality(dense, "top1"), 0.01)
+    one = accuracy(Quality(pruned, TOP1), Quality(dense, TOP1), 0.01)
     assert none.keeps_limit == pytest.approx(1 - np.exp(-4), abs=0.005)
     assert one.keeps_limit == pytest.approx(1 - 5 * np.exp(-4), abs=0.01)
-    assert accuracy(Quality(pruned, "top1"), Quality(dense, "top1")).keeps_limit is None
+    assert accuracy(Quality(pruned, TOP1), Quality(dense, TOP1)).keeps_limit is None
 
 
 def test_divergence_is_kl_of_softmax() -> None:
@@ -128,7 +130,7 @@ def test_without_labels_several_outputs_are_judged_by_the_mean_of_their_r2() -> 
     moved = [near + 0.5, far + 10 * far.std()]
     r2 = np.mean(1 - 0.25 / near.var(0))
     judged = quality(moved, None, [near, far])
-    assert judged.metric == "r2"
+    assert judged.metric.name == "r2"
     assert judged.value == pytest.approx((r2 - 1) / 2, rel=1e-3)
 
 

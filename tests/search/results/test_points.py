@@ -12,7 +12,8 @@ from hwprofiles.registry import load_profile
 from search.allocate.price import Pricer
 from search.graph.onnx.read import load
 from search.input.data import Part
-from search.judge.accuracy import Quality
+from search.judge.metrics.base import Quality
+from search.judge.metrics.hits import TOP1
 from search.judge.proof import Proof
 from search.measure.stopwatch import Timed
 from search.memo import Units
@@ -30,7 +31,7 @@ N = 400
 def file(size: int, *, lost: int, lost_later: int) -> File:
     """A file of so many bytes that misses the first so many samples of the selection, and of the evaluation."""
     scores = [(np.arange(N) >= missing).astype(float) for missing in (lost, lost_later)]
-    return File(b"m" * size, "sha", 1e-6, *(Quality(each, "top1") for each in scores), size, size, (), ())
+    return File(b"m" * size, "sha", 1e-6, *(Quality(each, TOP1) for each in scores), size, size, (), ())
 
 
 def front(files: list[File], moved: list[float], spec: JobSpec, *, crossed: bool = False) -> Front:
@@ -131,7 +132,7 @@ def test_with_few_samples_every_fold_judges_what_the_others_chose() -> None:
     hits[0, [0, 10, 20, 30, 40, 50]] = 0  # all in fold 0
     files = [
         dataclasses.replace(
-            file(100, lost=0, lost_later=0), selection=Quality(each, "top1"), evaluation=Quality(each, "top1")
+            file(100, lost=0, lost_later=0), selection=Quality(each, TOP1), evaluation=Quality(each, TOP1)
         )
         for each in hits
     ]
