@@ -14,13 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-
 from hwprofiles.device import DeviceProfile
 from search.graph.sampling import Sampling
 from search.input.data import Part
 from search.measure.benchmark import Timing, measure_interleaved
 from search.measure.cpu import cpu_name, instruction_set
+from search.measure.runtimes import runtime
 
 ROUNDS = 40
 """Turns that a stopwatch gives every file."""
@@ -40,8 +39,12 @@ class Timed:
 
 
 def stopwatch(profile: DeviceProfile, samples: Part, sampling: Sampling, folder: Path) -> Stopwatch:
-    """Time files in ONNX Runtime at the profile's batch size and threads, all of them interleaved with the dense one."""
-    feeds = sampling.at_once(samples.file_feeds, profile.batch)
+    """Time files in the profile's runtime, at its batch size and threads, all of them interleaved with the dense one.
+
+    Raises:
+        InvalidProfile: the runtime is not installed here.
+    """
+    timed, feeds = runtime(profile.runtime), sampling.at_once(samples.file_feeds, profile.batch)
     here = under(profile, {name: (str(value.dtype), *value.shape) for name, value in feeds.items()})
 
     def run(models: Sequence[bytes]) -> list[Timed]:
@@ -54,7 +57,9 @@ def stopwatch(profile: DeviceProfile, samples: Part, sampling: Sampling, folder:
         missing = [i for i, name in enumerate(names) if i > 0 and name not in known]
         if missing or names[0] not in known:
             chosen = [0, *missing]
-            timings = measure_interleaved([models[i] for i in chosen], feeds, rounds=ROUNDS, threads=profile.threads)
+            timings = measure_interleaved(
+                [models[i] for i in chosen], feeds, rounds=ROUNDS, threads=profile.threads, call=timed.call
+            )
             fresh = {names[i]: _row(timing) for i, timing in zip(chosen, timings, strict=True)}
             known = {**fresh, **known}
             _write(path, {"under": here, "files": known})
@@ -77,7 +82,7 @@ def under(profile: DeviceProfile, shapes: Mapping[str, Sequence[Any]]) -> dict[s
         "instructions": instruction_set(),
         "machine": cpu_name(),
         "rounds": ROUNDS,
-        "runtime": f"onnxruntime {ort.__version__}",
+        "runtime": f"{profile.runtime} {runtime(profile.runtime).version()}",
         "threads": profile.threads,
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hwprofiles.fit import MeasuredNetwork
 from hwprofiles.workload import Workload
-from search.measure.traced import trace
+from search.graph.onnx.traced import trace
 
 _FAMILIES = {
     "resnet": r"(se|pre|sepre)?resnet(bc)?\d+b?",

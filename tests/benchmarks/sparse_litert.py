@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from search.formats.litert.file import TfliteFile
 from search.formats.litert.write import write
 from search.formats.litert.writer import TfliteWriter
-from search.measure.traced import Traced
+from search.graph.onnx.traced import Traced
 
 SPARSE_FROM = 2 / 3
 """Share of zeros from which LiteRT's converter and XNNPACK treat a weight as sparse."""

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from hwprofiles.device import DeviceProfile, HeldOutError
 from hwprofiles.fit import Fit, MeasuredNetwork, fit, held_out_error
 from hwprofiles.registry import load_profile
+from search.graph.onnx.traced import trace
 from search.measure.benchmark import default_clock, take_turns
 from search.measure.calibrate.builder import MicroNetwork
 from search.measure.calibrate.micronets import micro_network
 from search.measure.cpu import cpu_name, instruction_set, vector_channels
-from search.measure.runtimes import runtime
-from search.measure.traced import trace
+from search.measure.runtimes import random_call, runtime
 
 Progress = Callable[[float], None]
 NETWORKS = 300
@@ -64,7 +64,7 @@ def calibrate_host(
         UnfitRows: the budget was too short for enough networks.
     """
     measuring_s = (1 - _FIT_SHARE) * budget_s
-    networks = random_networks(seed, sequences=runtime_name == "onnxruntime")
+    networks = random_networks(seed, sequences=runtime(runtime_name).sequences)
     rows = measure(networks, runtime_name=runtime_name, threads=threads, budget_s=measuring_s, progress=progress)
     profile = host_profile(profile_id, rows, runtime_name=runtime_name, threads=threads)
     progress(1.0)
@@ -113,9 +113,9 @@ def identity(runtime_name: str, threads: int) -> dict[str, str]:
 
 def anchors_s(runtime_name: str, threads: int, *, rounds: int = MAX_ROUNDS) -> tuple[float, ...]:
     """Seconds of the first networks of a calibration, which tell whether the machine is as it was then."""
-    call = runtime(runtime_name).call
-    networks = itertools.islice(random_networks(0, sequences=runtime_name == "onnxruntime"), ANCHORS)
-    calls = [call(trace(network.model), threads) for network in networks]
+    timed = runtime(runtime_name)
+    networks = itertools.islice(random_networks(0, sequences=timed.sequences), ANCHORS)
+    calls = [random_call(timed, trace(network.model), threads) for network in networks]
     seconds = take_turns(calls, rounds=rounds, clock=default_clock(threads))
     return tuple(float(each) for each in np.quantile(seconds, UNDISTURBED, axis=0))
 
@@ -148,12 +148,12 @@ def measure(
 
     Every network is a family of its own, as each is random.
     """
-    clock, call = default_clock(threads), runtime(runtime_name).call
+    clock, timed = default_clock(threads), runtime(runtime_name)
     work, wall = time.process_time(), time.monotonic()
     calls, kernels, names = [], [], []
     for number, network in enumerate(networks):
         traced = trace(network.model)
-        calls.append(call(traced, threads))
+        calls.append(random_call(timed, traced, threads))
         kernels.append(tuple(traced.workloads()))
         names.append(f"{network.kind}-{number}")
     rounds: list[NDArray[np.float64]] = []

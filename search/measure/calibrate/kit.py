@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwprofiles.rows import Planned, write_manifest
+from search.formats import FORMATS, is_installed
+from search.graph.onnx.traced import trace
 from search.measure.calibrate.calibration import random_networks
-from search.measure.runtimes import is_installed
-from search.measure.traced import Traced, trace
 
 SCRIPT = """#!/bin/sh
 # Times every network of this folder on a device and fills in results.csv (network,latency_ms).
@@ -45,18 +45,17 @@ echo "now: secateur calibrate --import results.csv --id NAME --like PROFILE"
 
 
 def write_kit(folder: Path, *, networks: int, seed: int = 0) -> int:
-    """Write the networks as .onnx and .tflite, ``manifest.json``, an empty ``results.csv`` and ``measure.sh``.
+    """Write the networks in every format, ``manifest.json``, an empty ``results.csv`` and ``measure.sh``.
 
-    Returns how many networks; the .tflite files are left out where LiteRT's file format is not installed.
+    Returns how many networks; formats that are not installed are left out.
     """
     (folder / "networks").mkdir(parents=True, exist_ok=True)
     planned = []
     for number, network in zip(range(networks), random_networks(seed), strict=False):
         name = f"{network.kind}-{number:03}"
-        (folder / "networks" / f"{name}.onnx").write_bytes(network.model)
         traced = trace(network.model)
-        if is_installed("litert"):
-            (folder / "networks" / f"{name}.tflite").write_bytes(_tflite(traced))
+        for form in (each for each in FORMATS.values() if is_installed(each)):
+            (folder / "networks" / f"{name}{form.suffix}").write_bytes(form.write(traced))
         planned.append(Planned(name, name, tuple(traced.workloads())))
     write_manifest(folder / "manifest.json", planned)
     (folder / "results.csv").write_text("network,latency_ms\n", encoding="utf-8")
@@ -64,9 +63,3 @@ def write_kit(folder: Path, *, networks: int, seed: int = 0) -> int:
     script.write_text(SCRIPT, encoding="utf-8")
     script.chmod(0o755)
     return len(planned)
-
-
-def _tflite(network: Traced) -> bytes:
-    from search.formats.litert.write import export_tflite  # an extra  # noqa: PLC0415
-
-    return export_tflite(network.graph, network.shapes, network.static)

@@ -16,6 +16,7 @@ from hwprofiles.kernels import Tiles
 from hwprofiles.layout import reorders
 from hwprofiles.registry import load_profile, parse_as, save_profile
 from hwprofiles.rows import Planned
+from search.graph.onnx.traced import trace
 from search.measure.benchmark import open_session
 from search.measure.calibrate import calibration
 from search.measure.calibrate.builder import Builder, MicroNetwork
@@ -23,9 +24,8 @@ from search.measure.calibrate.calibration import host_profile, measure, random_n
 from search.measure.calibrate.kit import write_kit
 from search.measure.calibrate.micronets import SEQUENCES, micro_network
 from search.measure.cpu import vector_channels
-from search.measure.litert import open_interpreter
 from search.measure.runtimes import RUNTIMES
-from search.measure.traced import trace
+from search.measure.runtimes.litert import open_interpreter
 from search.wire.errors import InvalidProfile
 
 

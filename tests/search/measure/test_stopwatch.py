@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from hwprofiles.device import DeviceProfile
@@ -17,6 +18,7 @@ from search.graph.sampling import Sampling
 from search.input.data import Part
 from search.measure import stopwatch as module
 from search.measure.benchmark import Timing
+from search.measure.runtimes import RUNTIMES
 from search.measure.stopwatch import ROUNDS, Timed
 
 HOST = load_profile("host-cpu-onnxruntime")
@@ -29,7 +31,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
     ratios = {b"dense": 1.0, b"half": 0.5, b"quarter": 0.25}
 
-    def measured(models: Sequence[bytes], feeds: dict[str, Any], *, rounds: int, threads: int) -> list[Timing]:
+    def measured(
+        models: Sequence[bytes], feeds: dict[str, Any], *, rounds: int, threads: int, call: object
+    ) -> list[Timing]:
+        assert call == RUNTIMES["onnxruntime"].call
         calls.append({"models": list(models), "rounds": rounds, "threads": threads, "feeds": feeds})
         return [
             Timing(
@@ -83,7 +88,7 @@ def test_the_same_files_under_the_same_conditions_are_timed_once(tmp_path: Path,
         lambda monkeypatch: ({"size": 16}),
         lambda monkeypatch: monkeypatch.setattr(module, "cpu_name", lambda: "another") or {},
         lambda monkeypatch: monkeypatch.setattr(module, "instruction_set", lambda: "avx2") or {},
-        lambda monkeypatch: monkeypatch.setattr(module.ort, "__version__", "0.1") or {},
+        lambda monkeypatch: monkeypatch.setattr(onnxruntime, "__version__", "0.1") or {},
     ],
     ids=["threads", "batch", "sizes", "cpu", "instructions", "version"],
 )

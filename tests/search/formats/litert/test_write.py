@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from search.formats.litert.write import export_tflite
+from search.graph.onnx.traced import Traced, trace
 from search.measure.benchmark import open_session
 from search.measure.calibrate.builder import Builder
 from search.measure.calibrate.micronets import KINDS
-from search.measure.litert import open_interpreter, plain_call
-from search.measure.traced import Traced, trace
+from search.measure.runtimes.litert import open_interpreter, plain_call
 from search.wire.errors import UnsupportedOperator
 from tests.benchmarks.sparse_litert import sparse_file
 from tests.benchmarks.zeros import unstructured, with_zeros

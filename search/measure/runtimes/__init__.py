@@ -1,0 +1,49 @@
+"""The runtimes of this machine that can be timed: one entry each in `RUNTIMES`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+
+import numpy as np
+
+from search.formats import FORMATS
+from search.graph.ir import Array
+from search.graph.onnx.traced import Traced
+from search.measure.runtimes.base import Call, Runtime
+from search.measure.runtimes.litert import LiteRTRuntime
+from search.measure.runtimes.onnx_runtime import OnnxRuntime
+from search.wire.errors import InvalidProfile
+
+RUNTIMES: Mapping[str, Runtime] = {"onnxruntime": OnnxRuntime(), "litert": LiteRTRuntime()}
+"""By the name that a profile has for it."""
+
+
+def runtime(name: str) -> Runtime:
+    """The runtime of that name.
+
+    Raises:
+        InvalidProfile: unknown here, or not installed.
+    """
+    if name not in RUNTIMES:
+        raise InvalidProfile(f"runtime `{name}` cannot be timed on this machine; it can time {', '.join(RUNTIMES)}")
+    if not is_installed(name):
+        raise InvalidProfile(f"{RUNTIMES[name].title} is not installed: pip install 'secateur[{name}]'")
+    return RUNTIMES[name]
+
+
+def is_installed(name: str) -> bool:
+    """Whether a runtime of the table can be imported."""
+    return importlib.util.find_spec(RUNTIMES[name].module) is not None
+
+
+def random_call(timed: Runtime, network: Traced, threads: int) -> Call:
+    """A call of a network on random input with so many threads."""
+    form = FORMATS[timed.format]
+    feeds = {info.name: form.given(random_input(network.shapes[info.name])) for info in network.graph.inputs}
+    return timed.call(form.write(network), feeds, threads)
+
+
+def random_input(shape: tuple[int, ...]) -> Array:
+    """The same values every time."""
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
