@@ -24,7 +24,7 @@ from search.graph.limits import MAX_VALUE_ELEMENTS
 from search.graph.ops.linear_map import Linear
 from search.graph.run.stepwise import Stepwise
 from search.graph.sampling import joined
-from search.repair.moments import Moments, ridge
+from search.repair.moments import Equations, Moments, ridge
 from search.repair.rectified import Bounds
 from search.space.blocks import Block, Variant, with_stand_ins
 from search.space.groups import Groups, Keep
@@ -74,6 +74,11 @@ def _key(linear: Linear, weights: Mapping[str, Array]) -> _Key:
     return linear.weight, linear.bias, linear.matrix(weights).shape
 
 
+def _of_all(rows: Sequence[tuple[Array, Array]]) -> Moments:
+    """Moments of the rows of several maps, inputs (groups, R, d) and outputs (groups, R, m) each."""
+    return Moments.of(*(np.concatenate(parts, 1) for parts in zip(*rows, strict=True)))
+
+
 class Repairer:
     """Holds the dense network's targets; repairs any number of candidates against them."""
 
@@ -110,8 +115,9 @@ class Repairer:
         pending: dict[str, tuple[Linear, Array]] = {}
         measured: dict[str, tuple[Linear, Array]] = {}
         found: dict[str, tuple[Linear, Array, str, Array, Bounds | None]] = {}
+        rows_of: dict[_Key, list[tuple[Array, Array]]] = {}
         moments: dict[_Key, Moments] = {}
-        uses: Counter[_Key] = Counter()
+        uses = Counter(_key(linear, weights) for node in graph.nodes if (linear := linear_of(node, graph)) is not None)
 
         def visit(node: Node, values: dict[str, Any]) -> None:
             linear = linear_of(node, graph)
@@ -125,17 +131,19 @@ class Repairer:
                     del pending[name]
                     y = self._seen(linear, values[linear.output])
                     inputs = linear.matrix(weights).shape[1]
-                    positions = linear.positions(y.shape, len(y), rows_for(inputs), rng)
+                    positions, key = linear.positions(y.shape, len(y), rows_for(inputs), rng), _key(linear, weights)
                     x_rows = linear.input_rows(x, weights, positions, y.shape[2:])
-                    own, key = Moments.of(x_rows, linear.output_rows(y, positions)), _key(linear, weights)
-                    moments[key] = moments[key].pooled(own) if key in moments else own
-                    uses[key] += 1
+                    some = slice(None, None, max(1, uses[key] * x_rows.shape[1] // rows_for(inputs)))
+                    rows_of.setdefault(key, []).append((x_rows[:, some], linear.output_rows(y, positions)[:, some]))
+                    if len(rows_of[key]) == uses[key]:
+                        moments[key] = _of_all(rows_of.pop(key))
                     measured[name] = (linear, positions)
             for name, (linear, positions) in list(measured.items()):
                 if (value := self._sums.get(name, linear.output)) in values:
                     del measured[name]
                     rows = linear.output_rows(self._seen(linear, values[value]), positions)
                     found[name] = (linear, positions, value, rows, Bounds.behind(graph, value))
+        moments |= {key: _of_all(rows) for key, rows in rows_of.items()}  # of maps that have no output of their own
         return {
             name: Target(*seen, moments=moments[key], uses=uses[key])
             for name, seen in found.items()
@@ -246,12 +254,12 @@ class Repairer:
         stays = _inputs_that_stay(linear, params)
         x_rows = linear.input_rows(x, params, target.positions, out_size)[:, :, stays]
         moments = Moments.of(x_rows, wanted)
+        equations = Equations(moments, damping=DAMPING, intercept=bool(linear.bias))
         if target.bounds is not None:
-            prior = linear.matrix(params)[:, stays].astype(np.float64)
-            solution, offset = ridge(moments, prior, damping=DAMPING, intercept=bool(linear.bias))
+            solution, offset = equations.solve(moments, linear.matrix(params)[:, stays].astype(np.float64))
             predicted = x_rows @ solution.astype(np.float32) + offset.astype(np.float32)[:, None]
             moments = moments.with_outputs(x_rows, target.bounds.reachable(wanted, predicted, added))
-        _refit(linear, moments, stays, params, sparse)
+        _refit(linear, moments, stays, params, sparse, equations)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,12 +311,18 @@ def _inputs_that_stay(linear: Linear, params: Mapping[str, Array]) -> Array:
 
 
 def _refit(
-    linear: Linear, moments: Moments, stays: Array, params: dict[str, Array], sparse: _Zeros | None = None
+    linear: Linear,
+    moments: Moments,
+    stays: Array,
+    params: dict[str, Array],
+    sparse: _Zeros | None = None,
+    equations: Equations | None = None,
 ) -> None:
     """Solve for the weights of the inputs that stay, of which ``moments`` are, and write them."""
     matrix = np.zeros(linear.matrix(params).shape)
     prior = linear.matrix(params)[:, stays].astype(np.float64)
-    solution, offset = ridge(moments, prior, damping=DAMPING, intercept=bool(linear.bias))
+    equations = equations or Equations(moments, damping=DAMPING, intercept=bool(linear.bias))
+    solution, offset = equations.solve(moments, prior)
     if sparse is not None:
         hessian = damped(moments.gram[0], DAMPING)
         if not linear.bias:

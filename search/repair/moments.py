@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from typing import Any
 
 import numpy as np
+from scipy import linalg
 
 from search.graph.ir import Array
 
@@ -30,17 +33,6 @@ class Moments:
         transposed = np.swapaxes(x, 1, 2)
         return cls(transposed @ x / rows, transposed @ y / rows, mean_x, mean_y, rows)
 
-    def pooled(self, other: Moments) -> Moments:
-        """Moments of the rows of both."""
-        rows = self.rows + other.rows
-        mine, theirs = self.rows / rows, other.rows / rows
-        apart_x, apart_y = self.mean_x - other.mean_x, self.mean_y - other.mean_y
-        between = np.float32(mine * theirs)  # Chan et al. (1983): what lies between the two means comes on top
-        gram = mine * self.gram + theirs * other.gram + between * apart_x[:, :, None] * apart_x[:, None, :]
-        cross = mine * self.cross + theirs * other.cross + between * apart_x[:, :, None] * apart_y[:, None, :]
-        mean_x, mean_y = (mine * a + theirs * b for a, b in ((self.mean_x, other.mean_x), (self.mean_y, other.mean_y)))
-        return Moments(gram, cross, mean_x, mean_y, rows)
-
     def with_outputs(self, x: Array, y: Array) -> Moments:
         """Moments of the same inputs (groups, R, d) with other outputs (groups, R, m)."""
         mean_y = y.mean(1)
@@ -55,26 +47,53 @@ class Moments:
         return Moments(gram, self.cross[:, stays], self.mean_x[:, stays], self.mean_y, self.rows)
 
 
-def ridge(moments: Moments, prior: Array, *, damping: float, intercept: bool) -> tuple[Array, Array]:
-    """Least squares pulled towards ``prior``: argmin |Y - X W - b|^2 / R + lambda |W - prior|^2.
+class Equations:
+    """Least squares pulled towards a prior, its matrix factorised once for any outputs.
 
-    With G = X'X/R and C = X'Y/R: W = (G + lambda I)^-1 (C + lambda prior), lambda = damping * mean diagonal of G.
-
-    Args:
-        moments: of inputs and wanted outputs.
-        prior: weights (groups, d, m) to stay near where the data say nothing.
-        damping: lambda in units of the mean diagonal.
-        intercept: fit a bias as well (inputs and outputs are centred).
-
-    Returns:
-        Weights (groups, d, m) and biases (groups, m), float64.
+    argmin |Y - X W - b|^2 / R + lambda |W - prior|^2. With G = X'X/R and C = X'Y/R:
+    W = (G + lambda I)^-1 (C + lambda prior), lambda = damping * mean diagonal of G.
     """
-    gram, cross = moments.gram.astype(np.float64), moments.cross.astype(np.float64)
-    if not intercept:  # moments about zero instead of about the mean
-        gram = gram + moments.mean_x[:, :, None] * moments.mean_x[:, None, :]
-        cross = cross + moments.mean_x[:, :, None] * moments.mean_y[:, None, :]
-    size = gram.shape[1]
-    weight = damping * np.trace(gram, axis1=1, axis2=2)[:, None, None] / size + 1e-12
-    solution = np.linalg.solve(gram + weight * np.eye(size), cross + weight * prior)
-    offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
-    return solution, offset if intercept else np.zeros_like(offset)
+
+    def __init__(self, moments: Moments, *, damping: float, intercept: bool) -> None:
+        """Factorise.
+
+        Args:
+            moments: of the inputs.
+            damping: lambda in units of the mean diagonal.
+            intercept: fit a bias as well (inputs and outputs are centred).
+        """
+        self.intercept = intercept
+        matrix = moments.gram.astype(np.float64)
+        if not intercept:  # moments about zero instead of about the mean
+            matrix += moments.mean_x[:, :, None] * moments.mean_x[:, None, :]
+        diagonal = np.einsum("gdd->gd", matrix)
+        self.weight = damping * diagonal.sum(1)[:, None, None] / matrix.shape[1] + 1e-12
+        diagonal += self.weight[:, 0]
+        self.matrix: Array | None = matrix
+        self.factor: Any = None
+        if len(matrix) == 1:
+            with contextlib.suppress(np.linalg.LinAlgError):  # rounding has made it indefinite
+                self.factor = linalg.cho_factor(matrix[0], lower=True, check_finite=False)
+                self.matrix = None
+
+    def solve(self, moments: Moments, prior: Array) -> tuple[Array, Array]:
+        """Weights (groups, d, m) and biases (groups, m), float64.
+
+        Args:
+            moments: of the same inputs and of the outputs that are wanted.
+            prior: weights (groups, d, m) to stay near where the data say nothing.
+        """
+        wanted = moments.cross + self.weight * prior
+        if not self.intercept:
+            wanted += moments.mean_x[:, :, None].astype(np.float64) * moments.mean_y[:, None, :]
+        if self.matrix is None:
+            solution = linalg.cho_solve(self.factor, wanted[0], check_finite=False)[None]
+        else:
+            solution = np.linalg.solve(self.matrix, wanted)
+        offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
+        return solution, offset if self.intercept else np.zeros_like(offset)
+
+
+def ridge(moments: Moments, prior: Array, *, damping: float, intercept: bool) -> tuple[Array, Array]:
+    """Weights and biases of one set of outputs, see `Equations`."""
+    return Equations(moments, damping=damping, intercept=intercept).solve(moments, prior)

@@ -138,18 +138,6 @@ def test_wide_layers_are_fitted_on_two_rows_an_input() -> None:
     assert [rows_for(inputs) for inputs in (9, 1152, 1153, 3000, 20_000)] == [16_384, 16_384, 4_096, 6_000, 16_384]
 
 
-def test_moments_of_two_sets_are_those_of_all_rows() -> None:
-    """Pooled sums equal the sums over the rows of both, whatever their means and numbers are."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, 70, 5)) + np.arange(70)[:, None]
-    y = rng.normal(size=(2, 70, 3)) - np.arange(70)[:, None] ** 2
-    pooled = Moments.of(x[:, :20], y[:, :20]).pooled(Moments.of(x[:, 20:], y[:, 20:]))
-    whole = Moments.of(x, y)
-    assert pooled.rows == whole.rows
-    for name in ("gram", "cross", "mean_x", "mean_y"):
-        assert np.allclose(getattr(pooled, name), getattr(whole, name), rtol=1e-5)
-
-
 def unrolled() -> Net:
     """One weight that two products have, as a recurrence of two steps written out has it; their inputs share channels."""
     net = Net(("N", 2, 16))
