@@ -33,7 +33,7 @@ from search.input.sample_axes import find_samples
 from search.measure.stopwatch import stopwatch
 from search.memo import Units, digest
 from search.preparation import prepare, regime_of
-from search.results import output, points
+from search.results import formats, output, points
 from search.results.choice import missed
 from search.results.finishing import Finished, finish
 from search.results.untouched import untouched
@@ -117,6 +117,7 @@ def compress(
         if words := missed(front, spec):
             progress.warn(words)
         output.write(out, models, model)
+        formats.write(out, models, target.profile, placing, done.splits.evaluation, progress)
         progress.step(number, len(targets), "targets")
     progress.stage(None)
     unvalidated = [target.profile.id for target in targets if target.profile.held_out_error is None]
