@@ -1,4 +1,4 @@
-"""Files in the format of the target's runtime: LiteRT computes what the ONNX file does, or the file is left out and it is said why."""
+"""Files in the format of the target's runtime: LiteRT computes what the ONNX file does, or it is said why there is none."""
 
 from __future__ import annotations
 
