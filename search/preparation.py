@@ -15,7 +15,7 @@ from search.graph.onnx.find_samples import Found
 from search.input.data import FEWEST_SAMPLES, SYNTHETIC_SAMPLES, Part, check, synthetic
 from search.input.division import Splits, divide, nearly_equal, without_repeats
 from search.input.sample_axes import sizes_taken
-from search.judge.dense import doubt, unclear, understood
+from search.judge.dense import DOUBT_SAMPLES, FEWEST_PROBED, PROBE_SAMPLES, doubt, unclear, understood
 from search.judge.proof import Proof
 from search.judge.proved import unproved
 from search.repair.datafree import DATA_FREE, synthesise
@@ -56,7 +56,7 @@ def prepare(
     failing = unproved(knobs, Proof(file_of(graph), graph, part.take(slice(PROVED_ON)).file_feeds))
     if failing:
         knobs = Knobs(graph, shapes, exclude=spec.constraints.exclude, stays=failing)
-    part, repeats = without_repeats(understood(part, graph), FEWEST_SAMPLES)
+    part, repeats = without_repeats(understood(part, graph, _some(knobs, PROBE_SAMPLES)), FEWEST_SAMPLES)
     if repeats is not None:
         progress.warn(repeats)
     splits = divide(
@@ -69,7 +69,7 @@ def prepare(
     )
     augmentation = augment.suited(graph, splits.train, np.random.default_rng((spec.search.seed, 3)))
     splits = dataclasses.replace(splits, search=augmentation.of(splits.search, rng))
-    for words in (unclear(splits.evaluation, graph), doubt(splits.evaluation, graph)):
+    for words in (unclear(splits.evaluation, graph), doubt(splits.evaluation, graph, _some(knobs, DOUBT_SAMPLES))):
         if words is not None:
             progress.warn(words)
     if len(splits.evaluation) < FEW_SAMPLES:
@@ -91,6 +91,11 @@ def prepare(
         if "is an output of the model" not in frozen.reason:
             progress.warn(f"`{frozen.node}` keeps its width: {frozen.reason}")
     return splits, knobs, augmentation
+
+
+def _some(knobs: Knobs, most: int) -> int:
+    """Samples that tell of labels: as many as a network of this size is looked at with, but for `FEWEST_PROBED`."""
+    return max(FEWEST_PROBED, knobs.looked_at(most))
 
 
 def regime_of(part: Part, arrays: Mapping[str, Array] | None) -> DataRegime:

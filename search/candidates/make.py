@@ -25,6 +25,8 @@ BATCH = 128
 """Samples of one run, where the network is small enough for so many."""
 DECIDED_AFTER = 5
 """Candidates after which the criterion that won most often is the only one left in the race."""
+TO_RACE = 0.55
+"""Share of the deadline that has to be left for a race of criteria, which takes as many repairs as there are criteria."""
 DIVERGENCE = "__divergence__"
 """Among the arrays of a unit of work, beside the parameters."""
 
@@ -76,7 +78,8 @@ class Maker:
 
     def candidate(self, plan: Plan) -> Candidate | None:
         """Repair one plan under every criterion that is still in the race; the one that moved least, None where all fail."""
-        racing = list(self.orders) if len(self._wins) < DECIDED_AFTER else [max(self.orders, key=self._wins.count)]
+        decided = len(self._wins) >= DECIDED_AFTER or self.progress.late(TO_RACE)
+        racing = [max(self.orders, key=self._wins.count)] if decided else list(self.orders)
         tried = []
         for name in racing if widths_of(plan) else racing[:1]:
             with self.survival.without("candidate", named(plan)):

@@ -18,6 +18,8 @@ PROBE_SAMPLES = 256
 """Whose outputs say what the labels mean."""
 DOUBT_SAMPLES = 512
 """Whose hits say whether the labels fit: known in seconds, before a search that takes minutes or hours."""
+FEWEST_PROBED = 64
+"""Of either, however long a sample of a large network takes."""
 ADVICE = "check that labels and preprocessing fit the model"
 
 
@@ -30,17 +32,15 @@ def answers(graph: Graph, part: Part, model: bytes | None = None) -> list[Array]
     return Session(file_of(graph) if model is None else model, graph.sampling, outputs=names)(part.file_feeds)
 
 
-def understood(part: Part, graph: Graph) -> Part:
-    """Samples with a task and labels in normal form; themselves where they have them.
+def understood(part: Part, graph: Graph, most: int = PROBE_SAMPLES) -> Part:
+    """Samples with a task and labels in normal form, as ``most`` of them tell it; themselves where they have them.
 
     Raises:
         InvalidDataset: labels that fit no output of the network.
     """
     if part.task is not None:
         return part
-    some = part.take(
-        np.unique(np.linspace(0, len(part) - 1, PROBE_SAMPLES).astype(int))
-    )  # files are often sorted by class
+    some = part.take(np.unique(np.linspace(0, len(part) - 1, most).astype(int)))  # files are often sorted by class
     outputs = answers(graph, some)
     return part.understood(
         outputs,
@@ -85,19 +85,20 @@ def unclear(part: Part, graph: Graph) -> str | None:
     )
 
 
-def doubt(part: Part, graph: Graph) -> str | None:
+def doubt(part: Part, graph: Graph, most: int = DOUBT_SAMPLES) -> str | None:
     """In words, that the dense network does no better on labels than guesses would; None where it does, or without labels.
 
     Guesses name each class as often as the network does. For values a guess is the mean of the targets, whose r2 is 0.
     The hits have to exceed those of guesses by the half-width of their 95 % interval.
 
     Args:
-        part: samples with a task, of which the first `DOUBT_SAMPLES` are asked.
+        part: samples with a task.
         graph: the dense network.
+        most: of them that are asked.
     """
     if part.labels is None or part.task is None:
         return None
-    some = part.take(slice(DOUBT_SAMPLES))
+    some = part.take(slice(most))
     outputs = answers(graph, some)
     found = quality(outputs, some.labels, outputs, part.task)
     if found.metric is VALUES:
