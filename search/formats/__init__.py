@@ -1,15 +1,20 @@
-"""Formats of runtimes, one entry each."""
+"""Formats of runtimes, one file or folder each, which has a `FORMAT`."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import pkgutil
 from collections.abc import Mapping
 
 from search.formats.base import Format
-from search.formats.litert import LiteRT
-from search.formats.onnx import Onnx
 
-FORMATS: Mapping[str, Format] = {"onnx": Onnx(), "tflite": LiteRT()}
+_FOUND: list[Format] = [
+    importlib.import_module(f"{__name__}.{module.name}").FORMAT
+    for module in pkgutil.iter_modules(__path__)
+    if module.name != "base"
+]
+FORMATS: Mapping[str, Format] = {form.name: form for form in _FOUND}
 """By the name that a runtime has for what it loads."""
 
 

@@ -1,4 +1,4 @@
-"""What every format says of itself. To add one: its folder or file, and its line in `search.formats`."""
+"""What every format says of itself. To add one: its file or folder, with a `FORMAT` in it, and its test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from search.graph.onnx.traced import Traced
 class Format(Protocol):
     """A form in which a runtime takes a network."""
 
+    name: str
+    """By which a runtime asks for it."""
     suffix: str
     """Of its files, with the dot."""
     module: str

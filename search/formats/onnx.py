@@ -9,6 +9,7 @@ from search.graph.onnx.traced import Traced
 class Onnx:
     """A `Format`."""
 
+    name = "onnx"
     suffix = ".onnx"
     module = "onnx"
     extra = ""
@@ -24,3 +25,6 @@ class Onnx:
     def taken(self, value: Array) -> Array:
         """As it is."""
         return value
+
+
+FORMAT = Onnx()

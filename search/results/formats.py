@@ -10,6 +10,7 @@ import numpy as np
 from hwprofiles.device import DeviceProfile
 from search.formats import FORMATS, is_installed
 from search.formats.base import Format
+from search.formats.onnx import FORMAT as ONNX
 from search.graph.onnx.find_samples import Found
 from search.graph.onnx.read import load
 from search.graph.onnx.traced import Traced
@@ -18,12 +19,13 @@ from search.graph.upload import Upload
 from search.input.data import Part
 from search.judge.sessions import relative_difference
 from search.measure.runtimes import RUNTIMES
+from search.measure.runtimes.base import Runtime
 from search.results.points import File
 from search.wire.errors import SecateurError
 from search.wire.progress import Progress
 
-OF_RUNTIME = {"tflite": "tflite", "litert": "tflite"}
-"""Runtime of a profile to what it loads, of `FORMATS`; the others load ONNX, or what their own tools make of it."""
+OF_PHONES = {"tflite": "litert"}
+"""What profiles of phones call a runtime of ours."""
 MOST_DIFFERENT = 1e-3
 """Of the largest output: kernels of two runtimes sum in other orders, and differ by less than 1e-5 in float32."""
 TRIED_ON = 8
@@ -43,13 +45,13 @@ def write(
         part: samples, on which a file is compared with its ONNX file in the format's own runtime, where that is installed.
         progress: is warned.
     """
-    name = OF_RUNTIME.get(profile.runtime)
-    if name is None or progress.stopping:
+    runtime = RUNTIMES.get(OF_PHONES.get(profile.runtime, profile.runtime))
+    if runtime is None or FORMATS[runtime.format] is ONNX or progress.stopping:
         return
-    form, reasons = FORMATS[name], dict[str, list[str]]()
+    form, reasons = FORMATS[runtime.format], dict[str, list[str]]()
     for path, file in files.items():
         try:
-            content = _written(file.model, form, name, found, part)
+            content = _written(file.model, form, runtime, found, part)
         except (SecateurError, ValueError, RuntimeError, ArithmeticError, LookupError, TypeError) as error:
             reasons.setdefault(str(error).splitlines()[0], []).append(Path(path).stem)
             continue
@@ -58,7 +60,7 @@ def write(
         progress.warn(f"{profile.id}: no {form.suffix} file of {', '.join(left_out)}, only ONNX: {reason}")
 
 
-def _written(model: bytes, form: Format, name: str, found: Found, part: Part) -> bytes:
+def _written(model: bytes, form: Format, runtime: Runtime, found: Found, part: Part) -> bytes:
     """The file in the format, which was tried.
 
     Raises:
@@ -73,9 +75,6 @@ def _written(model: bytes, form: Format, name: str, found: Found, part: Part) ->
     some = part.take(slice(TRIED_ON))
     of_all, static = shapes(graph, graph.sampling.shapes({k: v.shape[1:] for k, v in some.feeds.items()}))
     content = form.write(Traced(model, graph, of_all, static))
-    runtime = next((each for each in RUNTIMES.values() if each.format == name), None)
-    if runtime is None:
-        return content
     for k in range(len(some)) if graph.sampling.joins else range(1):
         feeds = graph.sampling.at_once(some.take(slice(k, k + 1) if graph.sampling.joins else slice(None)).feeds, 1)
         wanted = RUNTIMES["onnxruntime"].call(model, feeds, 1)()

@@ -14,6 +14,7 @@ IMAGES = 4
 class LiteRT:
     """A `Format`; its writer is loaded when it is first asked, since its library is an extra."""
 
+    name = "tflite"
     suffix = ".tflite"
     module = "ai_edge_litert"
     extra = "litert"
@@ -31,3 +32,6 @@ class LiteRT:
     def taken(self, value: Array) -> Array:
         """(N, H, W, C) as (N, C, H, W)."""
         return np.moveaxis(value, -1, 1) if value.ndim == IMAGES else value
+
+
+FORMAT = LiteRT()

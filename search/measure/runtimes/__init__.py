@@ -1,8 +1,10 @@
-"""The runtimes of this machine that can be timed: one entry each in `RUNTIMES`."""
+"""The runtimes of this machine that can be timed, one file each, named as profiles name it, which has a `RUNTIME`."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import pkgutil
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,11 +13,13 @@ from search.formats import FORMATS
 from search.graph.ir import Array
 from search.graph.onnx.traced import Traced
 from search.measure.runtimes.base import Call, Runtime
-from search.measure.runtimes.litert import LiteRTRuntime
-from search.measure.runtimes.onnx_runtime import OnnxRuntime
 from search.wire.errors import InvalidProfile
 
-RUNTIMES: Mapping[str, Runtime] = {"onnxruntime": OnnxRuntime(), "litert": LiteRTRuntime()}
+RUNTIMES: Mapping[str, Runtime] = {
+    module.name: importlib.import_module(f"{__name__}.{module.name}").RUNTIME
+    for module in reversed(list(pkgutil.iter_modules(__path__)))
+    if module.name != "base"
+}
 """By the name that a profile has for it."""
 
 

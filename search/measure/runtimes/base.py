@@ -1,4 +1,4 @@
-"""What every runtime of this machine says. To add one: its file, and its line in `search.measure.runtimes`."""
+"""What every runtime of this machine says. To add one: its file, with a `RUNTIME` in it, a stand-in profile, its test."""
 
 from __future__ import annotations
 

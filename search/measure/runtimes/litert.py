@@ -38,6 +38,9 @@ class LiteRTRuntime:
         return plain_call(open_interpreter(file, threads=threads), *map(np.ascontiguousarray, feeds.values()))
 
 
+RUNTIME = LiteRTRuntime()
+
+
 def open_interpreter(model: bytes, *, threads: int = 1) -> Any:
     """A LiteRT model, ready to run; with one thread it runs on the calling one."""
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415

@@ -35,3 +35,6 @@ class OnnxRuntime:
     def call(self, file: bytes, feeds: Mapping[str, Array], threads: int) -> Call:
         """Of a session."""
         return plain_call(open_session(file, threads=threads), feeds)
+
+
+RUNTIME = OnnxRuntime()
