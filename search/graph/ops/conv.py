@@ -244,10 +244,12 @@ def _linear_fused(node: Node, graph: Graph) -> Linear | None:
 _PARAMETERS = {"Clip": ("min", "max"), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",)}
 """Attributes of activations in the order of ``activation_params``, see ONNX Runtime's ``fused_activation.cc``."""
 
+
 OPS: dict[str, Op] = {
     "Conv": Op(
         _lower,
         flow_conv,
+        fits=lambda node, given, _: given[0][1] == given[1][1] * int(node.get("group", 1)),
         told=True,
         weights=(1, 2),
         apart="samples",

@@ -139,12 +139,17 @@ def _output_axis_of_gemm(node: Node) -> int | None:
     return (0 if node.get("transB", 0) else 1) if _is_plain(node) else None
 
 
+def _fits_gemm(node: Node, given: Sequence[tuple[int, ...]], _made: tuple[int, ...]) -> bool:
+    return given[0][0 if node.get("transA", 0) else 1] == given[1][1 if node.get("transB", 0) else 0]
+
+
 OPS: dict[str, Op] = {
     "Gemm": Op(
         lower_linear.gemm,
         _flow_gemm,
         weights=(1, 2),
         elements=_elements_of_gemm,
+        fits=_fits_gemm,
         told=True,
         scores="makes",
         linear=_linear_gemm,

@@ -171,6 +171,7 @@ OPS: dict[str, Op] = {
         elements=no_more,
         cut=cut_move.reshape,
         sized_by=1,
+        fits=lambda _, given, made: math.prod(given[0]) == math.prod(made),
         told=True,
     ),
     "Flatten": _view(lower_shape.flatten, scores="passes", told=True),

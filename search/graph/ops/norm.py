@@ -76,6 +76,7 @@ OPS: dict[str, Op] = {
         _by_channel,
         weights=(1, 2, 3, 4),
         apart="samples",
+        fits=lambda _, given, __: all(shape == given[0][1:2] for shape in given[1:]),
         told=lambda node: not node.get("training_mode", 0),
         elements=elements.no_more,
         linear=_linear,

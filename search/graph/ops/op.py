@@ -62,6 +62,8 @@ class Op:
     """The node as it must be where units were cut: what it says about sizes."""
     told: bool | Callable[[Node], bool] = False
     """Whether ONNX's own inference tells the shape of its one output, and any such use that the checker takes is computed."""
+    fits: Callable[[Node, Sequence[tuple[int, ...]], tuple[int, ...]], bool] | None = None
+    """Where the shape is told: whether operands suit each other and the output in what the inference does not look at."""
     sized_as: str = ""
     """Of another domain than ONNX's own: the operator there whose output has the same sizes."""
     sized_by: int | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -75,17 +74,10 @@ def told_shapes(
 
 def _contradicts(node: Node, shapes: Mapping[str, Shape]) -> bool:
     """Whether operands do not fit together in a way that the inference does not look at."""
-    given = [shapes[name] for name in node.inputs if name]
-    match node.op:
-        case "Reshape":
-            return math.prod(given[0]) != math.prod(shapes[node.outputs[0]])
-        case "Conv":
-            return given[0][1] != given[1][1] * int(node.get("group", 1))
-        case "Gemm":
-            return given[0][0 if node.get("transA", 0) else 1] != given[1][1 if node.get("transB", 0) else 0]
-        case "BatchNormalization":
-            return any(shape != given[0][1:2] for shape in given[1:])
-    return False
+    entry = of(node)
+    if entry is None or entry.fits is None:
+        return False
+    return not entry.fits(node, [shapes[name] for name in node.inputs if name], shapes[node.outputs[0]])
 
 
 def _is_told(node: Node, graph: Graph) -> bool:
