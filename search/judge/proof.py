@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from search.graph.ir import Array, Graph
@@ -26,9 +27,19 @@ STRETCHES = ((1.0, 1.5), (1.25, 0.75))
 
 
 def tolerance(graph: Graph) -> float:
-    """Relative difference that rounding alone may make, for the types that the file has."""
-    kinds = {source.dtype.name for source in graph.sources.values()}
+    """Relative difference that rounding alone may make, for the types that the file computes in."""
+    kinds = {source.dtype.name for source in graph.sources.values()} | _computed_in(graph)
     return max([TOLERANCE, *(TOLERANCES[kind] for kind in kinds & set(TOLERANCES))])
+
+
+def _computed_in(graph: Graph) -> set[str]:
+    """Types that a file casts to, and those of what goes in: weights may be stored wider than they are used."""
+    if graph.upload is None:
+        return set()
+    file = onnx.ModelProto.FromString(graph.upload.data).graph
+    casts = [item.i for node in file.node if node.op_type == "Cast" for item in node.attribute if item.name == "to"]
+    given = [info.type.tensor_type.elem_type for info in file.input]
+    return {onnx.TensorProto.DataType.Name(code).lower() for code in (*casts, *given)}
 
 
 class Proof:
