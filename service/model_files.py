@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from search.wire.errors import ExternalDataRefused, InvalidModel, ResourceLimit
+from search.wire.foreign import foreign
 
 MOST_FILES = 1024
 """Exporters write one data file, or one a tensor."""
@@ -130,6 +131,8 @@ def _members(archive: zipfile.ZipFile, max_bytes: int) -> Mapping[str, zipfile.Z
     if unpacked > max_bytes:
         raise ResourceLimit(f"the .zip holds {unpacked:,} bytes unpacked; at most {max_bytes:,} are taken")
     models = [info for info in infos if info.filename.endswith(".onnx")]
+    if not models and (words := foreign(b"", [info.filename for info in infos])):
+        raise InvalidModel(f"the file is not an ONNX model: it is {words}")
     if len(models) != 1:
         raise InvalidModel(
             f"the .zip holds {len(models)} files that end in .onnx; pack exactly one, with its data files beside it"

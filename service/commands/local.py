@@ -11,6 +11,7 @@ from typing import Any
 import cattrs
 import click
 
+from hwprofiles.errors import has_words
 from hwprofiles.registry import list_profiles, load_profile
 from search.wire.errors import FAULT_OF_OURS, InternalError, SecateurError
 from search.wire.report import Inspection, Report
@@ -136,24 +137,27 @@ def run_inspect(spec: JobSpec, model: Path) -> Inspection:
 
 
 @click.command(name="profiles")
-@click.argument("profile_id", required=False)
+@click.argument("words", nargs=-1, metavar="[ID OR WORDS OF IT]...")
 @as_json
-def show_profiles(profile_id: str | None, as_json: bool) -> None:
-    """List the targets, or show one whole."""
+def show_profiles(words: tuple[str, ...], as_json: bool) -> None:
+    """List the targets, or those whose ids have all of some words; show one whole."""
+    profile_id = " ".join(words) or None
     folders = Settings.from_env().profile_dirs
-    if profile_id is not None:
+    known = list_profiles(folders)
+    alike = [p for p in known if profile_id is None or has_words(profile_id, p.id)]
+    if profile_id is not None and (not alike or profile_id in {p.id for p in known}):
         profile = load_profile(profile_id, folders).to_dict()
         if as_json:
             print_json(profile)
         else:
             print_rows(profile_id, ("field", "value"), [(key, value) for key, value in profile.items()])
         return
-    known = list_profiles(folders)
     if as_json:
-        print_json({"data": [profile.to_dict() for profile in known]})
+        print_json({"data": [profile.to_dict() for profile in alike]})
         return
-    rows = [(p.id, p.runtime, p.dtype, p.channel_grid, p.provenance) for p in known]
-    print_rows("targets", ("id", "runtime", "data type", "channel grid", "provenance"), rows)
+    errors = [f"{p.held_out_error.mape:.0%}" if p.held_out_error else "not validated" for p in alike]
+    rows = [(p.id, p.runtime, p.dtype, p.channel_grid, error) for p, error in zip(alike, errors, strict=True)]
+    print_rows("targets", ("id", "runtime", "type", "grid", "mean error"), rows)
 
 
 def require_profiles(profile_ids: tuple[str, ...]) -> None:

