@@ -108,6 +108,9 @@ def test_profiles(cli: Cli) -> None:
     listed = json.loads(cli("profiles", "--json").stdout)["data"]
     assert PROFILE in {profile["id"] for profile in listed}
     assert json.loads(cli("profiles", PROFILE, "--json").stdout)["id"] == PROFILE
+    some = [each["id"] for each in json.loads(cli("profiles", "int8", "Pixel4", "--json").stdout)["data"]]
+    assert some == [each["id"] for each in listed if "pixel4" in each["id"] and "int8" in each["id"]] != []
+    assert all(each in cli("profiles", "pixel4").stdout for each in some)  # no id is broken
     unknown = cli("profiles", PROFILE.replace("nn", "n"))
     assert unknown.returncode == 1
     assert PROFILE in unknown.stderr
