@@ -25,7 +25,13 @@ class Session:
     """An ONNX file in ONNX Runtime, run on any number of samples in batches."""
 
     def __init__(
-        self, model: bytes, sampling: Sampling | None = None, *, threads: int = 0, outputs: Sequence[str] = ()
+        self,
+        model: bytes,
+        sampling: Sampling | None = None,
+        *,
+        threads: int = 0,
+        outputs: Sequence[str] = (),
+        fused: bool = True,
     ) -> None:
         """Load the file.
 
@@ -34,11 +40,14 @@ class Session:
             sampling: how samples stand in it, by default as declared.
             threads: 0: as many as there are cores.
             outputs: values that are returned, the file's own outputs where none are named; any value of the file may be.
+            fused: whether the runtime may rewrite the graph; without, other kernels sum in other orders.
         """
         model = showing(model, outputs) if outputs else model
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        if not fused:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._types = {item.name: item.type for item in self._session.get_inputs()}
         self._names = list(outputs) or [output.name for output in self._session.get_outputs()]

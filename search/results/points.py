@@ -109,9 +109,8 @@ class Finisher:
     def _proved(self, model: bytes, masked: bytes, most_bytes: int) -> dict[str, Array]:
         """The file, its difference to the masked network, and what every sample scores."""
         error = self.proof.difference(model, masked)
-        if not error <= self.proof.tolerance:
-            allowed = f"{self.proof.tolerance:.0e}"
-            raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {allowed}")
+        if not error <= self.proof.tolerance and not error <= (allowed := self.proof.allowed(masked)):
+            raise InternalError(f"a cut network differs from its masked one by {error:.2e}, more than {allowed:.0e}")
         if len(model) > most_bytes:
             raise InternalError(f"a cut network takes {len(model)} bytes, the upload {len(self.dense.model)}")
         scores = self._judged(answers(self.graph, self.judged, model)).scores
