@@ -46,7 +46,7 @@ def inspect(spec: JobSpec, model: Upload, cache_dir: Path, progress: Progress) -
     groups = knobs.groups
     targets, lowered = {}, Kernels(knobs)
     for name in spec.profiles:
-        profile = profiles.resolve(name, cache_dir, progress, spec.threads, spec.batch)
+        profile = profiles.resolve(name, cache_dir, progress, spec.threads, spec.batch, anchored=False)
         pricer = Pricer(knobs, profile, lowered)
         dense = pricer.latency_s({})
         states = states_for(knobs, profile, spec.constraints.structures, spec.constraints.min_widths)

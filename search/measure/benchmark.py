@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from scipy import stats
 
 Arrays = Mapping[str, NDArray[Any]]
 WARM_UP_CALLS, WARM_UP_S = (2, 8), 10e-3
@@ -136,6 +135,8 @@ def speedup_interval(ratios: NDArray[np.float64]) -> tuple[float, float]:
     Within a run it is that of order statistics, which asks for no distribution (Conover 1999, 3.2); between runs, where memory
     lies elsewhere, ratios of the same files differ by `RUN_TO_RUN` more, which no number of rounds shows.
     """
+    from scipy import stats  # a second to load, which a look at a model does without  # noqa: PLC0415
+
     ordered, n = np.sort(ratios), len(ratios)
     rank = int(stats.binom.ppf(0.025, n, 0.5))
     middle = float(np.median(ratios))

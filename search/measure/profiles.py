@@ -19,7 +19,13 @@ MOVED = 1.1
 
 
 def resolve(
-    name: str, cache_dir: Path, progress: Progress, threads: int | None = None, batch: int | None = None
+    name: str,
+    cache_dir: Path,
+    progress: Progress,
+    threads: int | None = None,
+    batch: int | None = None,
+    *,
+    anchored: bool = True,
 ) -> DeviceProfile:
     """Load a profile; measure this machine if the profile is one of its own and was never calibrated here.
 
@@ -29,6 +35,7 @@ def resolve(
         progress: is told, and warned.
         threads: of one operator, on this machine; None: as the profile says.
         batch: samples of one inference; None: as the profile says.
+        anchored: whether it is asked if this machine is as fast as when it was calibrated, which takes seconds.
 
     Raises:
         InvalidProfile: unknown or malformed, of a runtime that is not installed here, or of another number of threads.
@@ -41,7 +48,7 @@ def resolve(
     threads = threads or profile.threads
     profile = _earned(profile, threads, progress)
     if profile.calibrated:
-        profile = _anchored(profile, progress)
+        profile = _anchored(profile, progress) if anchored else profile
     else:
         # Loads SciPy, which a look at targets that are no machine of ours does without.
         from search.measure.calibrate.calibration import calibrate_host  # noqa: PLC0415
@@ -87,7 +94,7 @@ def _earned(profile: DeviceProfile, threads: int, progress: Progress) -> DeviceP
 
 
 def _is_mine(profile: DeviceProfile, threads: int) -> bool:
-    from search.measure.calibrate.calibration import identity  # noqa: PLC0415
+    from search.measure.runtimes import identity  # noqa: PLC0415
 
     return profile.threads == threads and all(
         getattr(profile, field) == value for field, value in identity(profile.runtime, threads).items()

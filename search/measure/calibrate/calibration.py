@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import itertools
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -19,8 +18,8 @@ from search.graph.onnx.traced import trace
 from search.measure.benchmark import default_clock, take_turns
 from search.measure.calibrate.builder import MicroNetwork
 from search.measure.calibrate.micronets import micro_network
-from search.measure.cpu import cpu_name, instruction_set, vector_channels
-from search.measure.runtimes import random_call, runtime
+from search.measure.cpu import vector_channels
+from search.measure.runtimes import identity, random_call, runtime
 
 Progress = Callable[[float], None]
 NETWORKS = 300
@@ -99,16 +98,6 @@ def host_profile(
         anchors_s=tuple(row.latency_s for row in rows[:ANCHORS]),
         notes=(),
     )
-
-
-def identity(runtime_name: str, threads: int) -> dict[str, str]:
-    """What tells this machine, and what runs on it, from others: the fields of a profile that a calibration of it has."""
-    timed = runtime(runtime_name)
-    return {
-        "name": f"{cpu_name()}, {timed.title}, {threads} thread{'s' if threads > 1 else ''}",
-        "runtime_version": timed.version(),
-        "core_type": f"{platform.machine()}, {instruction_set()}, vectors of {vector_channels()} channels",
-    }
 
 
 def anchors_s(runtime_name: str, threads: int, *, rounds: int = MAX_ROUNDS) -> tuple[float, ...]:

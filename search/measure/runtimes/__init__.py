@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import platform
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from search.formats import FORMATS
 from search.graph.ir import Array
 from search.graph.onnx.traced import Traced
+from search.measure.cpu import cpu_name, instruction_set, vector_channels
 from search.measure.runtimes.base import Call, Runtime
 from search.wire.errors import InvalidProfile
 
@@ -51,3 +53,13 @@ def random_call(timed: Runtime, network: Traced, threads: int) -> Call:
 def random_input(shape: tuple[int, ...]) -> Array:
     """The same values every time."""
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def identity(runtime_name: str, threads: int) -> dict[str, str]:
+    """What tells this machine, and what runs on it, from others: the fields of a profile that a calibration of it has."""
+    timed = runtime(runtime_name)
+    return {
+        "name": f"{cpu_name()}, {timed.title}, {threads} thread{'s' if threads > 1 else ''}",
+        "runtime_version": timed.version(),
+        "core_type": f"{platform.machine()}, {instruction_set()}, vectors of {vector_channels()} channels",
+    }

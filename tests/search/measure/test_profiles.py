@@ -11,7 +11,7 @@ import pytest
 from hwprofiles.device import DeviceProfile, HeldOutError
 from hwprofiles.registry import load_profile, save_profile
 from search.measure import profiles
-from search.measure.calibrate.calibration import identity
+from search.measure.runtimes import identity
 from search.wire.errors import InvalidProfile
 from search.wire.progress import Progress
 
