@@ -2,7 +2,7 @@
 
 A block ends in the sum of a branch and a shortcut that both start at one value. It can be dropped, so that the shortcut
 alone remains, or replaced by a single convolution or matrix product from its entry to its exit (the shortcut merged in),
-which `search.recover` fits by least squares to what the block computed. Values keep their names in every variant.
+which `search.repair` fits by least squares to what the block computed. Values keep their names in every variant.
 """
 
 from __future__ import annotations

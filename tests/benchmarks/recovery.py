@@ -40,7 +40,7 @@ WAYS = {
 """Name to whether the job gets labels (None: no data at all) and whether it trains; `one-round` halves nothing."""
 ENGINE = """
 import pathlib, sys, time
-from search.recover import budget
+from search.train import minutes
 from search.__main__ import main
 def timed(*arguments, **options):
     start = time.process_time()
@@ -49,9 +49,9 @@ def timed(*arguments, **options):
     finally:
         with (pathlib.Path(sys.argv[2]) / "training_cpu_s").open("a") as file:
             print(time.process_time() - start, file=file)
-recover, budget.Recovery.recover = budget.Recovery.recover, timed
+recover, minutes.Recovery.recover = minutes.Recovery.recover, timed
 if {one_round}:
-    budget.seconds_of_rounds = lambda seconds, rounds: [seconds]
+    minutes.seconds_of_rounds = lambda seconds, rounds: [seconds]
 raise SystemExit(main())
 """
 """A job as ever, but that it notes the processor time of its training; `one-round` halves nothing."""

@@ -36,15 +36,17 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-_ACCURACY = ("tests/search/test_accuracy.py", "tests/search/test_intervals.py")
-_POINTS = ("tests/search/test_points.py", "tests/search/test_choice.py")
-_INTERVALS, _CHOICE = "search/evaluate/intervals.py", "search/choice.py"
+_ACCURACY = ("tests/search/judge/test_accuracy.py", "tests/search/judge/test_intervals.py")
+_POINTS = ("tests/search/results/test_points.py", "tests/search/results/test_choice.py")
+_INTERVALS, _R2 = "search/judge/intervals.py", "search/judge/metrics/values.py"
+_CHOICE, _POINTS_FILE = "search/results/choice.py", "search/results/points.py"
+_STOPWATCH = "search/measure/stopwatch.py"
 KNOWN = (
     Mutant(
         "accuracy: r2 interval a tenth",
-        "search/evaluate/accuracy.py",
-        "(1 - bound for bound in reversed(pruned.lost(pruned.scores).interval()))",
-        "(pruned.value + 0.1 * (1 - b - pruned.value) for b in reversed(pruned.lost(pruned.scores).interval()))",
+        _R2,
+        "return 1 - high, 1 - low",
+        "return tuple(self.value(judged) + 0.1 * (1 - end - self.value(judged)) for end in (high, low))",
         _ACCURACY,
     ),
     Mutant(
@@ -63,9 +65,9 @@ KNOWN = (
     ),
     Mutant(
         "accuracy: the sign of the r2 difference",
-        "search/evaluate/accuracy.py",
-        "dense.scores - pruned.scores)\n    else",
-        "pruned.scores - dense.scores)\n    else",
+        _R2,
+        "dense.scores - pruned.scores)",
+        "pruned.scores - dense.scores)",
         _ACCURACY,
     ),
     Mutant(
@@ -77,66 +79,66 @@ KNOWN = (
     ),
     Mutant(
         "points: compression ratio inverted",
-        "search/points.py",
+        _POINTS_FILE,
         "len(dense.model) / len(file.model)",
         "len(file.model) / len(dense.model)",
         _POINTS,
     ),
     Mutant(
         "points: ratio of MACs doubled",
-        "search/points.py",
+        _POINTS_FILE,
         "theoretical_speedup=macs[1]",
         "theoretical_speedup=2 * macs[1]",
         _POINTS,
     ),
     Mutant(
         "points: parity check off",
-        "search/points.py",
-        "if not error <= self.proof.tolerance:",
-        "if False:",
+        _POINTS_FILE,
+        "if not error <= self.proof.tolerance and",
+        "if False and",
         _POINTS,
     ),
     Mutant(
         "points: the fastest of the front dropped",
-        "search/points.py",
+        _POINTS_FILE,
         "for i in kept if i > 0]",
         "for i in kept[1:] if i > 0]",
         _POINTS,
     ),
     Mutant(
         "stopwatch: latency multiplied the wrong way",
-        "search/stopwatch.py",
+        _STOPWATCH,
         'dense_s * row["ratio"]',
         'dense_s / row["ratio"]',
-        ("tests/search/test_stopwatch.py",),
+        ("tests/search/measure/test_stopwatch.py",),
     ),
     Mutant(
         "stopwatch: one round for forty",
-        "search/points.py",
+        _STOPWATCH,
         "ROUNDS = 40",
         "ROUNDS = 1",
-        ("tests/search/test_stopwatch.py",),
+        ("tests/search/measure/test_stopwatch.py",),
     ),
     Mutant(
         "stopwatch: threads left out of the key",
-        "search/stopwatch.py",
+        _STOPWATCH,
         '        "threads": profile.threads,\n',
         "",
-        ("tests/search/test_stopwatch.py",),
+        ("tests/search/measure/test_stopwatch.py",),
     ),
     Mutant(
         "data: training overlaps evaluation",
-        "search/division.py",
+        "search/input/division.py",
         "order[last:]",
         "order[second:]",
-        ("tests/search/test_division.py",),
+        ("tests/search/input/test_division.py",),
     ),
     Mutant(
         "calibration: the quantile filter",
-        "search/evaluate/calibrate.py",
+        "search/measure/calibrate/calibration.py",
         "latency_s = np.quantile(rounds, UNDISTURBED, axis=0)",
         "latency_s = np.max(rounds, axis=0)",
-        ("tests/search/test_calibrate.py",),
+        ("tests/search/measure/test_calibrate.py",),
     ),
 )
 
