@@ -10,7 +10,7 @@ from search.input.division import Splits
 from search.memo import Units, digest
 from search.space.plan import Candidate, Knobs
 from search.train.augment import Augmentation
-from search.train.minutes import RESERVE, Recovery, Select
+from search.train.minutes import RESERVE, Courses, Select
 from search.train.trainer import FEWEST_SAMPLES, Trainer
 from search.wire.progress import Progress, Stopped
 from search.wire.request import JobSpec
@@ -74,7 +74,7 @@ def train(
     measurements = cache_dir / "measurements" / f"pace-{digest(export(knobs.graph), trainer.batch)[:24]}.json"
     try:
         progress.part(REPAIR_SHARE, 1.0)
-        recovery = Recovery(trainer, units, progress, measurements, schedule=spec.search.schedule)
+        recovery = Courses(trainer, units, progress, measurements, schedule=spec.search.schedule)
         seconds = 60 * minutes_of_training(spec, progress)
         with progress.sheltered():  # every step looks, and a course keeps what it has learned
             return recovery.recover(candidates, seconds=seconds, select=select, points=spec.search.points)

@@ -50,7 +50,7 @@ Select = Callable[[Sequence[Candidate], int], Sequence[Candidate]]
 """(candidates, how many) to those that are worth more training, in the same order."""
 
 
-class Recovery:
+class Courses:
     """Trains candidates of one dense network within a budget."""
 
     def __init__(

@@ -49,7 +49,7 @@ def timed(*arguments, **options):
     finally:
         with (pathlib.Path(sys.argv[2]) / "training_cpu_s").open("a") as file:
             print(time.process_time() - start, file=file)
-recover, minutes.Recovery.recover = minutes.Recovery.recover, timed
+recover, minutes.Courses.recover = minutes.Courses.recover, timed
 if {one_round}:
     minutes.seconds_of_rounds = lambda seconds, rounds: [seconds]
 raise SystemExit(main())

@@ -28,7 +28,7 @@ from search.space.surgery import mask
 from search.train import finetune, trainer
 from search.train.deployed import cut_graph, made_zeros
 from search.train.descent import Course
-from search.train.minutes import FALL, USEFUL_STEPS, Recovery, shares, weight
+from search.train.minutes import FALL, USEFUL_STEPS, Courses, shares, weight
 from search.train.pace import JUDGEMENTS, NARROWER, Pace, pace
 from search.train.trainer import samples_that_train
 from search.wire.errors import InvalidDataset
@@ -291,7 +291,7 @@ def test_a_point_that_training_made_worse_stays_repaired(*, real: bool) -> None:
 
     Where samples are synthetic nobody knows that it is worse, and it comes back as it was trained.
     """
-    recovery = object.__new__(Recovery)
+    recovery = object.__new__(Courses)
     recovery.trainer = SimpleNamespace(real=real)  # type: ignore[assignment]
     recovery.progress = Progress(None)
     ends = {0: 0.5, 1: 0.1, 2: 0.3}
@@ -334,7 +334,7 @@ def test_a_pace_that_cannot_be_read_is_measured_again(tmp_path: Path) -> None:
     assert pace(teacher, path) == found
 
 
-def recovery_of(folder: Path, progress: Progress) -> tuple[Recovery, Candidate]:
+def recovery_of(folder: Path, progress: Progress) -> tuple[Courses, Candidate]:
     """A small network, a third narrower, and what trains it at a pace of a second a step."""
     graph, groups = students.network()
     _, keep = students.narrowed(graph, groups)
@@ -343,7 +343,7 @@ def recovery_of(folder: Path, progress: Progress) -> tuple[Recovery, Candidate]:
     path.write_text(json.dumps(dataclasses.asdict(Pace(0.0, 1.0, 0.0, 0.0, len(os.sched_getaffinity(0)), 1))))
     candidate = Candidate({}, Variant(graph, groups), keep, mask(graph.initializers, groups, keep), 0.0, "l2")
     divergence = teacher.judge(cut_graph(candidate))({})
-    recovery = Recovery(teacher, Units(folder / "units", "root"), progress, path)
+    recovery = Courses(teacher, Units(folder / "units", "root"), progress, path)
     return recovery, dataclasses.replace(candidate, divergence=divergence)
 
 
@@ -378,7 +378,7 @@ def test_a_neighbours_weights_are_judged_under_the_mask(tmp_path: Path) -> None:
 
 def test_little_time_is_not_spread_over_many() -> None:
     """With a second a step, 100 seconds are one course for two of eight; eight take part where a thirteenth is useful to each."""
-    recovery = object.__new__(Recovery)
+    recovery = object.__new__(Courses)
     recovery._steps = lambda candidate, seconds, *, compiled: int(seconds)  # type: ignore[method-assign]
     recovery._weights = lambda candidates: [1.0] * len(candidates)  # type: ignore[method-assign]
     eight = [Candidate({"g": i}, None, {}, {}, 0.0, "l2") for i in range(8)]  # type: ignore[arg-type]
@@ -393,7 +393,7 @@ def test_little_time_is_not_spread_over_many() -> None:
 
 def test_where_little_was_lost_no_useless_course_is_run() -> None:
     """With a second a step: of 100 s a point whose part is 1 s gets none and the others 99; of 12 s nobody but one gets any."""
-    recovery = object.__new__(Recovery)
+    recovery = object.__new__(Courses)
     recovery.progress = Progress(None)
     recovery._steps = lambda candidate, seconds, *, compiled: int(seconds)  # type: ignore[method-assign]
     recovery._weights = lambda candidates: [c.divergence for c in candidates]  # type: ignore[method-assign]
