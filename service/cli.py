@@ -36,7 +36,11 @@ _COMMANDS = {
         "Say what can be pruned in MODEL, what cannot and why, and what each target makes of it.",
     ),
     "keys": ("keys", "keys", "Make, list and revoke API keys; run it where the service's settings are."),
-    "profiles": ("local", "show_profiles", "List the targets, or show one whole."),
+    "profiles": (
+        "local",
+        "show_profiles",
+        "List the targets, or those whose ids have all of some words; show one whole.",
+    ),
     "status": ("remote", "status", "Show a job, or the newest ones."),
     "submit": ("remote", "submit", "Upload MODEL and start a job."),
     "up": ("serve", "up", "Run the whole service on this machine; Ctrl-C stops it."),
