@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from search.allocate.goals import Goals
 from search.allocate.lowered import Kernels
 from search.allocate.problem import allocate
 from search.allocate.strategies import allocator
@@ -66,17 +65,15 @@ def compress(
     graph = load(model, placing)
     if not graph.outputs:
         return _untouched(spec, graph, model, arrays, placing, workdir, cache_dir, progress)
-    goals, policy = Goals(spec), recovery(spec, synthetic=arrays is None)
+    policy = recovery(spec, synthetic=arrays is None)
+    goals = policy.goals
     splits, knobs, augmentation = prepare(spec, graph, arrays, placing, policy, progress)
     progress.stage("calibrate")
     kernels = Kernels(knobs)
     targets = [target_of(name, spec, knobs, kernels, cache_dir, progress) for name in spec.profiles]
     explain(spec, targets, knobs, progress)
     refuse_unreachable(spec, targets)
-    units = Units(
-        workdir / "units",
-        digest(model.data, *model.files.values(), spec.to_json(), *(v for part in _arrays(splits) for v in part)),
-    )
+    units = _units(workdir, spec, model, splits)
     maker = Maker(knobs, splits, spec, units, progress)
 
     progress.stage("sensitivity")
@@ -91,7 +88,7 @@ def compress(
     ]
     progress.stage("recover")
     progress.part(0.0, policy.share)
-    candidates = Exploration(maker, goals, policy).candidates(in_turns(choices), problems)
+    candidates = Exploration(maker, policy).candidates(in_turns(choices), problems)
     firsts = [timed(t, problems[t.profile.id][0], candidates, maker, goals, cache_dir) for t in targets]
     candidates = policy.recover(maker, candidates, firsts, augmentation, cache_dir)
     found = {plan_key(c.plan): c for c in candidates}
@@ -178,5 +175,8 @@ def _untouched(
     return report
 
 
-def _arrays(splits: Splits) -> list[list[object]]:
-    return [[part.labels, *part.feeds.values()] for part in (splits.train, splits.search, splits.judged)]
+def _units(workdir: Path, spec: JobSpec, model: Upload, splits: Splits) -> Units:
+    """Keyed by all that a job depends on: the file, the request, every sample."""
+    parts = (splits.train, splits.search, splits.judged)
+    samples = [value for part in parts for value in (part.labels, *part.feeds.values())]
+    return Units(workdir / "units", digest(model.data, *model.files.values(), spec.to_json(), *samples))

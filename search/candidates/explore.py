@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from search.allocate.base import Problem
-from search.allocate.goals import Goals
 from search.allocate.refine import refine
 from search.allocate.strategies import RULES
 from search.candidates.make import Maker
@@ -27,7 +26,6 @@ class Exploration:
     """The candidates of one job, whatever the target."""
 
     maker: Maker
-    goals: Goals
     recovery: Recovery
 
     def candidates(self, plans: Sequence[Plan], problems: Mapping[str, Sequence[Problem]]) -> list[Candidate]:
@@ -46,7 +44,9 @@ class Exploration:
                     found.append(candidate)
                     self._announce(candidate, problems)
             searched = (
-                () if self.goals.spec.search.allocator in RULES else [p for mine in problems.values() for p in mine]
+                ()
+                if self.recovery.goals.spec.search.allocator in RULES
+                else [p for mine in problems.values() for p in mine]
             )
             children = itertools.chain.from_iterable(self._children(problem, found) for problem in searched)
             most = self._most_children() * len(searched)
@@ -69,15 +69,15 @@ class Exploration:
             found,
             self.maker.candidate,
             evaluations=self._most_children(),
-            rng=np.random.default_rng((self.goals.spec.search.seed, 2)),
-            fastest_s=self.goals.fastest_searched_s(problem),
-            goals_s=self.goals.near_s(problem),
+            rng=np.random.default_rng((self.recovery.goals.spec.search.seed, 2)),
+            fastest_s=self.recovery.goals.fastest_searched_s(problem),
+            goals_s=self.recovery.goals.near_s(problem),
         )
 
     def _most_children(self) -> int:
         """Of one problem."""
-        each = self.recovery.children_per_point * self.goals.spec.search.points
-        return self.goals.per_target(max(each, CHILDREN_PER_SPEED * len(self.goals.speedups)))
+        each = self.recovery.children_per_point * self.recovery.goals.spec.search.points
+        return self.recovery.goals.per_target(max(each, CHILDREN_PER_SPEED * len(self.recovery.goals.speedups)))
 
     def _announce(self, candidate: Candidate, problems: Mapping[str, Sequence[Problem]]) -> None:
         """Tell where a candidate stands. Its quality is exp(-divergence): 1 is the dense network."""

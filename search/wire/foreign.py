@@ -7,7 +7,7 @@ from collections.abc import Collection
 _TORCH = "a PyTorch file; in Python: `torch.onnx.export(model.eval(), (example,), 'model.onnx', dynamo=True)`"
 _KERAS = "a Keras file; in Python: `keras.models.load_model(FILE).export('model.onnx', format='onnx')`"
 _TENSORFLOW = "a TensorFlow model; `python -m tf2onnx.convert --saved-model DIRECTORY --output model.onnx`"
-_MEMBERS = {"data.pkl": _TORCH, "model.weights.h5": _KERAS, "config.json": _KERAS, "saved_model.pb": _TENSORFLOW}
+_MEMBERS = {"data.pkl": _TORCH, "model.weights.h5": _KERAS, "saved_model.pb": _TENSORFLOW}
 _STARTS = {
     b"\x89HDF": _KERAS,
     b"\x80\x02": f"a pickle, as PyTorch writes: {_TORCH}",

@@ -22,7 +22,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     for module in reversed(list(pkgutil.iter_modules(__path__)))
     if module.name != "base"
 }
-"""By the name that a profile has for it."""
+"""By the name that a profile has for it; messages name ONNX Runtime, which runs uploads as they are, first."""
 
 
 def runtime(name: str) -> Runtime:
