@@ -1,7 +1,7 @@
 """A child that speaks the engine's protocol and does nothing else. The model file is JSON and says how.
 
 ``units`` of work of ``unit_s`` seconds each; ``kill_at``: dies by SIGKILL before that unit, once; ``kill_always``:
-every time; ``wait_at``: does nothing more before that unit until it is ended, once; ``refuse``: a problem object to
+every time; ``wait_at``: the first child does nothing more before that unit until it is ended; ``refuse``: a problem object to
 end with; ``deaf``: ignores SIGTERM; ``chatter``: events a unit;
 ``files``: data files that the model names; ``profiles``: targets that are in the cache;
 ``silent``: no report; ``spin``: keeps a core busy. Results of finished units are in units/, so that a second run resumes.
@@ -78,13 +78,15 @@ def work(plan: dict[str, Any], directory: Path) -> None:
     units = directory / "units"
     units.mkdir(exist_ok=True)
     total = plan.get("units", 3)
+    first = begins_the_job(units)
     emit(directory, {"type": "stage", "stage": "search"})
     emit(directory, {"type": "warning", "message": "=quick child"})
     for i in range(total):
         result = units / str(i)
         if not result.exists():
             die_as_planned(plan, i, units)
-            wait_as_planned(plan, i, units)
+            if first and i == plan.get("wait_at"):
+                stand_still()
             pass_time(plan.get("unit_s", 0.01), spin=plan.get("spin", False))
             result.write_text(str(os.getpid()))
         for _ in range(plan.get("chatter", 1)):
@@ -109,13 +111,19 @@ def die_as_planned(plan: dict[str, Any], unit: int, units: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def wait_as_planned(plan: dict[str, Any], unit: int, units: Path) -> None:
-    """Stand still, if the plan says so: whoever ends this child needs no luck to meet it in the middle."""
-    marker = units / "waited"
-    if unit == plan.get("wait_at") and not marker.exists():
-        marker.write_text("")
-        while True:
-            time.sleep(60)
+def begins_the_job(units: Path) -> bool:
+    """Whether no child came before: one that was ended before it could stand still leaves none behind that would."""
+    try:
+        (units / "begun").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def stand_still() -> None:
+    """Until ended: whoever ends this child needs no luck to meet it in the middle."""
+    while True:
+        time.sleep(60)
 
 
 def emit(directory: Path, event: dict[str, Any]) -> None:
