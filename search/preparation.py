@@ -19,7 +19,7 @@ from search.judge.dense import DOUBT_SAMPLES, FEWEST_PROBED, PROBE_SAMPLES, doub
 from search.judge.proof import Proof
 from search.judge.proved import unproved
 from search.repair.datafree import DATA_FREE, synthesise
-from search.repair.least_squares import samples_that_fit
+from search.repair.targets import samples_that_fit
 from search.space.plan import MOST_LOOKED_AT, Knobs
 from search.train import augment
 from search.wire.progress import Progress

@@ -9,20 +9,20 @@ import numpy as np
 
 from search.candidates.orders import Ordering
 from search.criteria.base import Evidence
-from search.graph.ir import Array, Graph
-from search.graph.run.execute import samples_at_once
+from search.graph.ir import Array
 from search.input.division import Splits
 from search.judge.accuracy import divergence
+from search.judge.dense import answers
 from search.memo import Units
 from search.repair.least_squares import Repairer
+from search.space.blocks import Variant
+from search.space.groups import Keep
 from search.space.plan import Candidate, Knobs, Plan, named, widths_of, zeros_of
 from search.space.written import written
 from search.survive import Survival
 from search.wire.progress import Progress
 from search.wire.request import JobSpec
 
-BATCH = 128
-"""Samples of one run, where the network is small enough for so many."""
 DECIDED_AFTER = 5
 """Candidates after which the criterion that won most often is the only one left in the race."""
 TO_RACE = 0.55
@@ -46,7 +46,7 @@ class Maker:
         if not hasattr(self, "repairer"):
             self.repairer = repairer()
         knobs.stand_ins = self.repairer.stand_ins
-        self.dense = self._outputs(knobs.graph, {}, len(splits.search))
+        self.dense = answers(knobs.graph, splits.search)
         self._wins: list[str] = []
         calibration = splits.calibration
         evidence = Evidence(
@@ -60,15 +60,11 @@ class Maker:
         )
         self.orders = Ordering(evidence, units, progress, self.survival).by(spec.search.criterion)
 
-    def _outputs(self, graph: Graph, params: Mapping[str, Array], samples: int) -> list[Array]:
-        feeds = {name: value[:samples] for name, value in self.splits.search.feeds.items()}
-        batch = samples_at_once(self.knobs.graph, self.knobs.groups.shapes, BATCH)
-        return self.repairer.stepwise.outputs(graph, params, feeds, batch=batch)
-
-    def divergence(self, graph: Graph, params: Mapping[str, Array], samples: int) -> float:
-        """How far a network of ours moved from the dense one, on the first samples of the search split."""
-        dense = [value[:samples] for value in self.dense]
-        return divergence(self._outputs(graph, params, samples), dense, self.splits.search.task)
+    def divergence(self, variant: Variant, keep: Keep, params: Mapping[str, Array], samples: int) -> float:
+        """How far the file of a network of ours moved from the dense one, on the first samples of the search split."""
+        some = self.splits.search.take(slice(samples))
+        found = answers(self.knobs.graph, some, written(self.knobs.graph, variant, keep, params)[0].model)
+        return divergence(found, [value[:samples] for value in self.dense], some.task)
 
     def untrained(self, plan: Plan) -> bytes:
         """The file of a plan with the dense network's weights: as fast as any candidate of that plan."""
@@ -95,7 +91,7 @@ class Maker:
 
         def compute() -> dict[str, Array]:
             params = self.repairer.repair(keep, variant, zeros_of(plan))
-            return {**params, DIVERGENCE: np.asarray(self.divergence(variant.graph, params, len(self.splits.search)))}
+            return {**params, DIVERGENCE: np.asarray(self.divergence(variant, keep, params, len(self.splits.search)))}
 
         params = self.units.result("candidate", [plan, criterion], compute)
         moved = float(params.pop(DIVERGENCE))

@@ -161,7 +161,7 @@ def _refitted(candidate: Candidate, blocks: BlockRepairer, maker: Maker) -> Cand
 
     def compute() -> dict[str, Array]:
         params = blocks.repair(candidate, check)
-        moved = maker.divergence(candidate.variant.graph, params, len(maker.splits.search))
+        moved = maker.divergence(candidate.variant, candidate.keep, params, len(maker.splits.search))
         return {**params, DIVERGENCE: np.asarray(moved)}
 
     params = maker.units.result("blocks", [candidate.plan, candidate.criterion], compute)

@@ -48,10 +48,10 @@ def _sensitivity(maker: Maker, plan: Plan) -> float:
     criterion = next(iter(maker.orders))
 
     def compute() -> dict[str, Array]:
-        graph = maker.knobs.network(plan)
-        keep = maker.knobs.keep(plan, maker.orders[criterion], maker.repairer.dense)
+        variant = maker.knobs.variant(plan)
+        keep = maker.knobs.keep(plan, maker.orders[criterion], variant)
         params = maker.repairer.compensated(keep) if widths_of(plan) else maker.repairer.sparsified(zeros_of(plan))
-        return {DIVERGENCE: np.asarray(maker.divergence(graph, params, samples))}
+        return {DIVERGENCE: np.asarray(maker.divergence(variant, keep, params, samples))}
 
     return float(maker.units.result("sensitivity", [plan, criterion], compute)[DIVERGENCE])
 

@@ -13,7 +13,7 @@ from search.criteria import gradients
 from search.criteria.curvature import output_curvature
 from search.graph.ir import Array, Graph
 from search.input.task import Task
-from search.repair.least_squares import Target
+from search.repair.targets import Target
 from search.space.groups import Group, Groups
 
 

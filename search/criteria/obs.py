@@ -16,7 +16,8 @@ import numpy as np
 from search.criteria.base import Evidence
 from search.criteria.l2 import l2
 from search.graph.ir import Array
-from search.repair.least_squares import DAMPING, Target
+from search.repair.least_squares import DAMPING
+from search.repair.targets import Target
 from search.space.groups import Group
 
 STEPS = 64

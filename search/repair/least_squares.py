@@ -12,71 +12,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import jax
 import numpy as np
 
-from search.graph.ir import Array, Graph, Node
-from search.graph.limits import MAX_VALUE_ELEMENTS
+from search.graph.ir import Array, Graph
 from search.graph.ops.linear_map import Linear
-from search.graph.run.stepwise import Stepwise
-from search.graph.sampling import joined
+from search.graph.run.parts import stop_by_stop
 from search.repair.moments import Equations, Moments, ridge
 from search.repair.rectified import Bounds
+from search.repair.targets import measure, other_operand, seen
 from search.space.blocks import Block, Variant, with_stand_ins
 from search.space.groups import Groups, Keep
 from search.space.linear import linear_of
 from search.space.structures.pattern import Zeros, zeros_among
 from search.space.structures.sparse import damped
-from search.space.surgery import mask
+from search.space.surgery import cut, mask
+from search.space.uncut import spread
 
 DAMPING = 1e-2
 """Ridge in units of the mean diagonal, as group OBS uses (METHODS: lambda about 1e-2)."""
 STAND_IN_DAMPING = 1e-3
 """The prior of a stand-in is nothing, so it is pulled less."""
-FEWEST_SAMPLES = 16
-"""For calibration, where so many can be run at once at all."""
-MOST_ROWS = 16_384
-"""Rows of a least squares: on ResNet-20 twice as many mend no more, while half the samples mend clearly less."""
-WIDE_INPUTS, FEWEST_ROWS = 1_152, 4_096
-"""Inputs above which two rows each are enough, and how many always are: products of rows grow with the square of the inputs,
-and on an EfficientNet 4,096 rows a layer mend as much as 16,384."""
-MOST_INPUTS = 8_192
-"""Inputs of a map that is refitted: beyond it there are fewer rows than inputs, and the equations alone take gigabytes."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """What a linear map should give: rows of the dense network at some positions."""
-
-    linear: Linear
-    positions: Array
-    value: str
-    """The value that is matched: the map's own output, or the residual sum that it ends in."""
-    rows: Array
-    """(groups, R, m), of ``value`` in the dense network."""
-    bounds: Bounds | None
-    """What the activation behind ``value`` cuts off."""
-    moments: Moments
-    """Of the dense network's inputs and the map's own outputs, over all maps that have this weight and bias."""
-    uses: int = 1
-    """Maps that have this weight and bias: the steps of a recurrence that was written out, say."""
-
-
-_Key = tuple[str, str, tuple[int, ...]]
-
-
-def _key(linear: Linear, weights: Mapping[str, Array]) -> _Key:
-    """The same for maps that have a weight and a bias in common, and read the weight alike."""
-    return linear.weight, linear.bias, linear.matrix(weights).shape
-
-
-def _of_all(rows: Sequence[tuple[Array, Array]]) -> Moments:
-    """Moments of the rows of several maps, inputs (groups, R, d) and outputs (groups, R, m) each."""
-    return Moments.of(*(np.concatenate(parts, 1) for parts in zip(*rows, strict=True)))
 
 
 class Repairer:
@@ -101,59 +58,10 @@ class Repairer:
             blocks: residual blocks whose stand-ins are fitted as well.
         """
         self.dense = Variant(graph, groups)
-        self.feeds = {name: jax.numpy.asarray(value) for name, value in feeds.items()}
-        self.stepwise = Stepwise()
-        self._sums = _residual_sums(graph, groups.shapes)
         exits = {node.name: block.exit for block in blocks for node in block.stand_ins.values()}
-        self.targets = self._measure(with_stand_ins(graph, blocks), exits, rng)
+        self._batches, self.targets = measure(with_stand_ins(graph, blocks), groups, feeds, exits, rng)
         self.stand_ins = self._stand_ins(blocks)
         """Initializers of every stand-in, fitted to the dense block given the dense inputs."""
-
-    def _measure(self, graph: Graph, exits: Mapping[str, str], rng: np.random.Generator) -> dict[str, Target]:
-        """Rows and moments for every linear map of the network, and for stand-ins, which should give their block's exit."""
-        weights = graph.initializers
-        pending: dict[str, tuple[Linear, Array]] = {}
-        measured: dict[str, tuple[Linear, Array]] = {}
-        found: dict[str, tuple[Linear, Array, str, Array, Bounds | None]] = {}
-        rows_of: dict[_Key, list[tuple[Array, Array]]] = {}
-        moments: dict[_Key, Moments] = {}
-        uses = Counter(_key(linear, weights) for node in graph.nodes if (linear := linear_of(node, graph)) is not None)
-
-        def visit(node: Node, values: dict[str, Any]) -> None:
-            linear = linear_of(node, graph)
-            if linear is not None and linear.matrix(weights).shape[1] <= MOST_INPUTS:
-                linear = dataclasses.replace(linear, output=exits.get(node.name, linear.output))
-                pending[node.name] = (linear, self._seen(linear, values[node.inputs[0]]))
-
-        for _, values in self.stepwise.walk(graph, {}, self.feeds, visit):
-            for name, (linear, x) in list(pending.items()):
-                if linear.output in values:
-                    del pending[name]
-                    y = self._seen(linear, values[linear.output])
-                    inputs = linear.matrix(weights).shape[1]
-                    positions, key = linear.positions(y.shape, len(y), rows_for(inputs), rng), _key(linear, weights)
-                    x_rows = linear.input_rows(x, weights, positions, y.shape[2:])
-                    some = slice(None, None, max(1, uses[key] * x_rows.shape[1] // rows_for(inputs)))
-                    rows_of.setdefault(key, []).append((x_rows[:, some], linear.output_rows(y, positions)[:, some]))
-                    if len(rows_of[key]) == uses[key]:
-                        moments[key] = _of_all(rows_of.pop(key))
-                    measured[name] = (linear, positions)
-            for name, (linear, positions) in list(measured.items()):
-                if (value := self._sums.get(name, linear.output)) in values:
-                    del measured[name]
-                    rows = linear.output_rows(self._seen(linear, values[value]), positions)
-                    found[name] = (linear, positions, value, rows, Bounds.behind(graph, value))
-        moments |= {key: _of_all(rows) for key, rows in rows_of.items()}  # of maps that have no output of their own
-        return {
-            name: Target(*seen, moments=moments[key], uses=uses[key])
-            for name, seen in found.items()
-            for key in [_key(seen[0], weights)]
-        }
-
-    def _seen(self, linear: Linear, value: Any) -> Array:
-        """A value as a map looks at it, (N, ...); a stack of chunks as (K, ...), of images as (K n, C, ...)."""
-        stacked = linear.spatial and not self.dense.graph.sampling.native
-        return np.asarray(joined(value) if stacked else value)
 
     def _stand_ins(self, blocks: Sequence[Block]) -> dict[str, Array]:
         fitted: dict[str, Array] = {}
@@ -212,54 +120,113 @@ class Repairer:
             zeros: node name to the zeros among those of its weights that are not cut.
         """
         variant = variant or self.dense
-        graph = variant.graph
-        masked = mask(graph.initializers, variant.groups, keep)
+        graph, groups = variant.graph, variant.groups
+        masked = mask(graph.initializers, groups, keep)
         params: dict[str, Array] = {**graph.initializers, **masked}
-        changed: set[str] = set()
+        sparse = _sparse_outputs(groups, keep, zeros or {})
+        alone: list[str] = []
         shared: set[str] = set()
-        sparse = _sparse_outputs(variant.groups, keep, zeros or {})
+        for name in _touched(variant, masked, sparse):
+            target = self.targets.get(name)
+            if target is not None and target.uses == 1:
+                alone.append(name)
+            elif target is not None and target.linear.weight not in shared:
+                shared.add(target.linear.weight)
+                stays = _inputs_that_stay(target.linear, params)
+                _refit(target.linear, target.moments.of_inputs(stays), stays, params, sparse.get(name))
+        wide = graph.with_initializers(params)
+        small = self._refitted(alone, cut(wide, groups, keep), groups, groups.removed(keep), zeros or {})
+        return _changes({**params, **spread(small, wide, groups, keep)}, graph)
 
-        def visit(node: Node, values: dict[str, Any]) -> None:
-            target = self.targets.get(node.name)
-            touched = node.name in variant.rewired or any(name in masked or name in changed for name in node.inputs)
-            if touched or node.name in sparse:
-                changed.update(node.outputs)
-                if target is not None and target.uses == 1:
-                    self._fit(target, node, variant, values, params, sparse.get(node.name))
-                elif target is not None and target.linear.weight not in shared:
-                    shared.add(target.linear.weight)
-                    stays = _inputs_that_stay(target.linear, params)
-                    _refit(target.linear, target.moments.of_inputs(stays), stays, params, sparse.get(node.name))
+    def _refitted(
+        self, names: Sequence[str], small: Graph, groups: Groups, removed: Array, zeros: Mapping[str, Zeros]
+    ) -> dict[str, Array]:
+        """Weights of some nodes of the cut network, refitted in order on what it really computes."""
+        params = dict(small.initializers)
+        nodes = {node.name: node for node in small.nodes}
+        linears = {name: linear_of(nodes[name], small) for name in names if name in nodes}
+        others: dict[str, str] = {}
+        for name, linear in linears.items():
+            target = self.targets[name]
+            if linear is not None and target.value != linear.output:
+                others[name] = other_operand(small, target.value, linear.output) or ""
+        stops = {
+            name: [linear.node.inputs[0], *filter(None, [others.get(name)])]
+            for name, linear in linears.items()
+            if linear is not None
+        }
+        for name, batches in stop_by_stop(small, params, self._batches, stops):
+            linear, target = linears[name], self.targets[name]
+            assert linear is not None
+            out_size = groups.shapes[linear.node.outputs[0]][2:]
+            x_rows = [
+                linear.input_rows(seen(small, linear, values[stops[name][0]]), params, target.positions, out_size)
+                for values in batches
+            ]
+            added = [
+                linear.output_rows(seen(small, linear, values[other]), target.positions)
+                for values in batches
+                if (other := others.get(name))
+            ]
+            stays = ~removed[_channel_ids(groups.value_ids[linear.output], linear.axis)]
+            wanted = _of_outputs(target.rows, stays, linear.groups)
+            _fit(linear, target.bounds, np.concatenate(x_rows, 1), wanted, added, params, zeros.get(name))
+        return {name: value for name, value in params.items() if value is not small.initializers[name]}
 
-        for _ in self.stepwise.walk(graph, params, self.feeds, visit):
-            pass
-        return _changes(params, graph)
 
-    def _fit(
-        self,
-        target: Target,
-        node: Node,
-        variant: Variant,
-        values: Mapping[str, Any],
-        params: dict[str, Array],
-        sparse: _Zeros | None,
-    ) -> None:
-        linear = target.linear
-        x = self._seen(linear, values[node.inputs[0]])
-        out_size = variant.groups.shapes[node.outputs[0]][2:]
-        added: Array | float = 0.0
-        if target.value != linear.output and (other := _other_operand(variant.graph, target.value, linear.output)):
-            added = linear.output_rows(self._seen(linear, values[other]), target.positions)
-        wanted = target.rows - added
-        stays = _inputs_that_stay(linear, params)
-        x_rows = linear.input_rows(x, params, target.positions, out_size)[:, :, stays]
-        moments = Moments.of(x_rows, wanted)
-        equations = Equations(moments, damping=DAMPING, intercept=bool(linear.bias))
-        if target.bounds is not None:
-            solution, offset = equations.solve(moments, linear.matrix(params)[:, stays].astype(np.float64))
-            predicted = x_rows @ solution.astype(np.float32) + offset.astype(np.float32)[:, None]
-            moments = moments.with_outputs(x_rows, target.bounds.reachable(wanted, predicted, added))
-        _refit(linear, moments, stays, params, sparse, equations)
+def _touched(variant: Variant, masked: Collection[str], sparse: Collection[str]) -> Iterator[str]:
+    """Nodes that compute something else than in the dense network, in order."""
+    changed: set[str] = set(masked)
+    for node in variant.graph.nodes:
+        if node.name in variant.rewired or node.name in sparse or not changed.isdisjoint(node.inputs):
+            changed.update(node.outputs)
+            yield node.name
+
+
+def _channel_ids(ids: Array, axis: int) -> Array:
+    """Units of a value's channels, which stand along one axis: 0 where a channel belongs to none."""
+    units: Array = np.moveaxis(ids, axis, -1).reshape(-1, ids.shape[axis]).max(0)
+    return units
+
+
+def _of_outputs(rows: Array, stays: Array, groups: int) -> Array:
+    """Rows (dense groups, R, m) of the outputs that stay, a boolean vector over all, as (groups, R, m) of the cut map."""
+    flat = rows.transpose(1, 0, 2).reshape(rows.shape[1], -1)[:, stays]
+    return np.ascontiguousarray(flat.reshape(len(flat), groups, -1).transpose(1, 0, 2))
+
+
+def _fit(
+    linear: Linear,
+    bounds: Bounds | None,
+    x_rows: Array,
+    wanted: Array,
+    added: Sequence[Array],
+    params: dict[str, Array],
+    zeros: Zeros | None,
+) -> None:
+    """Refit one map of a cut network.
+
+    Args:
+        linear: the map.
+        bounds: what the activation behind it cuts off.
+        x_rows: its inputs (groups, R, d), as the cut network has them.
+        wanted: (groups, R, m) of what it gives, or of the sum that it ends in.
+        added: what the cut network adds to it in that sum, in parts of the rows; none where there is no sum.
+        params: weights of the cut network; its own are replaced.
+        zeros: those among its weights.
+    """
+    plus: Array | float = np.concatenate(added, 1) if added else 0.0
+    wanted = wanted - plus
+    stays = _inputs_that_stay(linear, params)
+    x_rows = x_rows if stays.all() else x_rows[:, :, stays]
+    moments = Moments.of(x_rows, wanted)
+    equations = Equations(moments, damping=DAMPING, intercept=bool(linear.bias))
+    if bounds is not None:
+        solution, offset = equations.solve(moments, linear.matrix(params)[:, stays].astype(np.float64))
+        predicted = x_rows @ solution.astype(np.float32) + offset.astype(np.float32)[:, None]
+        moments = moments.with_outputs(x_rows, bounds.reachable(wanted, predicted, plus))
+    sparse = None if zeros is None else _Zeros(zeros, np.ones(wanted.shape[2], bool))
+    _refit(linear, moments, stays, params, sparse, equations)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,30 +246,6 @@ def _sparse_outputs(groups: Groups, keep: Keep, zeros: Mapping[str, Zeros]) -> d
 
 def _changes(params: Mapping[str, Array], graph: Graph) -> dict[str, Array]:
     return {name: value for name, value in params.items() if value is not graph.initializers.get(name)}
-
-
-def _residual_sums(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
-    """Linear node to the Add that is the only reader of its output and that comes when the other operand is there."""
-    consumers = graph.consumers()
-    order = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
-    sums: dict[str, str] = {}
-    for node in graph.nodes:
-        linear = linear_of(node, graph)
-        readers = consumers.get(linear.output, []) if linear is not None else []
-        if linear is None or len(readers) != 1 or readers[0].op != "Add":
-            continue
-        other = _other_operand(graph, readers[0].outputs[0], linear.output)
-        if other is None or other in graph.initializers or shapes.get(other) != shapes[linear.output]:
-            continue  # x + x, or a sum that broadcasts
-        if order.get(other, -1) < order[node.outputs[0]]:
-            sums[node.name] = readers[0].outputs[0]
-    return sums
-
-
-def _other_operand(graph: Graph, total: str, value: str) -> str | None:
-    """The other operand of the sum that gives ``total``; None where the sum was dropped and ``value`` stands alone."""
-    add = next((reader for reader in graph.nodes if total in reader.outputs), None)
-    return None if add is None else next((name for name in add.inputs if name != value), None)
 
 
 def _inputs_that_stay(linear: Linear, params: Mapping[str, Array]) -> Array:
@@ -333,19 +276,3 @@ def _refit(
         offset = moments.mean_y - np.einsum("gd,gdm->gm", moments.mean_x, solution)
     matrix[:, stays] = solution
     linear.write(matrix, offset, params)
-
-
-def rows_for(inputs: int) -> int:
-    """Most rows of a least squares with so many inputs."""
-    return MOST_ROWS if inputs <= WIDE_INPUTS else min(MOST_ROWS, max(FEWEST_ROWS, 2 * inputs))
-
-
-def samples_that_fit(
-    graph: Graph, shapes: Mapping[str, Sequence[int]], *, budget_bytes: int = 1 << 28, most: int = 1024
-) -> int:
-    """Calibration samples such that the largest activation of all of them stays within a budget."""
-    largest = max(
-        (int(np.prod(shapes[name])) for node in graph.nodes for name in node.outputs if name in shapes), default=1
-    )
-    fewest = min(FEWEST_SAMPLES, max(1, MAX_VALUE_ELEMENTS // largest))
-    return int(np.clip(graph.sampling.chunk * budget_bytes // (4 * largest), fewest, most))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,28 @@ class Moments:
             return cls((x[0].T @ x[0])[None] / rows, (x[0].T @ y[0])[None] / rows, mean_x, mean_y, rows)
         transposed = np.swapaxes(x, 1, 2)
         return cls(transposed @ x / rows, transposed @ y / rows, mean_x, mean_y, rows)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Moments]) -> Moments:
+        """Of the rows of several parts: Chan, Golub & LeVeque, "Updating formulae", 1979, eq. 2.1."""
+        first, *others = parts
+        if not others:
+            return first
+        rows = sum(part.rows for part in parts)
+        shares = [part.rows / rows for part in parts]
+
+        def mean(of: Callable[[Moments], Array]) -> Array:
+            total: Array = sum(share * of(part) for share, part in zip(shares, parts, strict=True))  # type: ignore[assignment]
+            return total
+
+        mean_x, mean_y = mean(lambda part: part.mean_x), mean(lambda part: part.mean_y)
+        away = np.sqrt(shares)[:, None, None]
+        x = np.stack([part.mean_x - mean_x for part in parts]) * away  # (parts, groups, d)
+        y = np.stack([part.mean_y - mean_y for part in parts]) * away
+        gram = mean(lambda part: part.gram) + np.einsum("pgd,pge->gde", x, x)
+        cross = mean(lambda part: part.cross) + np.einsum("pgd,pgm->gdm", x, y)
+        kind = first.gram.dtype
+        return cls(gram.astype(kind), cross.astype(kind), mean_x.astype(kind), mean_y.astype(kind), rows)
 
     def with_outputs(self, x: Array, y: Array) -> Moments:
         """Moments of the same inputs (groups, R, d) with other outputs (groups, R, m)."""

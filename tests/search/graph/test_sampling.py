@@ -13,8 +13,8 @@ from search.graph.ir import Graph
 from search.graph.onnx.read import load
 from search.graph.onnx.write import export
 from search.graph.run.execute import Engine, forward, trainable
+from search.graph.run.parts import divided, values_of
 from search.graph.run.segments import checkpointed
-from search.graph.run.stepwise import Stepwise
 from search.graph.sampling import Sampling
 from search.judge.sessions import Session
 from tests.search.graph.nets import Array, Net, images, relative_error, run_ort
@@ -123,14 +123,21 @@ def _one_by_one(model: bytes, sampling: Sampling, feeds: dict[str, Array]) -> li
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_way_of_running_equals_the_runtime_sample_by_sample(case: Callable[[], tuple[Net, Sampling]]) -> None:
-    """Compiled whole, node by node, in stretches, and ONNX Runtime's own batches."""
+    """Compiled whole, in stretches, and ONNX Runtime's own batches, of the file and of our view of it."""
     model, graph, feeds = _loaded(case)
     expected = _one_by_one(model, graph.sampling, feeds)
     weights = {name: graph.initializers[name] for name in trainable(graph)}
     names = [info.name for info in graph.outputs]
 
     assert relative_error(Engine(graph, batch=3)(weights, feeds), expected) < 1e-5
-    assert relative_error(Stepwise().outputs(graph, {}, feeds, batch=3), expected) < 1e-5
+    runs = list(values_of(graph, divided(graph.sampling, feeds, COUNT), names))
+    made = [np.stack([run[name] for run in runs]) for name in names]
+    whole = (
+        [made_of[0] for made_of in made]
+        if graph.sampling.native
+        else [graph.sampling.samples(name, value, COUNT) for name, value in zip(names, made, strict=True)]
+    )
+    assert relative_error(whole, expected) < 1e-5
     assert relative_error([np.asarray(v) for v in forward(graph)(weights, feeds)], expected) < 1e-5
     stretched = jax.jit(checkpointed(graph, outputs=names))(weights, feeds)
     assert relative_error([np.asarray(v) for v in stretched], expected) < 1e-5

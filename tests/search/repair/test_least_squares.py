@@ -11,9 +11,10 @@ import pytest
 from search.graph.onnx.read import load
 from search.graph.onnx.write import export
 from search.graph.run.execute import Engine, trainable
-from search.repair import least_squares
-from search.repair.least_squares import DAMPING, Repairer, rows_for
+from search.repair import targets
+from search.repair.least_squares import DAMPING, Repairer
 from search.repair.moments import Moments, ridge
+from search.repair.targets import rows_for
 from search.space.groups import find_groups
 from search.space.linear import linear_of
 from search.space.structures.channel import keep_mask
@@ -174,9 +175,23 @@ def test_a_weight_of_two_maps_is_refitted_to_both() -> None:
         assert not found[first.linear.weight][~keep[group.id]].any()
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_moments_of_parts_are_those_of_all_rows(groups: int) -> None:
+    """However the rows are divided, and with means that are far from those of the whole."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(groups, 90, 4)) + np.linspace(0, 50, 90)[:, None]
+    y = x @ rng.normal(size=(groups, 4, 2)) + rng.normal(size=(groups, 90, 2))
+    whole = Moments.of(x, y)
+    parts = [Moments.of(x[:, part], y[:, part]) for part in (slice(7), slice(7, 40), slice(40, None))]
+    for joined in (Moments.joined(parts), Moments.joined([Moments.joined(parts[:2]), parts[2]])):
+        for name in ("gram", "cross", "mean_x", "mean_y"):
+            assert np.allclose(getattr(joined, name), getattr(whole, name), rtol=1e-9), name
+        assert joined.rows == 90
+
+
 def test_a_map_with_too_many_inputs_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no equations; what makes its inputs still has."""
-    monkeypatch.setattr(least_squares, "MOST_INPUTS", 79)
+    monkeypatch.setattr(targets, "MOST_INPUTS", 79)
     net = unrolled()
     graph = load(net.bytes())
     repairer = Repairer(
