@@ -118,7 +118,8 @@ def compress(
         progress.step(number, len(targets), "targets")
     progress.stage(None)
     unvalidated = [target.profile.id for target in targets if target.profile.held_out_error is None]
-    return output.report(spec, knobs, done.splits, fronts, unvalidated, progress, complete=done.complete)
+    complete = done.complete and not progress.cut_short
+    return output.report(spec, knobs, done.splits, fronts, unvalidated, progress, complete=complete)
 
 
 def _judged(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 
 from search.input.division import Splits
+from search.judge.dense import answers
 from search.memo import Units
 from search.results import points
 from search.space.plan import Candidate, Knobs, PlanKey, named
@@ -14,6 +16,12 @@ from search.wire.progress import Progress, Stopped
 
 QUICK_SAMPLES = 512
 """Judged samples when the job was told to stop and has seconds left."""
+TO_JUDGE = 0.6
+"""Share of what is left of the deadline that judging may take; the rest is for proofs and for the stopwatch."""
+FEWEST_JUDGED = 64
+"""Samples, however little time is left: their interval is some twelve points wide."""
+TRIED = 8
+"""Samples that say how long one takes."""
 
 
 @dataclasses.dataclass
@@ -50,7 +58,8 @@ def finish(
     done: Finished | None = None
     try:
         if not progress.stopping:
-            done = Finished(points.Finisher(knobs, splits.judged, splits.selected, units), splits)
+            some = _affordable(splits, len(wanted), knobs, progress)
+            done = Finished(points.Finisher(knobs, some.judged, some.selected, units), some)
             _write(done, wanted, survival, progress)
             return done
     except Stopped:
@@ -63,6 +72,24 @@ def finish(
         done = Finished(points.Finisher(knobs, some.judged, some.selected, units), some, complete=False)
         _write(done, wanted, survival, progress)
     return done
+
+
+def _affordable(splits: Splits, files: int, knobs: Knobs, progress: Progress) -> Splits:
+    """As many judged samples as there is time for, if every file, and both controls, took as long as the dense network."""
+    left_s, judged = progress.left_s(), splits.judged
+    if left_s is None or len(judged) <= FEWEST_JUDGED:
+        return splits
+    begin = time.monotonic()
+    answers(knobs.graph, judged.take(slice(TRIED)))
+    each_s = (time.monotonic() - begin) / min(TRIED, len(judged))
+    most = max(FEWEST_JUDGED, int(TO_JUDGE * left_s / (each_s * (files + 2))))
+    if most < len(judged):
+        progress.cut_short = True
+        progress.warn(
+            f"points are judged on {most} of {len(judged)} samples, as many as search.deadline_minutes leaves time for; "
+            "give more minutes for narrower intervals"
+        )
+    return splits.briefly(most)
 
 
 def _write(done: Finished, wanted: Mapping[PlanKey, Candidate], survival: Survival, progress: Progress) -> None:

@@ -54,6 +54,8 @@ class Progress:
         self._budget_s = deadline_s
         self._cancelled = False
         self._ended_early = False
+        self.cut_short = False
+        """Whether anything was left out for want of time."""
         self._open = True
         self.stage_s: dict[str, float] = {}
         self.warnings: list[str] = []
@@ -83,7 +85,7 @@ class Progress:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _interrupt(self, reason: Reason) -> None:
-        self._ended_early = True
+        self._ended_early = self.cut_short = True
         if reason == "cancelled":
             self._cancelled = True
         signal.setitimer(signal.ITIMER_REAL, LAST_S)
@@ -153,10 +155,11 @@ class Progress:
             Stopped: see above.
         """
         if self._cancelled:
-            self._ended_early = True
+            self._ended_early = self.cut_short = True
             raise Stopped("cancelled")
         if self.late(reserve):
-            self._ended_early = True
+            self.cut_short = True
+            self._ended_early = self.late(0.0)  # what is reserved is for what comes next
             raise Stopped("deadline")
 
     def late(self, reserve: float) -> bool:
@@ -165,6 +168,10 @@ class Progress:
             return False
         return self._clock() > self._deadline - reserve * self._budget_s
 
+    def left_s(self) -> float | None:
+        """Seconds to the deadline; None where there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - self._clock())
+
     @property
     def cancelled(self) -> bool:
         """Whether the job was told to stop."""
@@ -172,7 +179,7 @@ class Progress:
 
     @property
     def stopping(self) -> bool:
-        """Whether the job was told to stop or has used most of its time."""
+        """Whether the job was told to stop or has used its time."""
         return self._ended_early or self._cancelled
 
     def finish(self, items: Iterable[Item], unit: str) -> Iterator[Item]:

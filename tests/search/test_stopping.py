@@ -15,7 +15,7 @@ import pytest
 from search import pipeline
 from search.graph.upload import Upload
 from search.measure import profiles
-from search.results import points
+from search.results import finishing, points
 from search.space.plan import Candidate
 from search.wire import progress as progress_module
 from search.wire.progress import Progress, Stopped
@@ -133,6 +133,50 @@ def test_the_last_files_have_their_time(tmp_path: Path, monkeypatch: pytest.Monk
     [front] = report.fronts.values()
     assert not report.complete
     assert len(front.points) == 1
+
+
+def test_what_is_reserved_is_for_what_comes_next(tmp_path: Path) -> None:
+    """The search ends when its share of the time is spent; in the rest every file is written and judged, without hurry."""
+
+    class Spent(Progress):
+        """A clock that has passed the search's share of the deadline once three candidates are there."""
+
+        passed = 0
+
+        def late(self, reserve: float) -> bool:
+            return reserve > 0 and self.passed >= 3
+
+        def step(self, done: int, total: int, unit: str) -> None:
+            self.passed += unit == "candidates"
+
+    progress = Spent(None)
+    report = small_job(tmp_path, progress)
+    [front] = report.fronts.values()
+    assert not report.complete
+    assert not progress.stopping
+    assert any("with 3 of" in warning for warning in report.warnings)
+    assert not any(" files" in warning for warning in report.warnings)
+    assert not any("points are judged on" in warning for warning in report.warnings)
+    assert front.points
+
+
+def test_judging_is_cut_to_the_time_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is judged on as many samples as there is time for, and the report says so."""
+
+    class Short(Progress):
+        """Hardly any time is left when files are to be judged."""
+
+        def left_s(self) -> float | None:
+            return 1e-6
+
+    monkeypatch.setattr(finishing, "FEWEST_JUDGED", 20)
+    report = small_job(tmp_path, Short(None))
+    [front] = report.fronts.values()
+    assert not report.complete
+    assert front.points
+    judged = report.data.evaluation + (0 if report.data.crossed else report.data.selection)
+    assert judged == finishing.FEWEST_JUDGED
+    assert any(f"points are judged on {judged} of" in warning for warning in report.warnings)
 
 
 def test_nothing_finished_is_nothing_to_report(tmp_path: Path) -> None:
