@@ -2,7 +2,7 @@
 
 Runs in that benchmark's own environment: needs scikit-image, scikit-learn, pillow and an unpacked django beside the wheels.
 Every function takes ``part``: ``"job"`` for what the product is given, ``"judge"`` for what only the benchmark sees. The
-two share no pixel, no word and no file.
+two share no pixel, no word and no file. ``"again"`` draws anew from the job's own pictures, words and files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Part = Literal["job", "judge"]
+Part = Literal["job", "judge", "again"]
+_PARTS = ("job", "judge", "again")
 
 _PICTURES = (
     "astronaut",
@@ -34,8 +35,8 @@ _RATE_HZ = 16_000
 
 
 def generator(part: Part, seed: int = 0) -> np.random.Generator:
-    """Draws for one part; the other part's are others."""
-    return np.random.default_rng([seed, part == "judge"])
+    """Draws for one part; the other parts' are others."""
+    return np.random.default_rng([seed, _PARTS.index(part)])
 
 
 def pictures(part: Part, count: int, height: int, width: int) -> Array:
@@ -46,7 +47,7 @@ def pictures(part: Part, count: int, height: int, width: int) -> Array:
     for _ in range(count):
         whole = _photographs()[draw.integers(len(_photographs()))]
         border = int(_JOB_SHARE * whole.shape[1])
-        half = whole[:, :border] if part == "job" else whole[:, border:]
+        half = whole[:, :border] if part != "judge" else whole[:, border:]
         side = int(draw.uniform(0.4, 1.0) * min(half.shape[:2]))
         top, left = (int(draw.integers(0, n - side + 1)) for n in half.shape[:2])
         crop = half[top : top + side, left : left + side]
@@ -143,7 +144,7 @@ def sentences(part: Part, language: str) -> list[str]:
     kept = sorted(set(_english() if language == "en" else _translated(language)))
     np.random.default_rng(0).shuffle(kept)
     border = int(_JOB_SHARE * len(kept))
-    return kept[:border] if part == "job" else kept[border:]
+    return kept[:border] if part != "judge" else kept[border:]
 
 
 def _english() -> Iterator[str]:
@@ -181,7 +182,7 @@ def files(part: Part, count: int) -> list[bytes]:
     for _ in range(count):
         paths = kinds[str(draw.choice(names))]
         border = int(_JOB_SHARE * len(paths))
-        mine = paths[:border] if part == "job" else paths[border:]
+        mine = paths[:border] if part != "judge" else paths[border:]
         found.append(mine[int(draw.integers(len(mine)))].read_bytes())
     return found
 

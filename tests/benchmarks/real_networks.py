@@ -2,7 +2,8 @@
 
 Run by that benchmark in an environment of its own: ``python -m tests.benchmarks.real_networks NAME WHEEL DIR`` takes the
 network out of an unpacked wheel (or trains and exports it) and leaves in DIR ``model.onnx``, ``job.npz`` for the product,
-``judge.npz`` that only the benchmark sees, and ``other.npz``: some samples of other sizes, where sizes are free.
+``judge.npz`` and ``again.npz`` that only the benchmark sees, and ``other.npz``: some samples of other sizes, where sizes are
+free.
 """
 
 from __future__ import annotations
@@ -200,6 +201,7 @@ def prepare(name: str, wheel: Path, folder: Path) -> None:
             shutil.copyfile(beside, folder / beside.name)
     np.savez(folder / "job.npz", **network.samples("job", wheel, network.count))
     np.savez(folder / "judge.npz", **network.samples("judge", wheel, network.count // 2))
+    np.savez(folder / "again.npz", **network.samples("again", wheel, network.count // 2))
     if network.other is not None:
         np.savez(folder / "other.npz", **network.other("judge", wheel, 4))
 

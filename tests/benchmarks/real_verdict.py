@@ -40,6 +40,8 @@ class Verdict:
     """Of every output that holds numbers, classes too: a product without labels may take scores for values."""
     faults: list[str]
     """What is wrong with the file; none means that it can stand in for the upload."""
+    alike: tuple[dict[str, float], dict[str, float]]
+    """Quality and r2 on other samples of the kind that the job was given: what it reported can be true of these only."""
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
@@ -124,18 +126,25 @@ def judge(upload: Path, written: Path, folder: Path, habits: Habits) -> Verdict:
         faults.append(f"{_bytes(written)} bytes, the upload has {_bytes(upload)}")
     quality: dict[str, float] = {}
     r2: dict[str, float] = {}
+    alike = quality, r2
     try:
-        with np.load(folder / "judge.npz") as opened:
-            arrays = dict(opened)
-        most = _largest_batch(upload, arrays, habits)
-        mine, theirs = (answers(path, arrays, habits, most) for path in (written, upload))
-        quality = figures(mine, theirs, habits.classes, arrays.get("y"))
-        r2 = figures(mine, theirs, {}, None)
+        quality, r2 = alike = _compared(upload, written, folder / "judge.npz", habits)
+        if (folder / "again.npz").exists():
+            alike = _compared(upload, written, folder / "again.npz", habits)
     except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises, the file does not run
         faults.append(f"does not run on the data: {str(error)[:160]}")
     if (folder / "other.npz").exists():
         faults += _faults_elsewhere(upload, written, folder / "other.npz", habits)
-    return Verdict(quality, r2, faults)
+    return Verdict(quality, r2, faults, alike)
+
+
+def _compared(upload: Path, written: Path, samples: Path, habits: Habits) -> tuple[dict[str, float], dict[str, float]]:
+    """Quality and r2 of every output."""
+    with np.load(samples) as opened:
+        arrays = dict(opened)
+    most = _largest_batch(upload, arrays, habits)
+    mine, theirs = (answers(path, arrays, habits, most) for path in (written, upload))
+    return figures(mine, theirs, habits.classes, arrays.get("y")), figures(mine, theirs, {}, None)
 
 
 def _faults_elsewhere(upload: Path, written: Path, samples: Path, habits: Habits) -> list[str]:
@@ -195,8 +204,9 @@ def _answers(scores: Array, axis: int) -> Array:
 
 
 def agrees(reported: Mapping[str, Any], verdict: Verdict) -> bool:
-    """Whether the product's figure is one of ours, or their mean, within its interval and some slack."""
-    figures_of = list((verdict.r2 if reported["metric"] == "r2" else verdict.quality).values())
+    """Whether the product's figure is one of ours on samples of its kind, or their mean, within its interval and some slack."""
+    quality, r2 = verdict.alike
+    figures_of = list((r2 if reported["metric"] == "r2" else quality).values())
     ours = [*figures_of, float(np.mean(figures_of))] if figures_of else []
     low, high = reported["low"] - _SLACK, reported["high"] + _SLACK
     return any(low <= value <= high for value in ours)

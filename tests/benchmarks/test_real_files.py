@@ -53,6 +53,17 @@ def test_the_upload_itself_has_no_faults(folder: Path) -> None:
     assert verdict.faults == []
 
 
+def test_what_a_job_says_is_compared_on_samples_of_its_kind(folder: Path) -> None:
+    """Those that are drawn again from what it was given, where there are any."""
+    _save(folder / "other.onnx", np.asarray([[1.0, 0.0, 0.0, 0.0]], np.float32))
+    first = judge(folder / "model.onnx", folder / "other.onnx", folder, PLAIN)
+    assert first.alike == (first.quality, first.r2)
+    np.savez(folder / "again.npz", x=np.zeros((5, 6, 1), np.float32) + np.arange(5, dtype=np.float32)[:, None, None])
+    second = judge(folder / "model.onnx", folder / "other.onnx", folder, PLAIN)
+    assert second.quality == first.quality
+    assert second.alike[0] != first.quality
+
+
 def test_quality_is_what_the_change_of_a_weight_costs(folder: Path) -> None:
     """R2 by hand: one of four columns is off by a tenth of itself."""
     weights = numpy_helper.to_array(onnx.load(folder / "model.onnx").graph.initializer[0]).copy()
@@ -121,7 +132,7 @@ def test_figures_leave_out_constants_and_count_classes() -> None:
     still = np.ones((4, 2), np.float32)
     found = figures({"a": moved, "b": still}, {"a": scores, "b": still}, {"a": 1}, np.array([0, 1, 3, 3]))
     assert found == {"a": 0.75, "top1": 0.5}
-    verdict = Verdict(quality=found, r2={"a": 0.2}, faults=[])
+    verdict = Verdict(quality={"a": 0.1}, r2={"a": 0.9}, faults=[], alike=(found, {"a": 0.2}))
     assert agrees({"metric": "agreement", "low": 0.7, "high": 0.8}, verdict)
     assert not agrees({"metric": "r2", "low": 0.7, "high": 0.8}, verdict)
     assert not agrees({"metric": "agreement", "low": 0.9, "high": 1.0}, verdict)
@@ -132,4 +143,4 @@ def test_a_child_that_never_ends_is_ended(tmp_path: Path) -> None:
     child = run([sys.executable, "-c", "x = bytearray(80 << 20)\nwhile True: pass"], 3, tmp_path)
     assert child.code == -9
     assert child.peak_bytes > 80 << 20
-    assert child.cpu_s > 0.5
+    assert child.cpu_s > 0.1  # of three seconds, however many others want the core
