@@ -186,6 +186,8 @@ NETWORKS: dict[str, Network] = {
     ),
 }
 # fmt: on
+_AGAIN = 400
+"""Samples of the job's own kind, at least: few of them would say as little as the job's own few."""
 
 
 def prepare(name: str, wheel: Path, folder: Path) -> None:
@@ -201,7 +203,7 @@ def prepare(name: str, wheel: Path, folder: Path) -> None:
             shutil.copyfile(beside, folder / beside.name)
     np.savez(folder / "job.npz", **network.samples("job", wheel, network.count))
     np.savez(folder / "judge.npz", **network.samples("judge", wheel, network.count // 2))
-    np.savez(folder / "again.npz", **network.samples("again", wheel, network.count // 2))
+    np.savez(folder / "again.npz", **network.samples("again", wheel, max(_AGAIN, network.count // 2)))
     if network.other is not None:
         np.savez(folder / "other.npz", **network.other("judge", wheel, 4))
 
