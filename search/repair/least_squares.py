@@ -168,8 +168,9 @@ class Repairer:
                 for values in batches
                 if (other := others.get(name))
             ]
-            stays = ~removed[_channel_ids(groups.value_ids[linear.output], linear.axis)]
-            wanted = _of_outputs(target.rows, stays, linear.groups)
+            ids = groups.value_ids.get(linear.output)  # none where no channel of it belongs to anything
+            stays = None if ids is None else ~removed[_channel_ids(ids, linear.axis)]
+            wanted = target.rows if stays is None else _of_outputs(target.rows, stays, linear.groups)
             _fit(linear, target.bounds, np.concatenate(x_rows, 1), wanted, added, params, zeros.get(name))
         return {name: value for name, value in params.items() if value is not small.initializers[name]}
 

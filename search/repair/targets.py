@@ -58,17 +58,13 @@ def _key(linear: Linear, weights: Mapping[str, Array]) -> _Key:
 
 
 @dataclasses.dataclass
-class _Rows:
-    """What is gathered of one map of the dense network, batch by batch."""
+class _Sums:
+    """Moments of the rows of all maps that have a weight and a bias in common, as they come."""
 
-    linear: Linear
-    value: str
-    uses: int
-    positions: Array | None = None
+    uses: int = 0
     moments: Moments | None = None
     pending: list[tuple[Array, Array]] = dataclasses.field(default_factory=list)
     """Inputs (groups, R, d) and outputs (groups, R, m) that the moments do not have yet."""
-    wanted: list[Array] = dataclasses.field(default_factory=list)
 
     def add(self, x: Array, y: Array) -> None:
         """More rows of inputs and outputs; their products are taken when they are worth a product."""
@@ -82,6 +78,17 @@ class _Rows:
             new = Moments.of(*(np.concatenate(parts, 1) for parts in zip(*self.pending, strict=True)))
             self.moments = new if self.moments is None else Moments.joined([self.moments, new])
             self.pending.clear()
+
+
+@dataclasses.dataclass
+class _Rows:
+    """What is gathered of one map of the dense network, batch by batch."""
+
+    linear: Linear
+    value: str
+    sums: _Sums
+    positions: Array | None = None
+    wanted: list[Array] = dataclasses.field(default_factory=list)
 
 
 def measure(
@@ -110,31 +117,24 @@ def measure(
             if of_map.positions is None:
                 of_map.positions = linear.positions(y.shape, len(y) * len(batches), most, rng)
             x_rows = linear.input_rows(x, weights, of_map.positions, y.shape[2:])
-            some = slice(None, None, max(1, of_map.uses * x_rows.shape[1] * len(batches) // most))
+            some = slice(None, None, max(1, of_map.sums.uses * x_rows.shape[1] * len(batches) // most))
             y_rows = linear.output_rows(y, of_map.positions)
-            of_map.add(x_rows[:, some], y_rows[:, some])
+            of_map.sums.add(x_rows[:, some], y_rows[:, some])
             aim = y if of_map.value == linear.output else seen(graph, linear, values[of_map.value])
             of_map.wanted.append(linear.output_rows(aim, of_map.positions))
-    alike: dict[_Key, list[Moments]] = {}
-    for of_map in found.values():
-        of_map.close()
-        if of_map.moments is not None:
-            alike.setdefault(_key(of_map.linear, weights), []).append(of_map.moments)
-    joined = {key: Moments.joined(parts) for key, parts in alike.items()}
-    targets = {
-        name: Target(
-            of_map.linear,
-            of_map.positions,
-            of_map.value,
-            np.concatenate(of_map.wanted, 1),
-            Bounds.behind(graph, of_map.value),
-            joined[key],
-            of_map.uses,
-        )
-        for name, of_map in found.items()
-        if of_map.positions is not None
-        for key in [_key(of_map.linear, weights)]
-    }
+    targets = {}
+    for name, of_map in found.items():
+        of_map.sums.close()
+        if of_map.positions is not None and of_map.sums.moments is not None:
+            targets[name] = Target(
+                of_map.linear,
+                of_map.positions,
+                of_map.value,
+                np.concatenate(of_map.wanted, 1),
+                Bounds.behind(graph, of_map.value),
+                of_map.sums.moments,
+                of_map.sums.uses,
+            )
     return batches, targets
 
 
@@ -143,10 +143,11 @@ def _maps(graph: Graph, shapes: Mapping[str, Sequence[int]], exits: Mapping[str,
     weights, sums, found = graph.initializers, _residual_sums(graph, shapes), {}
     linears = {node.name: linear for node in graph.nodes if (linear := linear_of(node, graph)) is not None}
     uses = Counter(_key(linear, weights) for linear in linears.values())
+    sums_of = {key: _Sums(count) for key, count in uses.items()}
     for name, linear in linears.items():
         if linear.matrix(weights).shape[1] <= MOST_INPUTS and linear.node.inputs[0] not in weights:
             own = dataclasses.replace(linear, output=exits.get(name, linear.output))
-            found[name] = _Rows(own, sums.get(name, own.output), uses[_key(linear, weights)])
+            found[name] = _Rows(own, sums.get(name, own.output), sums_of[_key(linear, weights)])
     return found
 
 

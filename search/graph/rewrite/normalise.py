@@ -322,7 +322,10 @@ def _strided(node: Node, weights: dict[str, Array]) -> dict[int, int] | None:
 
 
 def unshare(graph: Graph) -> Graph:
-    """Give every slot of a small weight an initializer of its own: exporters merge equals, which ties them in training."""
+    """Give every slot of a small weight an initializer of its own: exporters merge equals, which ties them in training.
+
+    A bias stays with a weight that is shared on purpose: the steps of a recurrence that was written out have both in common.
+    """
     weights, sources = dict(graph.initializers), dict(graph.sources)
     slots = [
         (node, i)
@@ -334,9 +337,11 @@ def unshare(graph: Graph) -> Graph:
     uses = Counter(node.input(i) for node, i in slots)
     reads = Counter(name for node in graph.nodes for name in node.inputs)
     renamed: dict[tuple[str, int], str] = {}
+    tied = {name for name, count in uses.items() if count > 1 and weights[name].size > UNTIED_ELEMENTS}
+    with_tied = {node.name for node, i in slots if node.input(i) in tied}
     for node, i in slots:
         name = node.input(i)
-        shared = uses[name] > 1 or reads[name] > uses[name]
+        shared = (uses[name] > 1 or reads[name] > uses[name]) and node.name not in with_tied
         if shared and weights[name].ndim > 0 and weights[name].size <= UNTIED_ELEMENTS and name not in graph.fixed:
             renamed[node.name, i] = _fresh(f"{name}.{node.name}.{i}", weights)
             weights[renamed[node.name, i]] = weights[name]

@@ -149,6 +149,20 @@ def unrolled() -> Net:
     return net
 
 
+def test_a_bias_stays_with_a_weight_that_is_shared() -> None:
+    """Steps of a recurrence that was written out have both in common, and so one set of equations and one refit."""
+    net = Net(("N", 2, 16))
+    hidden = net.op("Relu", net.op("MatMul", "x", net.weight(16, 80)))
+    shared, bias = net.weight(80, 64), net.weight(64)
+    steps = [net.op("Gather", hidden, net.constant(i), axis=1) for i in range(2)]
+    net.op("Sub", *(net.op("Tanh", net.op("Gemm", step, shared, bias)) for step in steps))
+    graph = load(net.bytes())
+    repairer = Repairer(
+        graph, find_groups(graph, {"x": (1, 2, 16)}), {"x": images(32, 2, 16)}, rng=np.random.default_rng(0)
+    )
+    assert [(t.linear.weight, t.linear.bias) for t in repairer.targets.values() if t.uses == 2] == [(shared, bias)] * 2
+
+
 def test_a_weight_of_two_maps_is_refitted_to_both() -> None:
     """Its equations are those of the rows of both maps, numpy's normal equations solved once."""
     net = unrolled()
