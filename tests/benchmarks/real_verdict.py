@@ -144,7 +144,21 @@ def _compared(upload: Path, written: Path, samples: Path, habits: Habits) -> tup
         arrays = dict(opened)
     most = _largest_batch(upload, arrays, habits)
     mine, theirs = (answers(path, arrays, habits, most) for path in (written, upload))
-    return figures(mine, theirs, habits.classes, arrays.get("y")), figures(mine, theirs, {}, None)
+    r2 = figures(mine, theirs, {}, None)
+    return figures(mine, theirs, habits.classes, arrays.get("y")), {**r2, **by_column(mine, theirs)}
+
+
+def by_column(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> dict[str, float]:
+    """Mean r2 of the columns of every output that has some: one that is destroyed counts as much as one that varies widely."""
+    found = {}
+    for name, reference in theirs.items():
+        if reference.dtype.kind == "f" and reference.ndim > 1:
+            wanted = reference.reshape(-1, reference.shape[-1]).astype(np.float64)
+            missed = mine[name].reshape(wanted.shape).astype(np.float64) - wanted
+            varies = wanted.var(0) > 1e-12
+            if varies.any():
+                found[f"{name} by column"] = float(1 - ((missed**2).mean(0) / wanted.var(0).clip(1e-12))[varies].mean())
+    return found
 
 
 def _faults_elsewhere(upload: Path, written: Path, samples: Path, habits: Habits) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from tests.benchmarks.real_files import run
-from tests.benchmarks.real_verdict import Habits, Verdict, agrees, answers, figures, interface_faults, judge
+from tests.benchmarks.real_verdict import Habits, Verdict, agrees, answers, by_column, figures, interface_faults, judge
 
 Array = NDArray[Any]
 PLAIN = Habits(batch={}, states={}, classes={}, together=False)
@@ -51,6 +51,15 @@ def test_the_upload_itself_has_no_faults(folder: Path) -> None:
     verdict = judge(folder / "model.onnx", folder / "model.onnx", folder, PLAIN)
     assert verdict.quality == {"y": 1.0}
     assert verdict.faults == []
+
+
+def test_a_column_that_is_destroyed_counts_by_column() -> None:
+    """Two of four columns hardly vary: lost, they are half of the columns and next to nothing of the sum of squares."""
+    draw = np.random.default_rng(0)
+    wanted = draw.normal(size=(400, 4)) * [10, 10, 0.1, 0.1]
+    found = wanted * [1, 1, 0, 0]
+    assert figures({"y": found}, {"y": wanted}, {}, None)["y"] > 0.99
+    assert by_column({"y": found}, {"y": wanted})["y by column"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_what_a_job_says_is_compared_on_samples_of_its_kind(folder: Path) -> None:
