@@ -200,10 +200,7 @@ def rows_for(inputs: int) -> int:
 def samples_that_fit(
     graph: Graph, shapes: Mapping[str, Sequence[int]], *, budget_bytes: int = 1 << 29, most: int = 1024
 ) -> int:
-    """Calibration samples such that the largest activation of all of them stays within a budget.
-
-    On an EfficientNet twice as many halve the divergence after repair.
-    """
+    """Calibration samples such that the largest activation of all of them stays within a budget."""
     largest = max(
         (int(np.prod(shapes[name])) for node in graph.nodes for name in node.outputs if name in shapes), default=1
     )
