@@ -144,29 +144,30 @@ class Repairer:
         """Weights of some nodes of the cut network, refitted in order on what it really computes."""
         params = dict(small.initializers)
         nodes = {node.name: node for node in small.nodes}
-        linears = {name: linear_of(nodes[name], small) for name in names if name in nodes}
-        others: dict[str, str] = {}
-        for name, linear in linears.items():
-            target = self.targets[name]
-            if linear is not None and target.value != linear.output:
-                others[name] = other_operand(small, target.value, linear.output) or ""
-        stops = {
-            name: [linear.node.inputs[0], *filter(None, [others.get(name)])]
+        linears = {
+            name: linear for name in names if name in nodes and (linear := linear_of(nodes[name], small)) is not None
+        }
+        others = {
+            name: other
             for name, linear in linears.items()
-            if linear is not None
+            if (value := self.targets[name].value) != linear.output
+            and (other := other_operand(small, value, linear.output))
+        }
+        stops = {
+            name: [linear.node.inputs[0], *([others[name]] if name in others else [])]
+            for name, linear in linears.items()
         }
         for name, batches in stop_by_stop(small, params, self._batches, stops):
             linear, target = linears[name], self.targets[name]
-            assert linear is not None
             out_size = groups.shapes[linear.node.outputs[0]][2:]
             x_rows = [
                 linear.input_rows(seen(small, linear, values[stops[name][0]]), params, target.positions, out_size)
                 for values in batches
             ]
             added = [
-                linear.output_rows(seen(small, linear, values[other]), target.positions)
+                linear.output_rows(seen(small, linear, values[others[name]]), target.positions)
                 for values in batches
-                if (other := others.get(name))
+                if name in others
             ]
             ids = groups.value_ids.get(linear.output)  # none where no channel of it belongs to anything
             stays = None if ids is None else ~removed[_channel_ids(ids, linear.axis)]

@@ -55,7 +55,7 @@ class Progress:
         self._cancelled = False
         self._ended_early = False
         self.cut_short = False
-        """Whether anything was left out for want of time."""
+        """Whether the job was told to stop, or its deadline ended the search or cut the judging."""
         self._open = True
         self.stage_s: dict[str, float] = {}
         self.warnings: list[str] = []

@@ -149,7 +149,7 @@ def test_figures_leave_out_constants_and_count_classes() -> None:
 
 def test_a_child_that_never_ends_is_ended(tmp_path: Path) -> None:
     """And what it used until then is told."""
-    child = run([sys.executable, "-c", "x = bytearray(80 << 20)\nwhile True: pass"], 3, tmp_path)
+    child = run([sys.executable, "-c", "x = bytearray(80 << 20)\nwhile True: pass"], 6, tmp_path)
     assert child.code == -9
     assert child.peak_bytes > 80 << 20
-    assert child.cpu_s > 0.1  # of three seconds, however many others want the core
+    assert child.cpu_s > 0.5  # of six seconds, however many others want the core

@@ -18,7 +18,8 @@ from search.repair.targets import rows_for
 from search.space.groups import find_groups
 from search.space.linear import linear_of
 from search.space.structures.channel import keep_mask
-from tests.search.graph.nets import Net, images, run_ort
+from search.space.surgery import mask
+from tests.search.graph.nets import Net, images, relative_error, run_ort
 
 
 def transposed(net: Net, axes: int, **attributes: Any) -> None:
@@ -161,6 +162,30 @@ def test_a_bias_stays_with_a_weight_that_is_shared() -> None:
         graph, find_groups(graph, {"x": (1, 2, 16)}), {"x": images(32, 2, 16)}, rng=np.random.default_rng(0)
     )
     assert [(t.linear.weight, t.linear.bias) for t in repairer.targets.values() if t.uses == 2] == [(shared, bias)] * 2
+
+
+def test_a_map_of_a_constant_is_repaired_with_the_others() -> None:
+    """The first step of a recurrence reads zeros that are made from a shape: no channel of what it gives belongs to anything."""
+    net = Net(("N", 2, 16))
+    hidden = net.op("Relu", net.op("MatMul", "x", net.weight(16, 40)))
+    hidden = net.op("Relu", net.op("MatMul", hidden, net.weight(40, 80)))
+    count = net.op("Gather", net.op("Shape", hidden), net.constant([0]), axis=0)
+    nothing = net.op("ConstantOfShape", net.op("Concat", count, net.constant([64]), axis=0))
+    step = net.op("Gather", hidden, net.constant(1), axis=1)
+    products = (net.gemm(nothing, 64, 64), net.gemm(step, 80, 64))
+    net.gemm(net.op("Tanh", net.op("Add", *products)), 64, 3)
+    graph = load(net.bytes())
+    groups = find_groups(graph, {"x": (1, 2, 16)})
+    feeds = {"x": images(200, 2, 16)}
+    repairer = Repairer(graph, groups, feeds, rng=np.random.default_rng(0))
+    keep = {group.id: np.arange(len(group)) % 2 == 0 for group in groups.prunable}
+    assert keep
+    wanted = run_ort(net.bytes(), feeds)
+    errors = [
+        relative_error(run_ort(export(graph.with_initializers(params)), feeds), wanted)
+        for params in (repairer.repair(keep), mask(graph.initializers, groups, keep))
+    ]
+    assert errors[0] < errors[1]
 
 
 def test_a_weight_of_two_maps_is_refitted_to_both() -> None:
